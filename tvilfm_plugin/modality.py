@@ -1,0 +1,18 @@
+"""What an embedding was made from."""
+
+from enum import Enum
+
+from torch import Tensor
+
+
+class Modality(str, Enum):
+    """A modality has a name, never a position in a batch."""
+
+    RGB = "rgb"
+    IR = "ir"
+    TEXT = "text"
+    FUSION = "fusion"
+
+
+Embeddings = dict[Modality, Tensor]
+"""One (N, D) tensor per modality; in a query, row n is the same query in every entry."""
