@@ -1,9 +1,77 @@
 """Every key that the plugin adds to fast-reid's config, its default, and what it does."""
 
-from yacs.config import CfgNode as CN
+import os
+from typing import Any
+
+import torch
+from fastreid.config import CfgNode
+
+CN = CfgNode
+_STAGE1 = "STAGE1."
 
 
-def add_tvilfm_config(cfg: CN) -> None:
+class TriConfig(CfgNode):
+    """A fast-reid config that remembers its overrides, so that both stages of a run get them.
+
+    On the command line `KEY VALUE` reaches both stages, `STAGE1.KEY VALUE` only the first.
+    """
+
+    def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = False) -> None:
+        before = self.TVILFM.STAGE1
+        super().merge_from_file(cfg_filename, allow_unsafe)
+        named = self.TVILFM.STAGE1
+        if named and named != before and not os.path.isabs(named):
+            self.TVILFM.STAGE1 = os.path.abspath(os.path.join(os.path.dirname(cfg_filename), named))
+
+    @classmethod
+    def _decode_cfg_value(cls, value: Any) -> Any:
+        """Sections are read as the class that they have in the defaults: yacs compares the types."""
+        return CfgNode._decode_cfg_value(value)
+
+    def merge_from_list(self, cfg_list: list) -> None:
+        if len(cfg_list) % 2:
+            raise ValueError(f"Overrides come as KEY VALUE pairs; {len(cfg_list)} words were given: {list(cfg_list)}")
+        pairs = list(zip(cfg_list[0::2], cfg_list[1::2], strict=True))
+        first = [word for key, value in pairs if key.startswith(_STAGE1) for word in (key.removeprefix(_STAGE1), value)]
+        rest = [word for key, value in pairs if not key.startswith(_STAGE1) for word in (key, value)]
+        super().merge_from_list(rest)
+        self.TVILFM.OVERRIDES = [*self.TVILFM.OVERRIDES, *rest]
+        self.TVILFM.STAGE1_OVERRIDES = [*self.TVILFM.STAGE1_OVERRIDES, *first]
+
+
+def get_cfg() -> CfgNode:
+    """fast-reid's default config with our keys."""
+    from fastreid.config import get_cfg as host_cfg
+
+    cfg = host_cfg()
+    add_tvilfm_config(cfg)
+    return cfg
+
+
+def stage1_config(cfg: CfgNode) -> CfgNode:
+    """The config of stage 1 that belongs to a stage-2 config.
+
+    It is read from the file `TVILFM.STAGE1`; the overrides of the run follow, then those written `STAGE1.KEY`. Results go
+    to `OUTPUT_DIR/stage1`; device and seed are those of the run, also where they were set in code.
+    """
+    if not os.path.isfile(cfg.TVILFM.STAGE1):
+        raise FileNotFoundError(
+            f"TVILFM.STAGE1 names {cfg.TVILFM.STAGE1!r}, which does not exist. Name the stage-1 config relative to the file "
+            "that names it, or give finished stage-1 weights in MODEL.WEIGHTS."
+        )
+    stage1 = get_cfg()
+    stage1.merge_from_file(cfg.TVILFM.STAGE1)
+    meta_architecture = stage1.MODEL.META_ARCHITECTURE
+    stage1.merge_from_list(list(cfg.TVILFM.OVERRIDES))
+    stage1.MODEL.META_ARCHITECTURE = meta_architecture
+    stage1.MODEL.DEVICE, stage1.SEED = cfg.MODEL.DEVICE, cfg.SEED
+    stage1.merge_from_list(list(cfg.TVILFM.STAGE1_OVERRIDES))
+    stage1.OUTPUT_DIR = os.path.join(cfg.OUTPUT_DIR, "stage1")
+    stage1.freeze()
+    return stage1
+
+
+def add_tvilfm_config(cfg: CfgNode) -> None:
     """Add our keys to a fast-reid config, in place. Safe to call twice (the second call changes nothing).
 
     Args:
@@ -11,6 +79,10 @@ def add_tvilfm_config(cfg: CN) -> None:
     """
     if "TVILFM" in cfg:
         return
+    object.__setattr__(cfg, "__class__", TriConfig)  # the script made it; yacs only lets values through
+    if not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    cfg.SOLVER.CHECKPOINT_PERIOD = 1
     # Seed of weights, sampling, augmentation and text draws; -1 draws a random one as fast-reid does.
     cfg.SEED = -1
     # Which published recipe the run follows: written on every protocol card ("paper", "released").
@@ -18,6 +90,9 @@ def add_tvilfm_config(cfg: CN) -> None:
     cfg.TVILFM.PRESET = "paper"
     # Config file of stage 1, relative to the file that names it. With empty MODEL.WEIGHTS it is trained first. "" = no stage 1.
     cfg.TVILFM.STAGE1 = ""
+    # Filled in by the command line: the overrides of this run, and those of its stage 1 alone.
+    cfg.TVILFM.OVERRIDES = []
+    cfg.TVILFM.STAGE1_OVERRIDES = []
     # Train the visual part in stage 2 as well, from its ImageNet weights ("from scratch" of Table 5); no stage 1.
     cfg.TVILFM.FROM_SCRATCH = False
     # Frozen BN layers use (and keep) their running statistics. False: batch statistics, drifting buffers (preset released).
@@ -77,17 +152,27 @@ def add_tvilfm_config(cfg: CN) -> None:
     cfg.SOLVER.TEXT_WEIGHT_DECAY = -1.0
     # Factor on the learning rate of the biases inside the text transformer's blocks.
     cfg.SOLVER.TEXT_BIAS_LR_FACTOR = 1.0
+    # Weight decay of those biases, and learning rate of the text encoder's embeddings, final norm and projection;
+    # negative = as the rest of the text encoder (both are quirks of the released RegDB command).
+    cfg.SOLVER.TEXT_BIAS_WEIGHT_DECAY = -1.0
+    cfg.SOLVER.TEXT_EMBEDDING_LR = -1.0
+    # Iterations between two progress lines.
+    cfg.SOLVER.LOG_PERIOD = 50
 
     # --- evaluation --------------------------------------------------------------------------------------------------
     # Gallery draws (SYSU-MM01, LLCM).
     cfg.TEST.DRAWS = 10
     # Where the visible-image text of a query comes from; every table needs one that is not an oracle.
-    cfg.TEST.TEXT_SOURCES = ("witness", "oracle")
+    cfg.TEST.TEXT_SOURCES = ("oracle", "witness")
     # One text draw per seed.
     cfg.TEST.TEXT_SEEDS = (0,)
+    # How source `oracle` draws: "paper" (any caption of the identity) or "released" (one seeded draw from the distinct ones).
+    cfg.TEST.ORACLE_STYLE = "paper"
     # File "identity<TAB>phrase" of source `human`.
     cfg.TEST.HUMAN_TEXTS = ""
     # Store features, rankings and cards under OUTPUT_DIR/evaluation.
     cfg.TEST.STORE = True
-    # Logged progress every this many iterations.
-    cfg.SOLVER.LOG_PERIOD = 50
+    # Visible test images per identity that are taken out of RegDB's gallery to serve as `witness` captions.
+    cfg.TEST.HELD_OUT = 0
+    # Name in EVALUATOR_REGISTRY.
+    cfg.TEST.EVALUATOR = "MEREvaluator"

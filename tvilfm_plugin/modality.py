@@ -1,11 +1,11 @@
 """What an embedding was made from."""
 
-from enum import Enum
+from enum import StrEnum
 
 from torch import Tensor
 
 
-class Modality(str, Enum):
+class Modality(StrEnum):
     """A modality has a name, never a position in a batch."""
 
     RGB = "rgb"

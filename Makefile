@@ -1,0 +1,43 @@
+# `make demo` and `make test` set everything up by themselves, in .venv.
+PYTHON ?= python3
+PY = .venv/bin/python
+SYNTHETIC = datasets/synthetic
+DEMO = logs/tvilfm/synthetic
+
+# Spinning barriers of several small jobs on few cores cost more than the arithmetic.
+export OMP_WAIT_POLICY = PASSIVE
+export HF_HUB_OFFLINE = 1
+
+.PHONY: setup demo test lint bench bench-smoke clean
+
+setup: .venv/.ready
+
+# The package index of the machine decides whether torch is a CPU or a GPU build.
+.venv/.ready: requirements.txt setup.py
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install -q --disable-pip-version-check -r requirements.txt
+	$(PY) -m pip install -q --disable-pip-version-check --no-deps fastreid==1.4.0
+	$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: setup
+	$(PY) tools/make_synthetic.py --layout sysu --ids 464 --test-ids 80 --seed 0 --out $(SYNTHETIC)
+	$(PY) tools/align_text.py --arch configs/text/tiny.json --people 2000 --seed 7 --out $(SYNTHETIC)/text_tower.pt
+	$(PY) tools/train_net.py --config-file projects/TVILFM/configs/synthetic.yml --resume
+	$(PY) tools/show_results.py $(DEMO)
+
+test: setup
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+
+lint: setup
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+bench: setup
+	$(PY) -m benchmarks
+
+bench-smoke: setup
+	$(PY) -m benchmarks --smoke
+
+clean:
+	rm -rf logs $(SYNTHETIC) build dist *.egg-info

@@ -1,0 +1,40 @@
+"""Packaging. fast-reid is not among the requirements: its pins (torch==1.13.1) cannot be met, so it is installed by
+`pip install --no-deps fastreid==1.4.0`, as the Makefile does; `requirements.txt` holds the versions that are tested."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HOST_NEEDS = [
+    "torch>=2.6",
+    "torchvision>=0.21",
+    "faiss-cpu>=1.11",
+    "numpy>=2.0",
+    "Pillow>=11",
+    "PyYAML>=6.0",
+    "scikit-learn>=1.6",
+    "scipy>=1.14",
+    "tabulate>=0.9",
+    "tensorboard>=2.18",
+    "termcolor>=2.0",
+    "yacs>=0.1.8",
+]
+OWN_NEEDS = ["open_clip_torch>=3.3,<3.4", "matplotlib>=3.9", "tqdm>=4.66"]
+
+setup(
+    name="tvilfm-plugin",
+    version="0.1.0",
+    description="Text-enhanced visible-infrared person re-identification (TVI-LFM) as a plugin to fast-reid",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=find_packages(include=["tvilfm_plugin", "tvilfm_plugin.*"]),
+    package_data={"tvilfm_plugin": ["py.typed"]},
+    install_requires=HOST_NEEDS + OWN_NEEDS,
+    extras_require={
+        "captions": ["transformers>=5.0,<6", "accelerate>=1.0"],
+        "web": ["gradio>=6,<7"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "mypy>=1.15"],
+    },
+)

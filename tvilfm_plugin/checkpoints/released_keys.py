@@ -1,0 +1,55 @@
+"""Names of the authors' released checkpoints and ours, both ways.
+
+Their complete model has 481 keys; ours has the same tensors except `logit_scale`, which nothing reads. In short::
+
+    base_model.visual.{rgb,ir}_model.resnet_conv.{0,1}.*    visual.backbone.base.{conv1,bn1}.{rgb,ir}.*
+    base_model.visual.shared_model.resnet_conv.{0..3}.*     visual.backbone.base.layer{1..4}.*
+    base_model.visual.GEM.p                                 visual.pool.p
+    base_model.*  (the text tower)                          text.*
+    classifier.BN.*, classifier.classifier.weight           heads.neck.*, heads.classifier.weight
+"""
+
+import re
+
+_TO_OURS = (
+    (r"base_model\.visual\.(rgb|ir)_model\.resnet_conv\.0\.(.+)", r"visual.backbone.base.conv1.\1.\2"),
+    (r"base_model\.visual\.(rgb|ir)_model\.resnet_conv\.1\.(.+)", r"visual.backbone.base.bn1.\1.\2"),
+    (
+        r"base_model\.visual\.shared_model\.resnet_conv\.(\d)\.(.+)",
+        lambda m: f"visual.backbone.base.layer{int(m[1]) + 1}.{m[2]}",
+    ),
+    (r"base_model\.visual\.GEM\.p", "visual.pool.p"),
+    (r"base_model\.(?!visual\.)(.+)", r"text.\1"),
+    (r"classifier\.BN\.(.+)", r"heads.neck.\1"),
+    (r"classifier\.classifier\.weight", "heads.classifier.weight"),
+)
+_TO_THEIRS = (
+    (r"visual\.backbone\.base\.conv1\.(rgb|ir)\.(.+)", r"base_model.visual.\1_model.resnet_conv.0.\2"),
+    (r"visual\.backbone\.base\.bn1\.(rgb|ir)\.(.+)", r"base_model.visual.\1_model.resnet_conv.1.\2"),
+    (
+        r"visual\.backbone\.base\.layer(\d)\.(.+)",
+        lambda m: f"base_model.visual.shared_model.resnet_conv.{int(m[1]) - 1}.{m[2]}",
+    ),
+    (r"visual\.pool\.p", "base_model.visual.GEM.p"),
+    (r"text\.(.+)", r"base_model.\1"),
+    (r"heads\.neck\.(.+)", r"classifier.BN.\1"),
+    (r"heads\.classifier\.weight", "classifier.classifier.weight"),
+)
+
+
+def our_key(released: str) -> str | None:
+    """Our name of a released key; None for what we do not have (`logit_scale`, backup copies of stage 1)."""
+    return _translate(released, _TO_OURS)
+
+
+def released_key(ours: str) -> str | None:
+    """The released code's name of one of our keys; None for what it does not have."""
+    return _translate(ours, _TO_THEIRS)
+
+
+def _translate(key: str, table: tuple) -> str | None:
+    for pattern, replacement in table:
+        match = re.fullmatch(pattern, key)
+        if match:
+            return replacement(match) if callable(replacement) else match.expand(replacement)
+    return None

@@ -1,0 +1,201 @@
+"""The authors' MIP checkpoints: their names and ours, both ways, and the bridge from MIP to TVI-LFM's second stage.
+
+Our model has only what its config uses; their file has everything. Their deep library has a slice for every block, of which
+block i reads slice i - 1; ours has one slice per prompted layer, the first library included. Everything else is a change of
+name, so the same functions translate gradients.
+"""
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tvilfm_plugin.checkpoints.loading import read_state_dict
+
+logger = logging.getLogger("fastreid." + __name__)
+
+LIBRARY = "visual.modality_prompts.library"
+FIRST_LIBRARY = "base.prompt_embeddings"
+DEEP_LIBRARY = "base.deep_prompt_embeddings"
+
+# Ours -> theirs, by the beginning of a name.
+_RENAMED = (
+    (r"visual\.embedding\.patch\.", "base.patch_embed.proj."),
+    (r"visual\.embedding\.cls$", "base.cls_token"),
+    (r"visual\.embedding\.position$", "base.pos_embed"),
+    (r"visual\.embedding\.camera$", "base.sie_embed"),
+    (r"visual\.blocks\.", "base.blocks."),
+    (r"visual\.modality_prompts\.projection\.", "base.prompt_proj."),
+    (r"visual\.instance_prompts\.block\.", "base.instance_prompt_generator."),
+    (r"visual\.instance_prompts\.query$", "base.prompt_embed"),
+    (r"visual\.global_branch\.block\.", "b1.0."),
+    (r"visual\.global_branch\.norm\.", "b1.1."),
+    (r"visual\.local_branch\.reader\.block\.", "b2.0."),
+    (r"visual\.local_branch\.reader\.norm\.", "b2.1."),
+    (r"heads\.prompt_reader\.reader\.block\.", "b3.0."),
+    (r"heads\.prompt_reader\.reader\.norm\.", "b3.1."),
+    (r"heads\.prompt_reader\.token$", "zero_token"),
+    (r"heads\.necks\.0\.", "bottleneck."),
+    (r"heads\.necks\.(\d+)\.", r"bottleneck_\1."),
+    (r"heads\.prompt_necks\.", "bottlenecks_ins_prompts."),
+    (r"heads\.classifier\.branches\.0\.", "classifier."),
+    (r"heads\.classifier\.branches\.(\d+)\.", r"classifier_\1."),
+    (r"heads\.classifier\.prompts\.", "classifiers_ins_prompts."),
+)
+
+
+class KeyReport(NamedTuple):
+    """What became of every name.
+
+    Attributes:
+        loaded: our name -> the names in the authors' file that it was made of.
+        missing: ours that the file lacks.
+        misshapen: ours whose shape differs, with both shapes.
+        unused: names of the file that our model does not have: what its config does not use.
+    """
+
+    loaded: dict[str, tuple[str, ...]]
+    missing: list[str]
+    misshapen: list[str]
+    unused: list[str]
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.loaded)} tensors loaded, {len(self.unused)} of the file not used ({_summary(self.unused)})"]
+        lines += [f"missing: {_summary(self.missing)}"] if self.missing else []
+        return "\n".join([*lines, *(f"shape: {line}" for line in self.misshapen)])
+
+
+def official_names(name: str) -> tuple[str, ...]:
+    """The names in the authors' file that one of our tensors corresponds to.
+
+    Raises:
+        KeyError: for the fusion type, of which no checkpoint and no names are known.
+    """
+    if name == LIBRARY:
+        return FIRST_LIBRARY, DEEP_LIBRARY
+    for pattern, theirs in _RENAMED:
+        renamed, count = re.subn("^" + pattern, theirs, name)
+        if count:
+            return (renamed,)
+    raise KeyError(
+        f"{name} has no counterpart in the authors' checkpoints: they were trained with MODEL.MIP.INSTANCE_TYPE generator."
+    )
+
+
+def is_released_mip(names: Iterable[str]) -> bool:
+    """Whether a checkpoint with these names is one of the authors' MIP."""
+    return {"base.patch_embed.proj.weight", "b1.0.norm1.weight", "bottleneck.weight"} <= set(names)
+
+
+def from_official(
+    official: Mapping[str, Tensor], shapes: Mapping[str, torch.Size | tuple[int, ...]]
+) -> tuple[dict[str, Tensor], KeyReport]:
+    """The authors' tensors under our names.
+
+    Args:
+        official: their state dict.
+        shapes: name and shape of every tensor of our model.
+
+    Returns:
+        What fits, and a report.
+    """
+    state: dict[str, Tensor] = {}
+    loaded: dict[str, tuple[str, ...]] = {}
+    missing, misshapen = [], []
+    for name, shape in shapes.items():
+        theirs = official_names(name)
+        if not set(theirs) <= set(official):
+            missing.append(name)
+            continue
+        value = official[theirs[0]]
+        if name == LIBRARY:
+            value = torch.cat([value.unsqueeze(1), official[DEEP_LIBRARY][:, : shape[1] - 1]], dim=1)
+        if value.shape != torch.Size(shape):
+            misshapen.append(f"{name} is {tuple(shape)}, {theirs[0]} gives {tuple(value.shape)}")
+            continue
+        state[name], loaded[name] = value, theirs
+    used = {their for theirs in loaded.values() for their in theirs}
+    return state, KeyReport(loaded, missing, misshapen, sorted(set(official) - used))
+
+
+def to_official(state: Mapping[str, Tensor], depth: int = 12) -> dict[str, Tensor]:
+    """Our tensors under the authors' names; slices of the deep library that no block reads are zero.
+
+    Args:
+        state: our state dict, or gradients by parameter name.
+        depth: slices of their deep library.
+    """
+    official: dict[str, Tensor] = {}
+    for name, value in state.items():
+        theirs = official_names(name)
+        if name == LIBRARY:
+            two, layers, count, dim = value.shape
+            deep = value.new_zeros(two, depth, count, dim)
+            deep[:, : layers - 1] = value[:, 1:]
+            official |= {FIRST_LIBRARY: value[:, 0].clone(), DEEP_LIBRARY: deep}
+        else:
+            official[theirs[0]] = value
+    return official
+
+
+def load_released_mip(model: nn.Module, path: str | Path, may_miss: tuple[str, ...] = ("heads.classifier.",)) -> KeyReport:
+    """Load an authors' checkpoint into a `MIP` model, in place, and log the key report.
+
+    Args:
+        model: built with the config that the file was trained with (`projects/MIP/configs/*_released.yml`).
+        path: their file.
+        may_miss: names that may be missing, or of another shape, and then keep their values.
+    """
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    state, report = from_official(read_state_dict(path), shapes)
+    wrong = [line for line in (*report.missing, *report.misshapen) if not line.startswith(may_miss)]
+    if wrong:
+        raise RuntimeError(
+            f"{str(path)!r} does not fit this config ({len(wrong)} tensors):\n  " + "\n  ".join(wrong[:20]) + "\n"
+            "The released SYSU-MM01 checkpoint needs projects/MIP/configs/sysu_released.yml, RegDB's regdb_released.yml."
+        )
+    model.load_state_dict(state, strict=False)
+    logger.info(f"{path}: {report}")
+    return report
+
+
+def identity_head_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A MIP state dict as stage 1 of TVI-LFM: the encoder as it is, the heads as one neck and one classifier of width 5 D.
+
+    The joined neck gives the five necks' vectors side by side; the local parts of the test feature are a quarter of the
+    vectors, which the neck undoes. The joined classifier is the five classifiers, averaged as in the loss.
+
+    Returns:
+        `visual.*`, `heads.neck.*` and `heads.classifier.weight`.
+    """
+    branches = sum(bool(re.fullmatch(r"heads\.necks\.\d+\.weight", name)) for name in state)
+    if branches < 2:
+        raise KeyError("This is no MIP checkpoint: it has no heads.necks.*; give the model_final.pth of a MIP run.")
+    eps = nn.BatchNorm1d(1).eps
+    share = [1.0] + [1.0 / (branches - 1)] * (branches - 1)
+    neck = [{k: state[f"heads.necks.{b}.{k}"] for k in ("weight", "bias", "running_mean", "running_var")} for b in range(branches)]
+    joined = {name: value for name, value in state.items() if name.startswith("visual.")}
+    joined["heads.neck.weight"] = torch.cat([n["weight"] for n in neck])
+    joined["heads.neck.bias"] = torch.cat([n["bias"] for n in neck])
+    joined["heads.neck.running_mean"] = torch.cat([n["running_mean"] * s for n, s in zip(neck, share, strict=True)])
+    # (var + eps) s^2 = var' + eps, so that the joined neck divides by exactly s times the old deviation.
+    variances = [(n["running_var"] + eps) * s**2 - eps for n, s in zip(neck, share, strict=True)]
+    joined["heads.neck.running_var"] = torch.cat(variances).clamp(min=0)
+    joined["heads.neck.num_batches_tracked"] = state["heads.necks.0.num_batches_tracked"]
+    weights = [state[f"heads.classifier.branches.{b}.weight"] * s / 2 for b, s in enumerate(share)]
+    joined["heads.classifier.weight"] = torch.cat(weights, dim=1)
+    return joined
+
+
+def _summary(names: Iterable[str]) -> str:
+    """Names by their module, e.g. `base.blocks.11.* (12)`."""
+    counts: dict[str, int] = {}
+    for name in names:
+        part = re.match(r"(?:base\.)?(?:blocks\.\d+|[^.]+)", name)
+        key = part.group(0) if part else name
+        counts[key] = counts.get(key, 0) + 1
+    return ", ".join(f"{key} ({count})" for key, count in counts.items()) or "none"

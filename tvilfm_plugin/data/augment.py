@@ -1,0 +1,240 @@
+"""Channel augmentation (CAJ): random numbers are drawn per sample on the CPU, channels changed per batch on the device.
+
+A *draw* is the row `[top, left, height, width, op]`: the erased box (empty if its height is 0) and a `ChannelOp`. Draws
+come from Python's `random.Random`, in the order in which the authors' code asks for them. `apply_channel_ops` acts on
+normalised images, as channel augmentation is defined.
+"""
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# An erased pixel, in normalised values (the authors erase after normalising).
+FILL = (0.4914, 0.4822, 0.4465)
+LUMINANCE = (0.2989, 0.5870, 0.1140)
+
+
+class ChannelOp(IntEnum):
+    """What happens to the three channels of an image."""
+
+    KEEP = 0
+    RED = 1
+    GREEN = 2
+    BLUE = 3
+    LUMINANCE = 4
+
+
+class Box(NamedTuple):
+    """Pixels `[top, top + height) x [left, left + width)`."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+NO_BOX = Box(0, 0, 0, 0)
+COPIES = (ChannelOp.RED, ChannelOp.GREEN, ChannelOp.BLUE)
+ChannelDraw = Callable[[random.Random], ChannelOp]
+
+
+def draw_erasing(
+    rng: random.Random,
+    height: int,
+    width: int,
+    prob: float,
+    area: tuple[float, float] = (0.02, 0.4),
+    aspect: float = 0.3,
+    attempts: int = 100,
+) -> Box:
+    """The box that random erasing blanks in an image of `height` x `width`.
+
+    Args:
+        rng: source of the random numbers.
+        height: of the image.
+        width: of the image.
+        prob: probability that anything is erased.
+        area: bounds of the erased share of the image, drawn uniformly.
+        aspect: height / width of the box is drawn uniformly between this and its inverse.
+        attempts: a box must be strictly smaller than the image; after this many that are not, nothing is erased.
+    """
+    if rng.uniform(0, 1) > prob:
+        return NO_BOX
+    for _ in range(attempts):
+        target = rng.uniform(*area) * (height * width)
+        ratio = rng.uniform(aspect, 1 / aspect)
+        box_height, box_width = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if box_height < height and box_width < width:
+            return Box(rng.randint(0, height - box_height), rng.randint(0, width - box_width), box_height, box_width)
+    return NO_BOX
+
+
+def draw_exchange(rng: random.Random, prob: float) -> ChannelOp:
+    """Channel exchange: with probability `prob` one of R, G, B takes the place of all three."""
+    if rng.uniform(0, 1) > prob:
+        return ChannelOp.KEEP
+    return COPIES[rng.randint(0, 2)]
+
+
+def draw_adaptive_gray(rng: random.Random, gray_prob: float) -> ChannelOp:
+    """Channel-adaptive gray: R, G or B for all three, or (every fourth time) luminance with probability `gray_prob`."""
+    choice = rng.randint(0, 3)
+    if choice < 3:
+        return COPIES[choice]
+    return ChannelOp.KEEP if rng.uniform(0, 1) > gray_prob else ChannelOp.LUMINANCE
+
+
+def apply_channel_ops(images: Tensor, draws: Tensor) -> Tensor:
+    """Erase boxes, then mix channels; nothing waits for the device and nothing loops over images.
+
+    Args:
+        images: (N, 3, H, W) normalised images; left as they are.
+        draws: (N, 5+) int64 on the same device, columns top, left, height, width, op; further columns are ignored.
+
+    Returns:
+        (N, 3, H, W), a new tensor.
+    """
+    count, channels, height, width = images.shape
+    if channels != 3 or draws.ndim != 2 or draws.shape[0] != count or draws.shape[1] < 5:
+        raise ValueError(
+            "Channel operations need images (N, 3, H, W) and draws (N, 5) of the same N; "
+            f"got {tuple(images.shape)} and {tuple(draws.shape)}."
+        )
+    top, left, box_height, box_width, op = draws[:, :5].unbind(1)
+    op = op.view(count, 1)
+    # Planes are picked by index, not by a product with a 3 x 3 matrix: exact also under autocast and TF32.
+    is_copy = (op >= ChannelOp.RED) & (op <= ChannelOp.BLUE)
+    channel = torch.where(is_copy, op - ChannelOp.RED, torch.arange(3, device=images.device))
+    plane = torch.arange(count, device=images.device).view(count, 1) * 3 + channel
+    mixed = images.reshape(count * 3, height, width).index_select(0, plane.flatten()).view(count, 3, height, width)
+    is_gray = (op == ChannelOp.LUMINANCE).view(count, 1, 1, 1)
+    torch.where(is_gray, _luminance(images).unsqueeze(1), mixed, out=mixed)
+
+    # Erasing comes before the channels are mixed; done last, its values have to be mixed as well. They are made on the
+    # device, because a tensor of Python numbers would be copied from the host, and that waits.
+    fill = torch.stack([images.new_full((), value) for value in FILL])
+    gray_fill = _luminance(fill.view(1, 3, 1, 1)).unsqueeze(1)
+    fill = torch.where(is_gray, gray_fill, fill[channel].view(count, 3, 1, 1))
+    rows, columns = _within(height, top, box_height), _within(width, left, box_width)
+    box = rows.view(count, 1, height, 1) & columns.view(count, 1, 1, width)
+    return torch.where(box, fill, mixed, out=mixed)
+
+
+def _luminance(images: Tensor) -> Tensor:
+    """(N, 3, H, W) -> (N, H, W)."""
+    red, green, blue = images.unbind(1)
+    return (LUMINANCE[0] * red).add_(LUMINANCE[1] * green).add_(LUMINANCE[2] * blue)
+
+
+def _within(length: int, start: Tensor, extent: Tensor) -> Tensor:
+    """(N, length) bool: the positions of each row that lie in `[start, start + extent)`."""
+    position = torch.arange(length, device=start.device)
+    return (position >= start[:, None]) & (position < (start + extent)[:, None])
+
+
+def grayscale(planes: np.ndarray) -> np.ndarray:
+    """(3, H, W) uint8 -> (H, W) uint8 luminance, in the integer arithmetic of an image library's "L" mode."""
+    red, green, blue = planes.astype(np.uint32)
+    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class CropFlip:
+    """Pad with black, crop back to the same size, mirror, make grey; on uint8, before normalisation.
+
+    Attributes:
+        pad: black pixels on every side before the crop.
+        flip_prob: probability of a mirror image.
+        gray_prob: probability of a grey image.
+    """
+
+    pad: int = 10
+    flip_prob: float = 0.5
+    gray_prob: float = 0.0
+
+    def __call__(self, image: np.ndarray, rng: random.Random) -> np.ndarray:
+        """(H, W, 3) uint8 -> new contiguous (3, H, W) uint8."""
+        down, right = rng.randint(-self.pad, self.pad), rng.randint(-self.pad, self.pad)
+        flip = rng.random() < self.flip_prob
+        gray = rng.random() < self.gray_prob
+        planes = image.transpose(2, 0, 1)
+        # Mirroring the shifted image is shifting the mirror image the other way.
+        planes = shifted(mirrored(planes), down, -right) if flip else shifted(planes, down, right)
+        if gray:
+            planes[:] = grayscale(planes)
+        return planes
+
+
+def mirrored(planes: np.ndarray) -> np.ndarray:
+    """(C, H, W) uint8 planes with every row reversed."""
+    if planes.shape[2] % 8 == 0 and planes.strides[2] == 1:
+        # Eight pixels at a time: reversing words, and bytes within a word, is twice as fast as reversing bytes.
+        return planes.view(">u8")[:, :, ::-1].astype("<u8").view(np.uint8)
+    return planes[:, :, ::-1]
+
+
+def shifted(planes: np.ndarray, down: int, right: int) -> np.ndarray:
+    """Move the content of (C, H, W) planes `down` and `right` (negative: up, left); black moves in. A new array.
+
+    A crop of a padded image is this shift, so the padded image need not exist.
+    """
+    height, width = planes.shape[1:]
+    to_y, from_y, to_x, from_x = max(down, 0), max(-down, 0), max(right, 0), max(-right, 0)
+    rows, columns = max(height - abs(down), 0), max(width - abs(right), 0)
+    moved = np.empty(planes.shape, planes.dtype)
+    moved[:, :to_y] = 0
+    moved[:, to_y + rows :] = 0
+    band = moved[:, to_y : to_y + rows]
+    band[:, :, :to_x] = 0
+    band[:, :, to_x + columns :] = 0
+    band[:, :, to_x : to_x + columns] = planes[:, from_y : from_y + rows, from_x : from_x + columns]
+    return moved
+
+
+@dataclass(frozen=True)
+class View:
+    """How one view of a sample is made.
+
+    Attributes:
+        crop: what happens to its pixels on the CPU.
+        erase_prob: probability of random erasing.
+        channels: draws its channel operation; None keeps the channels.
+    """
+
+    crop: CropFlip
+    erase_prob: float = 0.0
+    channels: ChannelDraw | None = None
+
+    def __call__(self, image: np.ndarray, rng: random.Random) -> tuple[np.ndarray, list[int]]:
+        """(H, W, 3) uint8 -> its (3, H, W) uint8 crop, and the draw that the device is to apply."""
+        planes = self.crop(image, rng)
+        height, width = planes.shape[1:]
+        box = draw_erasing(rng, height, width, self.erase_prob) if self.erase_prob > 0 else NO_BOX
+        op = ChannelOp.KEEP if self.channels is None else self.channels(rng)
+        return planes, [*box, int(op)]
+
+
+@dataclass(frozen=True)
+class TrainAugmentation:
+    """The three views of a training sample: two of the visible image, one of the infrared image.
+
+    The defaults are channel-augmented joint learning (CAJ), as TVI-LFM trains with it.
+    """
+
+    rgb: View = View(CropFlip(gray_prob=0.1), erase_prob=0.6)
+    rgb_aug: View = View(CropFlip(), erase_prob=0.6, channels=partial(draw_exchange, prob=0.5))
+    ir: View = View(CropFlip(), erase_prob=0.5, channels=partial(draw_adaptive_gray, gray_prob=0.6))
+
+    @classmethod
+    def none(cls) -> "TrainAugmentation":
+        """The images as they are: both visible views are the same."""
+        plain = View(CropFlip(pad=0, flip_prob=0.0))
+        return cls(rgb=plain, rgb_aug=plain, ir=plain)

@@ -1,0 +1,223 @@
+"""Captions by image and by person, read from the released files as they are."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+PathLike = str | os.PathLike[str]
+
+
+class Caption(NamedTuple):
+    """The text of one image; `rephrase` is "" if there is none."""
+
+    text: str
+    rephrase: str = ""
+
+
+class CaptionBank:
+    """Captions by path relative to the data-set root, and, if known, the list of every person's captions.
+
+    Args:
+        captions: relative path -> caption.
+        source: where they come from; errors name it.
+        persons: identity -> its captions, for the text draws of test queries.
+        persons_source: where `persons` come from; defaults to `source`.
+    """
+
+    def __init__(
+        self,
+        captions: Mapping[str, Caption],
+        source: str,
+        persons: Mapping[int, Sequence[Caption]] | None = None,
+        persons_source: str = "",
+    ) -> None:
+        self._captions = dict(captions)
+        self.source = source
+        self._persons = None if persons is None else {pid: tuple(texts) for pid, texts in persons.items()}
+        self.persons_source = persons_source or source
+
+    @classmethod
+    def from_files(
+        cls,
+        caption_dict: PathLike | None,
+        llm_dict: PathLike | None,
+        id_map: PathLike | None,
+        relative: Callable[[str], str],
+    ) -> "CaptionBank":
+        """Read the released JSON files; any of them may be None, but not all.
+
+        Args:
+            caption_dict: image path -> {"description"[, "aug_description"]}.
+            llm_dict: the same with the rephrase as "aug_description"; its description counts where `caption_dict`
+                has none.
+            id_map: identity -> list of captions.
+            relative: strips the prefix that the file's author had in front of a path; raises ValueError for what is no
+                image of the data set.
+        """
+        files = [Path(file) for file in (caption_dict, llm_dict, id_map) if file is not None]
+        if not files:
+            raise ValueError("No caption file given: name a caption dict, a dict with rephrases or an identity map.")
+        captions: dict[str, Caption] = {}
+        for file in (caption_dict, llm_dict):
+            if file is None:
+                continue
+            for key, (text, rephrase) in _read_descriptions(Path(file), relative).items():
+                known = captions.get(key, Caption(""))
+                captions[key] = Caption(known.text or text, known.rephrase or rephrase)
+        persons = None if id_map is None else _read_persons(Path(id_map))
+        # An image with a rephrase but without a description has no caption.
+        captions = {key: caption for key, caption in captions.items() if caption.text}
+        source = ", ".join(str(file) for file in files)
+        return cls(captions, source, persons, str(id_map) if id_map is not None else "")
+
+    def __getitem__(self, path: str) -> Caption:
+        try:
+            return self._captions[path]
+        except KeyError:
+            raise KeyError(
+                f"No caption for {path!r} in {self.source} ({len(self)} captions). Run tools/check_dataset.py to list "
+                "every image without one, or check that paths are relative to the data-set root."
+            ) from None
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._captions
+
+    def __len__(self) -> int:
+        return len(self._captions)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._captions)
+
+    @property
+    def persons(self) -> Mapping[int, Sequence[Caption]] | None:
+        """Identity -> captions, or None if the bank knows no persons."""
+        return self._persons
+
+    def of_person(self, pid: int) -> Sequence[Caption]:
+        """The captions of one identity, in the order of the file (draws by index depend on it)."""
+        if self._persons is None:
+            raise KeyError(
+                f"{self.source} has captions by image only, none by person. Add an id_caption_map_*.json, or give "
+                "CaptionBank its `persons`."
+            )
+        try:
+            return self._persons[pid]
+        except KeyError:
+            raise KeyError(
+                f"No captions of identity {pid} in {self.persons_source} ({len(self._persons)} identities, keyed by "
+                "folder number)."
+            ) from None
+
+    def with_persons(self, persons: Mapping[int, Sequence[Caption]], source: str) -> "CaptionBank":
+        """The same captions with other lists by person."""
+        return CaptionBank(self._captions, self.source, persons, source)
+
+    def completed_by(self, other: "CaptionBank") -> "CaptionBank":
+        """This bank with the other's text or rephrase wherever its own is missing."""
+        merged = dict(other._captions)
+        for key, own in self._captions.items():
+            there = other._captions.get(key, Caption(""))
+            merged[key] = Caption(own.text or there.text, own.rephrase or there.rephrase)
+        listed = other if self._persons is None else self
+        return CaptionBank(merged, f"{self.source}, {other.source}", listed._persons, listed.persons_source)
+
+
+def array_captions(
+    orders: Sequence[Sequence[str]],
+    pids: Callable[[str], int],
+    text_file: PathLike,
+    rephrase_file: PathLike | None = None,
+    label_file: PathLike | None = None,
+    known: CaptionBank | None = None,
+) -> CaptionBank:
+    """Captions that are stored without names, as plain unicode arrays in the order of the training files.
+
+    Args:
+        orders: the orders that the files may have been sorted in, each a list of N relative paths, likeliest first.
+        pids: identity of a relative path.
+        text_file: (N,) array of descriptions.
+        rephrase_file: (N,) array of rephrases.
+        label_file: (N,) integer array, one label per identity (of any numbering): it tells which order is meant.
+        known: captions that are known by name; an order that contradicts them is not meant.
+
+    Returns:
+        a bank without persons.
+    """
+    texts = _read_strings(Path(text_file))
+    rephrases = [""] * len(texts) if rephrase_file is None else _read_strings(Path(rephrase_file))
+    labels = None if label_file is None else np.load(label_file, allow_pickle=False).reshape(-1)
+    for file, array in ((text_file, texts), (rephrase_file, rephrases), (label_file, labels)):
+        if array is not None and len(array) != len(orders[0]):
+            raise ValueError(
+                f"{file} has {len(array)} entries, but the training split has {len(orders[0])} images: without names "
+                "they cannot be matched. Complete the images, or use the caption_dict_*.json files."
+            )
+    for order in orders:
+        if labels is not None and not _same_grouping(labels, np.array([pids(path) for path in order])):
+            continue
+        by_name = [(known[path].text, text) for path, text in zip(order, texts, strict=True) if known and path in known]
+        if any(a != b for a, b in by_name):
+            continue
+        captions = {p: Caption(t, r) for p, t, r in zip(order, texts, rephrases, strict=True) if t}
+        return CaptionBank(captions, str(text_file))
+    against = [str(file) for file in (label_file, known and known.source) if file]
+    raise ValueError(
+        f"{text_file} follows none of the {len(orders)} known orders of the training files ({' and '.join(against)} "
+        "contradict them). Complete the images, or use the caption_dict_*.json files."
+    )
+
+
+def _same_grouping(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two label arrays are equal up to an order-keeping renumbering."""
+    return bool(np.array_equal(np.unique(a, return_inverse=True)[1], np.unique(b, return_inverse=True)[1]))
+
+
+def _read_strings(file: Path) -> list[str]:
+    # Pickled arrays can run code when they are loaded: only plain unicode is accepted.
+    array = np.load(file, allow_pickle=False)
+    if array.dtype.kind != "U":
+        raise ValueError(f"{file} holds {array.dtype}, not plain unicode strings.")
+    return [str(text).strip() for text in array.reshape(-1)]
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is no valid JSON ({error}). Download it again.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} holds a {type(content).__name__}, expected an object.")
+    return content
+
+
+def _read_descriptions(file: Path, relative: Callable[[str], str]) -> dict[str, tuple[str, str]]:
+    captions: dict[str, tuple[str, str]] = {}
+    for path, entry in _read_json(file).items():
+        fields = {"description": entry} if isinstance(entry, str) else entry
+        if not isinstance(fields, dict) or not ("description" in fields or "aug_description" in fields):
+            raise ValueError(f"{file}: the entry of {path!r} has no 'description' and no 'aug_description'.")
+        try:
+            key = relative(path)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
+        text, rephrase = (str(fields.get(name) or "").strip() for name in ("description", "aug_description"))
+        # Two keys of one image (other prefixes): the first counts, as for every later file.
+        first = captions.get(key, ("", ""))
+        captions[key] = (first[0] or text, first[1] or rephrase)
+    return captions
+
+
+def _read_persons(file: Path) -> dict[int, list[Caption]]:
+    persons: dict[int, list[Caption]] = {}
+    for identity, texts in _read_json(file).items():
+        if not identity.strip().isdigit() or not isinstance(texts, list):
+            found = f"{identity!r}: {texts!r:.80}"
+            raise ValueError(f"{file}: expected identity number -> list of captions, found {found}.")
+        # Draws by index need the list as it is: no stripping, no dropping.
+        if texts:
+            persons[int(identity)] = [Caption(str(text)) for text in texts]
+    return persons

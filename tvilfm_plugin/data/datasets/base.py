@@ -1,0 +1,424 @@
+"""What the three Tri- data sets share: splits to training lists, gallery draws, captions, warnings and tables."""
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from fastreid.data.datasets.bases import ImageDataset
+from tabulate import tabulate
+
+from tvilfm_plugin.data.captions import Caption, CaptionBank
+from tvilfm_plugin.data.items import EvalSetting, Item, draw_gallery, gallery_cells, group_by_person
+from tvilfm_plugin.evaluation.protocols import Protocol
+from tvilfm_plugin.modality import Modality
+
+__all__ = ["DIRECTIONS", "EvalSetting", "Split", "TriDataset"]
+
+logger = logging.getLogger("fastreid." + __name__)
+
+DIRECTIONS = ("infrared-to-visible", "visible-to-infrared")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+
+
+class Split(NamedTuple):
+    """The images of one split, with absolute paths and the labels of the id files.
+
+    `ids` are the persons' folder numbers as the id file names them, whether or not they have images.
+    """
+
+    rgb: list[Item]
+    ir: list[Item]
+    ids: list[int]
+
+
+class TriDataset(ImageDataset):
+    """Visible images, infrared images and captions of the same persons.
+
+    Args:
+        root: folder that holds the data sets (fast-reid's `$FASTREID_DATASETS`).
+        folder: the data set's folder below `root`; "" takes the first of `folders` that exists.
+        direction: "infrared-to-visible" (with text) or "visible-to-infrared" (images only).
+        trial: the train/test split of RegDB, 1..10; elsewhere ignored.
+        modes: SYSU-MM01's search modes; elsewhere ignored.
+        shots: images per (identity, camera) in SYSU-MM01's galleries; elsewhere ignored.
+        draws: number of gallery draws, seeded 0, 1, ...; RegDB has one gallery.
+        text: whether captions are needed; without them no caption file is opened.
+        held_out: on RegDB, visible images per test identity that leave the gallery and serve as witnesses.
+        verbose: whether to log warnings.
+
+    Attributes:
+        train_rgb, train_ir: training images; pids 0..K-1 in ascending label order, camid = camera number.
+        train_ids: folder number of each of the K persons.
+        query, gallery: test images with the folder number as pid; the gallery is the union of all draws.
+        settings: what is evaluated; draws index `gallery`.
+        visible_pool: every visible image of the test identities.
+        captions: bank per modality; empty with `text=False`.
+        note: what a result must say about this construction, or "".
+    """
+
+    name: ClassVar[str]
+    key: ClassVar[str]
+    folders: ClassVar[tuple[str, ...]]
+    protocol: ClassVar[Protocol]
+    pattern: ClassVar[re.Pattern[str]]
+    layout: ClassVar[str]
+
+    def __init__(
+        self,
+        root: str = "datasets",
+        folder: str = "",
+        direction: str = "infrared-to-visible",
+        trial: int = 1,
+        modes: Sequence[str] = ("all", "indoor"),
+        shots: Sequence[int] = (1,),
+        draws: int = 10,
+        text: bool = True,
+        held_out: int = 0,
+        verbose: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if direction not in DIRECTIONS:
+            raise ValueError(f"Unknown direction {direction!r}; choices are {', '.join(DIRECTIONS)}.")
+        if draws < 1:
+            raise ValueError(f"{self.name} needs at least one gallery draw, not draws={draws}.")
+        self.dataset_name = self.name
+        self.direction = direction
+        self.trial = trial
+        self.modes = tuple(modes)
+        self.shots = tuple(shots)
+        self.held_out = held_out
+        self.note = ""
+        self.warnings: list[str] = []
+        reverse = direction == "visible-to-infrared"
+        self.query_modality = Modality.RGB if reverse else Modality.IR
+        self.gallery_modality = Modality.IR if reverse else Modality.RGB
+
+        self.dataset_dir = self.find_folder(root, folder)
+        train = self.read_split(self.dataset_dir, "train", trial)
+        test = self.read_split(self.dataset_dir, "test", trial)
+        self._require_files([*train.rgb, *train.ir, *test.rgb, *test.ir])
+        self.train_rgb, self.train_ir, self.train_ids = self._label(train)
+        self.visible_pool = test.rgb
+        query = test.rgb if reverse else test.ir
+        gallery, self.settings = self._draw_settings(test.ir if reverse else test.rgb, draws)
+        self._check_test(train, test, query, gallery)
+        self.captions = self._read_captions(train) if text else {}
+        if verbose and self.warnings:
+            logger.warning(f"{self.name} in {self.dataset_dir}: " + " ".join(self.warnings))
+        super().__init__(self.train_rgb + self.train_ir, query, gallery, verbose=verbose, **kwargs)
+
+    # --- what a data set must say ------------------------------------------------------------------------------------
+    @classmethod
+    def read_split(cls, dataset_dir: str, split: str, trial: int = 1) -> Split:
+        """The images that the id files name, split "train" or "test"; listed images may be missing on disk."""
+        raise NotImplementedError
+
+    @classmethod
+    def relative(cls, path: str) -> str:
+        """The path below the data-set root that captions are keyed by, whatever precedes it."""
+        match = cls.pattern.search(path.replace("\\", "/"))
+        if match is None:
+            raise ValueError(f"{path!r} is no image of {cls.name}; its paths end like {cls.layout}.")
+        return cls.caption_key(match)
+
+    @classmethod
+    def caption_key(cls, match: re.Match[str]) -> str:
+        """The caption key of a path that `pattern` matched from some separator on."""
+        return match.group("key")
+
+    def _draw_settings(self, candidates: list[Item], draws: int) -> tuple[list[Item], list[EvalSetting]]:
+        raise NotImplementedError
+
+    @classmethod
+    def _complete_captions(cls, bank: CaptionBank | None, folder: Path, modality: Modality, train: Split) -> CaptionBank | None:
+        """Captions from further files of a caption folder; the base has none."""
+        return bank
+
+    # --- shared steps ------------------------------------------------------------------------------------------------
+    @classmethod
+    def find_folder(cls, root: str, folder: str = "") -> str:
+        """Absolute path of the data set's folder below `root`."""
+        names = (folder,) if folder else cls.folders
+        for name in names:
+            candidate = os.path.abspath(os.path.join(root, name))
+            if os.path.isdir(candidate):
+                return candidate
+        raise FileNotFoundError(
+            f"{cls.name}: no folder {' or '.join(names)} in {os.path.abspath(root)}. Put the data set there, or point "
+            "$FASTREID_DATASETS (or DATASETS.ROOT) to it."
+        )
+
+    @property
+    def num_train_pids(self) -> int:
+        """K, the number of training identities."""
+        return len(self.train_ids)
+
+    @property
+    def num_classes(self) -> int:
+        """K, under the name that fast-reid's own data sets have."""
+        return len(self.train_ids)
+
+    def _require_files(self, items: Sequence[Item]) -> None:
+        missing = missing_files(item.path for item in items)
+        if missing:
+            raise FileNotFoundError(
+                f"{self.name}: {len(missing)} of {len(items)} listed images are missing in {self.dataset_dir}, e.g. "
+                f"{examples(missing)}. `python tools/check_dataset.py {self.key}` names them all."
+            )
+
+    def _label(self, train: Split) -> tuple[list[Item], list[Item], list[int]]:
+        """Labels 0..K-1 for the identities that have images of both kinds."""
+        rgb, ir = group_by_person(train.rgb), group_by_person(train.ir)
+        usable = sorted(set(rgb) & set(ir))
+        if not usable:
+            raise ValueError(
+                f"{self.name}: no training identity in {self.dataset_dir} has visible and infrared images "
+                f"({len(rgb)} have visible, {len(ir)} infrared ones). Expected paths like {self.layout}."
+            )
+        lonely = sorted(set(rgb) ^ set(ir))
+        if lonely:
+            images = sum(len(rgb.get(pid, ())) + len(ir.get(pid, ())) for pid in lonely)
+            self.warnings.append(
+                f"{len(lonely)} training identities with {images} images have images of one kind only "
+                f"({examples(lonely)}); they form no pair and are left out."
+            )
+        persons = set(train.ids)
+        absent = persons - {person_of(item.path) for item in [*train.rgb, *train.ir]}
+        if absent:
+            shown = examples(sorted(absent))
+            self.warnings.append(f"{len(absent)} listed training identities have no image ({shown}).")
+        folders = {label: {person_of(train.rgb[i].path) for i in rgb[label]} for label in usable}
+        mixed = [label for label in usable if {person_of(train.ir[i].path) for i in ir[label]} != folders[label]]
+        if mixed:
+            self.warnings.append(
+                f"{len(mixed)} training labels name other person folders in the visible than in the infrared list "
+                f"({examples(mixed)}); the labels are taken as they are."
+            )
+        number = {label: k for k, label in enumerate(usable)}
+        relabelled = [
+            [Item(item.path, number[item.pid], item.camid) for item in items if item.pid in number]
+            for items in (train.rgb, train.ir)
+        ]
+        return relabelled[0], relabelled[1], [min(folders[label]) for label in usable]
+
+    def _union_of_draws(
+        self, candidates: list[Item], variants: Sequence[tuple[str, Sequence[int], int]], draws: int
+    ) -> tuple[list[Item], list[EvalSetting]]:
+        """Seeded galleries 0..draws-1 of every variant (name, cameras, shots), and the union of all of them."""
+        drawn: list[tuple[str, int, list[list[int]]]] = []
+        for name, camids, shots in variants:
+            cells = gallery_cells(candidates, camids)
+            short = sum(len(cell) < shots for cell in cells)
+            if short:
+                self.warnings.append(
+                    f"{name}: {short} of {len(cells)} (identity, camera) cells have fewer than {shots} images; all of "
+                    "theirs are in every gallery."
+                )
+            drawn.append((name, shots, [draw_gallery(cells, shots, seed) for seed in range(draws)]))
+        used = sorted({index for _, _, galleries in drawn for gallery in galleries for index in gallery})
+        position = {index: n for n, index in enumerate(used)}
+        settings = [
+            EvalSetting(name, shots, tuple(np.array([position[i] for i in g], dtype=np.int64) for g in galleries))
+            for name, shots, galleries in drawn
+        ]
+        return [candidates[index] for index in used], settings
+
+    def _check_test(self, train: Split, test: Split, query: list[Item], gallery: list[Item]) -> None:
+        if not query or not gallery:
+            raise ValueError(
+                f"{self.name}: the test split in {self.dataset_dir} has {len(query)} {self.query_modality.value} "
+                f"queries and {len(gallery)} {self.gallery_modality.value} gallery images. Expected paths like "
+                f"{self.layout}; `python tools/check_dataset.py {self.key}` names what is missing."
+            )
+        queried, findable = {item.pid for item in query}, {item.pid for item in gallery}
+        absent = set(test.ids) - queried - findable
+        if absent:
+            self.warnings.append(f"{len(absent)} listed test identities have no image ({examples(sorted(absent))}).")
+        if queried - findable:
+            self.warnings.append(
+                f"{len(queried - findable)} test identities have queries but no gallery image "
+                f"({examples(sorted(queried - findable))}); these queries count in nothing."
+            )
+        both = set(self.train_ids) & queried
+        if both:
+            self.warnings.append(f"{len(both)} persons are in training and test ({examples(sorted(both))}).")
+
+    def _read_captions(self, train: Split) -> dict[Modality, CaptionBank]:
+        banks = {}
+        for modality, kept in ((Modality.RGB, self.train_rgb), (Modality.IR, self.train_ir)):
+            bank = self.read_bank(self.dataset_dir, modality, train)
+            if bank is None:
+                raise FileNotFoundError(
+                    f"{self.name}: no caption_dict_*.json or caption_llm_dict_*.json in "
+                    f"{' or '.join(str(f) for f in caption_folders(self.dataset_dir, modality))}. Put the released "
+                    "captions there, generate them (tools/generate_captions.py), or train without text (text=False)."
+                )
+            missing = [path for item in kept if (path := self.relative(item.path)) not in bank]
+            if missing:
+                raise ValueError(
+                    f"{self.name}: {len(missing)} of {len(kept)} {modality.value} training images have no caption in "
+                    f"{bank.source}, e.g. {examples(missing)}. Generate them (tools/generate_captions.py); "
+                    f"`python tools/check_dataset.py {self.key}` names them all."
+                )
+            banks[modality] = bank
+        return banks
+
+    @classmethod
+    def read_bank(cls, dataset_dir: str, modality: Modality, train: Split) -> CaptionBank | None:
+        """All captions of one modality, or None if there is no file with captions.
+
+        Identities without a list in an id_caption_map get none; without such a file the lists are made here.
+        """
+        folder = next((f for f in caption_folders(dataset_dir, modality) if f.is_dir()), None)
+        if folder is None:
+            return None
+        texts, rephrases, persons = (
+            find_one(folder, start, ".json") for start in ("caption_dict", "caption_llm_dict", "id_caption_map")
+        )
+        bank = None
+        if texts or rephrases or persons:
+            bank = CaptionBank.from_files(texts, rephrases, persons, cls.relative)
+        bank = cls._complete_captions(bank, folder, modality, train)
+        if bank is None or (len(bank) == 0 and bank.persons is None):
+            return None
+        if bank.persons is None:
+            lists: dict[int, dict[str, Caption]] = {}
+            for path in sorted(bank):
+                # Without the rephrase, as in the released map, and each text once.
+                lists.setdefault(person_of(path), {}).setdefault(bank[path].text, Caption(bank[path].text))
+            persons_of = {pid: list(found.values()) for pid, found in lists.items()}
+            bank = bank.with_persons(persons_of, "captions in path order")
+        return bank
+
+    # --- tables ------------------------------------------------------------------------------------------------------
+    def show_train(self) -> None:
+        """Log the size of the training split."""
+        rows = []
+        for modality, items in ((Modality.RGB, self.train_rgb), (Modality.IR, self.train_ir)):
+            texts = rephrases = 0
+            if modality in self.captions:
+                bank = self.captions[modality]
+                found = [bank[path] for item in items if (path := self.relative(item.path)) in bank]
+                texts, rephrases = len(found), sum(bool(caption.rephrase) for caption in found)
+            pids, camids = self.parse_data(items)
+            rows.append([f"train {modality.value}", pids, len(items), camids, texts, rephrases])
+        self._show(rows, ["subset", "# ids", "# images", "# cameras", "# captions", "# rephrases"])
+
+    def show_test(self) -> None:
+        """Log the size of the queries and of every setting's galleries."""
+        rows: list[list[Any]] = [[f"query {self.query_modality.value}", *self._count(self.query), ""]]
+        gallery = f"gallery {self.gallery_modality.value}"
+        for setting in self.settings:
+            first = [self.gallery[index] for index in setting.draws[0]]
+            rows.append([f"{gallery}, {setting.name}", *self._count(first), len(setting.draws)])
+        rows.append([f"{gallery}, all draws", *self._count(self.gallery), ""])
+        self._show(rows, ["subset", "# ids", "# images", "# cameras", "# draws"])
+
+    def _count(self, items: Sequence[Item]) -> list[int]:
+        pids, camids = self.parse_data(items)
+        return [pids, len(items), camids]
+
+    def _show(self, rows: list[list[Any]], headers: list[str]) -> None:
+        table = tabulate(rows, headers=headers, tablefmt="pipe", numalign="left")
+        note = f" ({self.note})" if self.note else ""
+        logger.info(f"=> Loaded {self.name}, {self.direction}{note}:\n{table}")
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+def person_of(path: str) -> int:
+    """The person's folder number: every layout has it right above the file."""
+    return int(path.replace("\\", "/").rsplit("/", 2)[-2])
+
+
+def examples(values: Sequence[Any], count: int = 5) -> str:
+    """The first few values, for messages."""
+    return ", ".join(str(value) for value in values[:count]) + (", ..." if len(values) > count else "")
+
+
+def list_images(folder: str) -> list[str]:
+    """Sorted absolute paths of the images in a folder; none if there is no such folder."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    # Thumbs.db, .DS_Store and their like would otherwise change the seeded draws.
+    names = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")]
+    return [os.path.join(folder, name) for name in sorted(names)]
+
+
+def missing_files(paths: Iterable[str]) -> list[str]:
+    """The paths that are no files; lists each folder once, since single look-ups are slow on network drives."""
+    folders: dict[str, set[str]] = {}
+    missing = []
+    for path in paths:
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        if name not in folders[folder]:
+            missing.append(path)
+    return missing
+
+
+def require_file(dataset_dir: str, *parts: str) -> Path:
+    """The path of an id file that must exist."""
+    path = Path(dataset_dir, *parts)
+    if not path.is_file():
+        siblings = examples(sorted(p.name for p in path.parent.glob("*")), 12) or "nothing"
+        raise FileNotFoundError(
+            f"Missing id file {path} (found there: {siblings}). It belongs to the data set as it is distributed."
+        )
+    return path
+
+
+def read_ids(file: Path) -> list[int]:
+    """Ascending identities of a file with comma-separated numbers."""
+    fields = [field.strip() for field in re.split(r"[,\s]+", file.read_text(encoding="utf-8-sig")) if field.strip()]
+    wrong = [field for field in fields if not field.isdigit()]
+    if wrong or not fields:
+        found = examples(wrong) or "nothing"
+        raise ValueError(f"{file}: expected one line of comma-separated identity numbers, found {found}.")
+    return sorted({int(field) for field in fields})
+
+
+def read_list(file: Path) -> list[tuple[str, int]]:
+    """(path relative to the data set, label) of every line "path label"."""
+    entries = []
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if not line.strip():
+            continue
+        fields = line.rsplit(maxsplit=1)
+        if len(fields) != 2 or not fields[1].isdigit():
+            raise ValueError(f"{file}, line {number}: expected 'path label', found {line!r}.")
+        entries.append((os.path.normpath(fields[0].strip().replace("\\", "/")), int(fields[1])))
+    if not entries:
+        raise ValueError(f"{file} is empty; expected lines of 'path label'.")
+    return entries
+
+
+def caption_folders(dataset_dir: str, modality: Modality) -> list[Path]:
+    """Where captions of one modality may lie, likeliest first."""
+    root, kind = Path(dataset_dir), {Modality.RGB: "RGB", Modality.IR: "IR"}[modality]
+    return [
+        root / "Text" / f"Blip_{kind}",
+        root / "Text" / kind,
+        root / f"Blip_{kind}",
+        root.parent / f"{root.name.lower()}_text" / f"Blip_{kind}",
+    ]
+
+
+def find_one(folder: Path, start: str, suffix: str) -> Path | None:
+    """The file of a folder that begins with `start`: named after the folder as the released ones, or the only one."""
+    released = folder / f"{start}_{folder.name}{suffix}"
+    if released.is_file():
+        return released
+    found = sorted(path for path in folder.glob(f"{start}*{suffix}") if path.is_file())
+    if len(found) > 1:
+        raise ValueError(
+            f"{folder} has {len(found)} files {start}*{suffix} ({examples([path.name for path in found])}). Keep "
+            f"one, or name it {released.name}."
+        )
+    return found[0] if found else None

@@ -1,0 +1,253 @@
+"""Every image decoded and resized once, then read from a memory-mapped file.
+
+A cache file is an ordinary `.npy` array (N, 3, H, W) uint8: planes, because crops and batches are made of planes. Its
+name is `<list>-<state>.npy`: `list` stands for which images at what size, `state` for what the image files are now
+(their sizes and modification times). A cache file gets its name when it is complete, so a name can be trusted.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import io
+import logging
+import operator
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+logger = logging.getLogger("fastreid." + __name__)
+
+# Goes up when the same files would give other pixels.
+RESIZE_VERSION = 1
+_MAX_LISTED = 5
+_GIVE_UP_AFTER = 100
+_CHUNK = 16
+
+
+def read_resized(path: str, size: tuple[int, int]) -> np.ndarray:
+    """The RGB image of a file as (H, W, 3) uint8, resized with Lanczos; an image of that size is not resampled."""
+    with Image.open(path) as image:
+        rgb = image.convert("RGB")
+    height, width = size
+    if rgb.size != (width, height):
+        rgb = rgb.resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(rgb)
+
+
+class ImageCache(Sequence[np.ndarray]):
+    """`cache[i]` is image i as (H, W, 3) uint8, a view of a read-only memory map; cheap to pickle.
+
+    The images are decoded when the cache is first built, and again when the list, a file's size or its modification
+    time changes. Several processes may ask for the same cache at once: one builds, the others wait for it.
+    """
+
+    def __init__(self, paths: Sequence[str], size: tuple[int, int], folder: Path | str) -> None:
+        """
+        Args:
+            paths: the image files; index i of the cache is paths[i].
+            size: (H, W) that every image gets.
+            folder: where cache files lie. Paths count relative to it, so a data set may move together with its cache.
+        """
+        if not paths:
+            raise ValueError("An image cache needs at least one image; the list of paths is empty.")
+        self.size = (int(size[0]), int(size[1]))
+        self._shape = (len(paths), 3, *self.size)
+        folder = Path(folder).absolute()
+        names, state = _identify(paths, self.size, folder)
+        self.path = folder / f"{names}-{state}.npy"
+        planes = _open(self.path, self._shape)
+        if planes is None:
+            planes = self._build([os.fspath(path) for path in paths], names)
+        self._planes = planes
+
+    def __len__(self) -> int:
+        return self._shape[0]
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        """(H, W, 3) uint8 of one image; its memory is ordered in planes, so `transpose(2, 0, 1)` is contiguous."""
+        return self._planes[operator.index(index)].transpose(1, 2, 0)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "size": self.size, "_shape": self._shape}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        planes = _open(self.path, self._shape)
+        if planes is None:
+            raise FileNotFoundError(
+                f"The image cache {self.path} has gone while it was in use: deleted, or replaced because its images "
+                "changed. Start again; the cache will be rebuilt."
+            )
+        self._planes = planes
+
+    def _build(self, paths: list[str], names: str) -> np.ndarray:
+        folder = self.path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _locked(folder / f"{names}.lock"):
+                # Another process may have finished while this one waited.
+                planes = _open(self.path, self._shape)
+                if planes is not None:
+                    return planes
+                # Only the holder of the lock writes here, so these were left behind by a process that died.
+                for stale in folder.glob(f"{names}-*.tmp"):
+                    stale.unlink(missing_ok=True)
+                self._write(paths)
+                for old in folder.glob(f"{names}-*.npy"):
+                    if old != self.path:
+                        old.unlink(missing_ok=True)
+        except OSError as error:
+            if isinstance(error, ImageError):
+                raise
+            raise OSError(
+                error.errno,
+                f"Cannot build the image cache in {folder}: {error.strerror or error}. Point DATASETS.CACHE to a "
+                f"writable folder on a disk with {self._bytes / 1e9:.2f} GB free; finished cache files are untouched",
+            ) from error
+        planes = _open(self.path, self._shape)
+        if planes is None:
+            raise OSError(f"The image cache {self.path} vanished once it was written; is the folder being cleaned?")
+        return planes
+
+    @property
+    def _bytes(self) -> int:
+        return int(np.prod(self._shape, dtype=np.int64))
+
+    def _write(self, paths: list[str]) -> None:
+        """Decode everything into a temporary file, then give it its name."""
+        folder = self.path.parent
+        free = shutil.disk_usage(folder).free
+        if free < self._bytes:
+            raise OSError(errno.ENOSPC, f"{self._bytes / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free")
+        logger.info("Decoding %d images once into %s (%.2f GB)", len(paths), self.path, self._bytes / 1e9)
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": self._shape})
+        temporary = folder / f"{self.path.stem}.{uuid.uuid4().hex}.tmp"
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            try:
+                _write_at(handle, header.getvalue(), 0)
+                _decode_all(paths, self.size, handle, len(header.getvalue()))
+                # Rename and data can reach the disk in either order, and a power cut may fall between them.
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            os.replace(temporary, self.path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+class ImageError(OSError):
+    """Some images cannot be read; the message names them."""
+
+
+def _identify(paths: Sequence[str], size: tuple[int, int], folder: Path) -> tuple[str, str]:
+    """Hash of (names, size), and hash of the state that the files are in."""
+    names, state = hashlib.sha256(), hashlib.sha256()
+    names.update(f"{size[0]}x{size[1]}\n".encode())
+    state.update(f"{RESIZE_VERSION}\n".encode())
+    parents: dict[str, str] = {}
+    missing = []
+    for path in paths:
+        head, tail = os.path.split(path)
+        if head not in parents:
+            parents[head] = os.path.relpath(head or ".", folder)
+        names.update(os.fsencode(f"{parents[head]}/{tail}\n"))
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            missing.append(os.fspath(path))
+            continue
+        state.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
+    if missing:
+        raise ImageError(_named(missing, len(paths), "do not exist"))
+    return names.hexdigest()[:16], state.hexdigest()[:16]
+
+
+def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The memory-mapped planes, or None if there is no such file or it is not what its name says."""
+    try:
+        planes = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, EOFError) as error:
+        logger.warning("The image cache %s is damaged (%s) and will be rebuilt.", path, error)
+        return None
+    if planes.shape != shape or planes.dtype != np.uint8:
+        logger.warning("The image cache %s holds %s %s; it will be rebuilt.", path, planes.shape, planes.dtype)
+        return None
+    # A plain array of the same memory: indexing a np.memmap costs several times more.
+    return np.asarray(planes)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock file; the system releases it when the process ends, however it ends."""
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("Another process is building this image cache; waiting for it (%s)", path)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _decode_all(paths: list[str], size: tuple[int, int], handle: int, offset: int) -> None:
+    """Decode on several threads (the decoder releases the interpreter) and write every image at its place."""
+    stride = 3 * size[0] * size[1]
+    broken: dict[int, str] = {}
+    stop = threading.Event()
+
+    def decode(start: int) -> int:
+        chunk = range(start, min(start + _CHUNK, len(paths)))
+        for index in chunk:
+            if stop.is_set():
+                break
+            try:
+                image = read_resized(paths[index], size)
+            # A damaged file raises whatever its decoder meets first: OSError, SyntaxError, ValueError, struct.error ...
+            except Exception as error:
+                broken[index] = f"{paths[index]} ({type(error).__name__}: {error})"
+                if len(broken) >= _GIVE_UP_AFTER:
+                    stop.set()
+                continue
+            _write_at(handle, image.transpose(2, 0, 1).tobytes(), offset + index * stride)
+        return len(chunk)
+
+    pool = ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0))))
+    # No bar where nobody watches: a log file has the line that announces the work.
+    with pool, tqdm(total=len(paths), unit="image", desc="Image cache", disable=None) as bar:
+        try:
+            for done in pool.map(decode, range(0, len(paths), _CHUNK)):
+                bar.update(done)
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    if broken:
+        at_least = "at least " if stop.is_set() else ""
+        raise ImageError(at_least + _named([broken[i] for i in sorted(broken)], len(paths), "cannot be read"))
+
+
+def _write_at(handle: int, data: bytes, offset: int) -> None:
+    """`os.pwrite` until everything is written: a full disk raises here, where a memory map would kill the process."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(handle, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _named(what: list[str], total: int, problem: str) -> str:
+    listed = "; ".join(what[:_MAX_LISTED]) + (" ..." if len(what) > _MAX_LISTED else "")
+    return f"{len(what)} of {total} images {problem}: {listed}. Restore them, or take them off the data set's lists."

@@ -1,0 +1,68 @@
+"""What an image is, how images group into persons, and how a gallery is drawn from them."""
+
+import random
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Item(NamedTuple):
+    """One image: exactly the three fields that fast-reid's own code unpacks."""
+
+    path: str
+    pid: int
+    camid: int
+
+
+class EvalSetting(NamedTuple):
+    """One protocol variant of a data set: its name, images per (identity, camera) (0 = all) and its gallery draws.
+
+    A draw is an int64 array of indices into the data set's `gallery`, in protocol order (identity, camera, draw).
+    """
+
+    name: str
+    shots: int
+    draws: tuple[NDArray[np.int64], ...]
+
+
+def group_by_person(items: Sequence[Item]) -> dict[int, list[int]]:
+    """Indices of every person's items, persons ascending, indices in the order of `items`."""
+    groups: dict[int, list[int]] = {pid: [] for pid in sorted({item.pid for item in items})}
+    for index, item in enumerate(items):
+        groups[item.pid].append(index)
+    return groups
+
+
+def gallery_cells(items: Sequence[Item], camids: Collection[int]) -> list[list[int]]:
+    """Indices of each (identity, camera) that has images, both ascending, each cell sorted by path.
+
+    Args:
+        items: images of one modality, in any order.
+        camids: cameras that the gallery uses.
+    """
+    cells: dict[tuple[int, int], list[int]] = {}
+    for index, item in enumerate(items):
+        if item.camid in camids:
+            cells.setdefault((item.pid, item.camid), []).append(index)
+    return [sorted(cells[key], key=lambda index: items[index].path) for key in sorted(cells)]
+
+
+def draw_gallery(cells: Sequence[Sequence[int]], shots: int, seed: int) -> list[int]:
+    """One seeded gallery: `shots` members of every cell, in the order of the cells.
+
+    Single-shot uses Python's generator and multi-shot numpy's, as the published draws do; both are local, and one
+    generator runs through all cells. A cell with fewer than `shots` members gives all of them and draws nothing.
+    """
+    if shots == 1:
+        python = random.Random(seed)
+        return [python.choice(cell) for cell in cells]
+    numpy = np.random.RandomState(seed)
+    drawn: list[int] = []
+    for cell in cells:
+        if len(cell) < shots:
+            drawn.extend(cell)
+        else:
+            drawn.extend(cell[k] for k in numpy.choice(len(cell), shots, replace=False))
+    return drawn

@@ -1,0 +1,185 @@
+"""Assembly of data sets, caches, samplers and batches from a fast-reid config."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.utils.data
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.utils import comm
+from torch import Tensor
+from yacs.config import CfgNode
+
+from tvilfm_plugin.data.datasets.base import TriDataset
+from tvilfm_plugin.data.eval_set import EvalSet, ModalityBatchSampler, collate_rows
+from tvilfm_plugin.data.image_cache import ImageCache
+from tvilfm_plugin.data.items import Item
+from tvilfm_plugin.data.paired import PairedDataset, TrainAugmentation, collate_pairs
+from tvilfm_plugin.data.sampler import IdentityPairSampler
+from tvilfm_plugin.data.tokenizer import TokenStore
+from tvilfm_plugin.modality import Modality
+
+logger = logging.getLogger("fastreid." + __name__)
+
+
+def is_tri(name: str) -> bool:
+    """Whether a registered data set carries pairs of modalities (ours) or is an ordinary one of the host."""
+    kind = DATASET_REGISTRY.get(name)
+    return isinstance(kind, type) and issubclass(kind, TriDataset)
+
+
+def build_dataset(cfg: CfgNode, name: str, text: bool) -> TriDataset:
+    """The data set `name` as `cfg.DATASETS` and `cfg.TEST` describe it.
+
+    Args:
+        text: whether captions are needed; without them the caption files may be missing.
+    """
+    return DATASET_REGISTRY.get(name)(
+        root=os.getenv("FASTREID_DATASETS", "datasets"),
+        folder=cfg.DATASETS.ROOT,
+        direction=cfg.DATASETS.DIRECTION,
+        trial=cfg.DATASETS.TRIAL,
+        modes=tuple(cfg.DATASETS.MODES),
+        shots=tuple(cfg.DATASETS.SHOTS),
+        draws=cfg.TEST.DRAWS,
+        held_out=cfg.TEST.HELD_OUT,
+        text=text,
+        verbose=comm.is_main_process(),
+    )
+
+
+def image_cache(cfg: CfgNode, dataset: TriDataset, items: Sequence[Item], size: Sequence[int]) -> ImageCache:
+    folder = Path(cfg.DATASETS.CACHE) if cfg.DATASETS.CACHE else Path(dataset.dataset_dir) / ".cache"
+    return ImageCache([item.path for item in items], (size[0], size[1]), folder)
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """The batch with its tensors on the device (asynchronously where the memory is pinned)."""
+    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+
+
+class TrainLoader:
+    """Endless training batches whose position can be stored and restored exactly.
+
+    The host calls `iter` before it loads a checkpoint; workers therefore start with the first batch, not with `iter`.
+    """
+
+    def __init__(
+        self, dataset: PairedDataset, sampler: IdentityPairSampler, batch_size: int, num_workers: int, device: torch.device
+    ) -> None:
+        self.dataset = dataset
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.device = device
+        self.batches = 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        self.sampler.start = self.batches * self.batch_size
+        loader = torch.utils.data.DataLoader(
+            self.dataset,
+            batch_sampler=torch.utils.data.BatchSampler(self.sampler, self.batch_size, drop_last=True),
+            num_workers=self.num_workers,
+            collate_fn=collate_pairs,
+            pin_memory=self.device.type == "cuda",
+            persistent_workers=False,
+        )
+        for batch in loader:
+            self.batches += 1
+            yield to_device(batch, self.device)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"batches": self.batches, "seed": self.sampler.seed}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.batches = int(state["batches"])
+        self.sampler.seed = int(state["seed"])
+
+
+def _caption_tokens(dataset: TriDataset, items: Sequence[Item], modality: Modality) -> list[tuple[Tensor, Tensor | None]]:
+    bank = dataset.captions[modality]
+    captions = [bank[dataset.relative(item.path)] for item in items]
+    store = TokenStore([text for caption in captions for text in (caption.text, caption.rephrase) if text])
+    return [(store[c.text], store[c.rephrase] if c.rephrase else None) for c in captions]
+
+
+def build_train_loader(cfg: CfgNode, text: bool, seed: int) -> TrainLoader:
+    """Batches of `SOLVER.IMS_PER_BATCH` visible-infrared pairs, split over the processes by identity.
+
+    Args:
+        text: whether samples carry the tokens of both captions.
+        seed: seed of the pair sampler and, through it, of every augmentation.
+    """
+    if len(cfg.DATASETS.NAMES) != 1:
+        raise ValueError(f"DATASETS.NAMES must name one Tri- data set, not {tuple(cfg.DATASETS.NAMES)}.")
+    data = build_dataset(cfg, cfg.DATASETS.NAMES[0], text)
+    if comm.is_main_process():
+        data.show_train()
+    world = comm.get_world_size()
+    sampler = IdentityPairSampler(
+        [item.pid for item in data.train_rgb],
+        [item.pid for item in data.train_ir],
+        batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        num_instances=cfg.DATALOADER.NUM_INSTANCE,
+        seed=seed,
+        rank=comm.get_rank(),
+        world_size=world,
+    )
+    paired = PairedDataset(
+        image_cache(cfg, data, data.train_rgb, cfg.INPUT.SIZE_TRAIN),
+        image_cache(cfg, data, data.train_ir, cfg.INPUT.SIZE_TRAIN),
+        data.train_rgb,
+        data.train_ir,
+        _caption_tokens(data, data.train_rgb, Modality.RGB) if text else None,
+        _caption_tokens(data, data.train_ir, Modality.IR) if text else None,
+        augmentation=TrainAugmentation(),
+        rephrase_prob=cfg.INPUT.REPHRASE_PROB,
+        batches_per_epoch=sampler.batches_per_epoch,
+        batch_size=cfg.SOLVER.IMS_PER_BATCH,
+    )
+    return TrainLoader(
+        paired, sampler, cfg.SOLVER.IMS_PER_BATCH // world, cfg.DATALOADER.NUM_WORKERS, torch.device(cfg.MODEL.DEVICE)
+    )
+
+
+class EvalLoader:
+    """Batches of one modality each over this process's share of an `EvalSet`, on the model's device."""
+
+    def __init__(self, dataset: EvalSet, data: TriDataset, batch_size: int, num_workers: int, device: torch.device) -> None:
+        self.dataset = dataset
+        self.data = data
+        self.device = device
+        self.loader = torch.utils.data.DataLoader(
+            dataset,
+            batch_sampler=ModalityBatchSampler(dataset, batch_size, comm.get_rank(), comm.get_world_size()),
+            num_workers=num_workers,
+            collate_fn=collate_rows,
+            pin_memory=device.type == "cuda",
+        )
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for batch in self.loader:
+            yield to_device(batch, self.device)
+
+
+def build_eval_loader(cfg: CfgNode, name: str, text: bool) -> EvalLoader:
+    """All queries and the union of all gallery draws of the data set `name`, each image once."""
+    data = build_dataset(cfg, name, text)
+    if comm.is_main_process():
+        data.show_test()
+    rows = EvalSet(
+        image_cache(cfg, data, data.query, cfg.INPUT.SIZE_TEST),
+        image_cache(cfg, data, data.gallery, cfg.INPUT.SIZE_TEST),
+        data.query,
+        data.gallery,
+        data.query_modality,
+        data.gallery_modality,
+    )
+    # The images are decoded already: a forked worker costs more than it brings.
+    return EvalLoader(rows, data, cfg.TEST.IMS_PER_BATCH, 0, torch.device(cfg.MODEL.DEVICE))

@@ -1,0 +1,125 @@
+"""MIP's training samples: one view of an infrared and one of a visible image of the same person."""
+
+import operator
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from tvilfm_plugin.data.items import Item
+from tvilfm_plugin.data.modal_augment import ModalAugmentation
+from tvilfm_plugin.data.sampler import Pair
+
+FILTERS = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+}
+
+
+def choose_filter(name: str, key: str) -> Image.Resampling:
+    """The resizing filter of a config key."""
+    if name not in FILTERS:
+        raise ValueError(f"{key} is {name!r}; choose one of {', '.join(FILTERS)}.")
+    return FILTERS[name]
+
+
+class ResizedImages(Sequence[np.ndarray]):
+    """`images[i]` is image i as (H, W, 3) uint8, decoded and resized when it is asked for, with the filter of one's choice."""
+
+    def __init__(self, paths: Sequence[str], size: tuple[int, int], resample: Image.Resampling) -> None:
+        """
+        Args:
+            paths: the image files.
+            size: (H, W).
+            resample: filter; an image of that size is not resampled.
+        """
+        self.paths = list(paths)
+        self.size = size
+        self.resample = resample
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        path = self.paths[operator.index(index)]
+        try:
+            with Image.open(path) as image:
+                rgb = image.convert("RGB")
+        except OSError as error:
+            raise OSError(f"{path} cannot be read: {error}. Restore the file, or take it off the data set's lists.") from error
+        if rgb.size != self.size[::-1]:
+            rgb = rgb.resize(self.size[::-1], self.resample)
+        return np.asarray(rgb)
+
+
+class ModalPairs(Dataset[dict[str, Any]]):
+    """`dataset[Pair]` is a sample; everything random about it, but the noise in erased boxes, comes from the pair's seed.
+
+    Attributes:
+        num_classes: K, the number of training identities.
+    """
+
+    def __init__(
+        self,
+        rgb_images: Sequence[np.ndarray],
+        ir_images: Sequence[np.ndarray],
+        rgb_items: Sequence[Item],
+        ir_items: Sequence[Item],
+        augmentation: ModalAugmentation,
+        batches_per_epoch: int,
+        batch_size: int,
+    ) -> None:
+        """
+        Args:
+            rgb_images: (H, W, 3) uint8 visible images.
+            ir_images: (H, W, 3) uint8 infrared images.
+            rgb_items: path, identity (0..K-1) and camera of each visible image.
+            ir_items: the same of each infrared image.
+            augmentation: how the views are made.
+            batches_per_epoch: batches that count as one epoch.
+            batch_size: pairs in a batch, over all processes.
+        """
+        for kind, items, images in (("visible", rgb_items, rgb_images), ("infrared", ir_items, ir_images)):
+            if len(items) != len(images):
+                raise ValueError(f"Unequal numbers of {kind} items ({len(items)}) and images ({len(images)}).")
+        pids = {item.pid for item in rgb_items} | {item.pid for item in ir_items}
+        if pids != set(range(len(pids))):
+            raise ValueError(
+                f"Training identities must be numbered 0..{len(pids) - 1}; the {len(pids)} identities here run from "
+                f"{min(pids)} to {max(pids)}. Relabel them in ascending order."
+            )
+        self.num_classes = len(pids)
+        self.rgb_images, self.ir_images = rgb_images, ir_images
+        self.rgb_items, self.ir_items = rgb_items, ir_items
+        self.augmentation = augmentation
+        self._length = batches_per_epoch * batch_size
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, pair: Pair) -> dict[str, Any]:
+        rgb_item, ir_item = self.rgb_items[pair.rgb], self.ir_items[pair.ir]
+        if rgb_item.pid != ir_item.pid:
+            raise ValueError(
+                f"A pair must show one person, but {rgb_item.path} shows identity {rgb_item.pid} and {ir_item.path} "
+                f"identity {ir_item.pid}. Give the sampler the same items as the data set."
+            )
+        rng = random.Random(pair.seed)
+        rgb, rgb_draws = self.augmentation(self.rgb_images[pair.rgb], rng)
+        ir, ir_draws = self.augmentation(self.ir_images[pair.ir], rng)
+        return {
+            "rgb": torch.from_numpy(rgb),
+            "ir": torch.from_numpy(ir),
+            "rgb_draws": torch.tensor(rgb_draws),
+            "ir_draws": torch.tensor(ir_draws),
+            "targets": rgb_item.pid,
+            "rgb_camids": rgb_item.camid,
+            "ir_camids": ir_item.camid,
+            "rgb_path": rgb_item.path,
+            "ir_path": ir_item.path,
+        }

@@ -1,0 +1,168 @@
+"""Training samples: two views of a visible image, one of an infrared image of the same person, and both captions."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from tvilfm_plugin.data.augment import TrainAugmentation
+from tvilfm_plugin.data.items import Item
+from tvilfm_plugin.data.sampler import Pair
+
+Tokens = Sequence[tuple[Tensor, Tensor | None]]
+"""Per image: its caption's (L,) token ids, and those of the rephrase (None if there is none)."""
+
+
+class PairedDataset(Dataset[dict[str, Any]]):
+    """`dataset[Pair]` is a sample; everything random about it comes from the pair's seed.
+
+    Attributes:
+        num_classes: K, the number of training identities.
+    """
+
+    def __init__(
+        self,
+        rgb_images: Sequence[np.ndarray],
+        ir_images: Sequence[np.ndarray],
+        rgb_items: Sequence[Item],
+        ir_items: Sequence[Item],
+        rgb_tokens: Tokens | None,
+        ir_tokens: Tokens | None,
+        augmentation: TrainAugmentation,
+        rephrase_prob: float,
+        batches_per_epoch: int,
+        batch_size: int,
+    ) -> None:
+        """
+        Args:
+            rgb_images: (H, W, 3) uint8 visible images.
+            ir_images: (H, W, 3) uint8 infrared images.
+            rgb_items: path, identity (0..K-1) and camera of each visible image.
+            ir_items: the same of each infrared image.
+            rgb_tokens: captions of the visible images; None for samples without text.
+            ir_tokens: captions of the infrared images; None for samples without text.
+            augmentation: how the three views are made.
+            rephrase_prob: probability that a caption is replaced by its rephrase, separately for both images (Eq. 3).
+            batches_per_epoch: batches that count as one epoch.
+            batch_size: pairs in a batch, over all processes.
+        """
+        if (rgb_tokens is None) != (ir_tokens is None):
+            raise ValueError("Both kinds of images have captions or none: give rgb_tokens and ir_tokens, or neither.")
+        if not 0 <= rephrase_prob <= 1:
+            raise ValueError(f"INPUT.REPHRASE_PROB is a probability, between 0 and 1, not {rephrase_prob}.")
+        for kind, items, images, tokens in (
+            ("visible", rgb_items, rgb_images, rgb_tokens),
+            ("infrared", ir_items, ir_images, ir_tokens),
+        ):
+            if len(items) != len(images) or (tokens is not None and len(tokens) != len(items)):
+                texts = "no captions" if tokens is None else f"{len(tokens)} captions"
+                raise ValueError(f"Unequal numbers of {kind} items ({len(items)}), images ({len(images)}) and {texts}.")
+        pids = {item.pid for item in rgb_items} | {item.pid for item in ir_items}
+        if pids != set(range(len(pids))):
+            raise ValueError(
+                f"Training identities must be numbered 0..{len(pids) - 1}; the {len(pids)} identities here run from "
+                f"{min(pids)} to {max(pids)}. Relabel them in ascending order."
+            )
+        self.num_classes = len(pids)
+        self.rgb_images, self.ir_images = rgb_images, ir_images
+        self.rgb_items, self.ir_items = rgb_items, ir_items
+        self.rgb_tokens = None if rgb_tokens is None else TokenTable(rgb_tokens)
+        self.ir_tokens = None if ir_tokens is None else TokenTable(ir_tokens)
+        self.augmentation = augmentation
+        self.rephrase_prob = rephrase_prob
+        self._length = batches_per_epoch * batch_size
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, pair: Pair) -> dict[str, Any]:
+        rgb_item, ir_item = self.rgb_items[pair.rgb], self.ir_items[pair.ir]
+        if rgb_item.pid != ir_item.pid:
+            raise ValueError(
+                f"A pair must show one person, but {rgb_item.path} shows identity {rgb_item.pid} and {ir_item.path} "
+                f"identity {ir_item.pid}. Give the sampler the same items as the data set."
+            )
+        rng = random.Random(pair.seed)
+        # Drawn first, and also without texts: so both stages see the same views of a pair, however often erasing draws.
+        rephrase_rgb, rephrase_ir = rng.random() < self.rephrase_prob, rng.random() < self.rephrase_prob
+        rgb_image, ir_image = self.rgb_images[pair.rgb], self.ir_images[pair.ir]
+        rgb, rgb_draws = self.augmentation.rgb(rgb_image, rng)
+        rgb_aug, rgb_aug_draws = self.augmentation.rgb_aug(rgb_image, rng)
+        ir, ir_draws = self.augmentation.ir(ir_image, rng)
+        draws = torch.tensor((rgb_draws, rgb_aug_draws, ir_draws))
+        sample: dict[str, Any] = {
+            "rgb": torch.from_numpy(rgb),
+            "rgb_aug": torch.from_numpy(rgb_aug),
+            "ir": torch.from_numpy(ir),
+            "rgb_draws": draws[0],
+            "rgb_aug_draws": draws[1],
+            "ir_draws": draws[2],
+            "targets": rgb_item.pid,
+            "rgb_camids": rgb_item.camid,
+            "ir_camids": ir_item.camid,
+            "rgb_path": rgb_item.path,
+            "ir_path": ir_item.path,
+        }
+        if self.rgb_tokens is not None and self.ir_tokens is not None:
+            sample["rgb_tokens"] = self.rgb_tokens.row(pair.rgb, rephrase_rgb)
+            sample["ir_tokens"] = self.ir_tokens.row(pair.ir, rephrase_ir)
+        return sample
+
+
+class TokenTable:
+    """Captions and rephrases of all images as two arrays: one row per distinct text.
+
+    A list of tensors would be sent to every spawned worker tensor by tensor, each holding a file open.
+    """
+
+    def __init__(self, tokens: Tokens) -> None:
+        rows: dict[bytes, int] = {}
+        distinct: list[np.ndarray] = []
+        index = np.full((len(tokens), 2), -1, np.int64)
+        for image, texts in enumerate(tokens):
+            for column, text in enumerate(texts):
+                if text is None:
+                    continue
+                ids = np.asarray(text, dtype=np.int32)
+                key = ids.tobytes()
+                if key not in rows:
+                    rows[key] = len(distinct)
+                    distinct.append(ids)
+                index[image, column] = rows[key]
+        self._rows = np.stack(distinct) if distinct else np.empty((0, 0), np.int32)
+        self._index = index
+
+    def row(self, image: int, rephrase: bool) -> Tensor:
+        """(L,) int64 ids of the image's caption, or of its rephrase if it is wanted and there is one."""
+        caption, rephrased = self._index[image]
+        chosen = rephrased if rephrase and rephrased >= 0 else caption
+        return torch.from_numpy(self._rows[chosen].astype(np.int64))
+
+
+def collate_pairs(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Stack B samples; both token tensors are cut after the longest caption of the batch.
+
+    The text feature is taken at the first end-of-text token and attention is causal: what is cut off could not matter.
+
+    Returns:
+        images (B, 3, H, W) uint8, draws (B, 5), tokens (B, L), labels (B,) int64, paths as lists of B strings.
+    """
+    batch: dict[str, Any] = {}
+    for key in samples[0]:
+        values = [sample[key] for sample in samples]
+        if isinstance(values[0], str):
+            batch[key] = values
+        else:
+            # torch's own: in a worker it stacks straight into shared memory.
+            batch[key] = default_collate(values)
+    if "rgb_tokens" in batch:
+        # The end-of-text id is CLIP's largest; argmax gives its first occurrence.
+        length = 1 + max(int(batch[key].argmax(dim=1).max()) for key in ("rgb_tokens", "ir_tokens"))
+        for key in ("rgb_tokens", "ir_tokens"):
+            batch[key] = batch[key][:, :length].contiguous()
+    return batch
+

@@ -1,0 +1,105 @@
+"""Text to CLIP token ids, by open_clip's byte-pair tokenizer.
+
+Only `open_clip/tokenizer.py` is loaded, not its package, which imports timm and torchvision and takes seconds.
+"""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+CONTEXT_LENGTH = 77
+START, END, MASK = 49406, 49407, 49405
+# Written in a text, these stand for one id. CLIP knows the first two; the mask is the authors' and has the id of the
+# word "jekyll", which their code therefore cannot encode and ours encodes as CLIP does.
+SPECIAL = {"<|startoftext|>": START, "<|endoftext|>": END, "<|mask|>": MASK}
+
+
+def tokenize(texts: Sequence[str]) -> Tensor:
+    """CLIP ids of some texts: HTML entities resolved twice, encoding repaired, lower case, byte pairs.
+
+    Args:
+        texts: N strings.
+
+    Returns:
+        (N, 77) int64, each row start id, ids, end id, then zeros; a text too long is cut and ends with the end id.
+    """
+    if isinstance(texts, str):
+        raise TypeError(f"tokenize expects a sequence of texts and got the single string {texts!r}; pass [text].")
+    return _tokenizer()(list(texts), context_length=CONTEXT_LENGTH)
+
+
+def decode(ids: Sequence[int]) -> str:
+    """The text of some ids, without start, end and padding; words are separated by single spaces, punctuation too."""
+    inner = []
+    for token in ids:
+        if token == END:
+            break
+        if token != START:
+            inner.append(int(token))
+    return _tokenizer().decode(inner).strip()
+
+
+class TokenStore:
+    """Each distinct text tokenised once: `store[text]` is its (77,) int64 row."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._row = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        ids = tokenize(list(self._row)).numpy()
+        # uint16 holds every CLIP id: four times less memory in every loader process.
+        self._ids = ids.astype(np.uint16)
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def __contains__(self, text: object) -> bool:
+        return text in self._row
+
+    def __getitem__(self, text: str) -> Tensor:
+        try:
+            row = self._row[text]
+        except KeyError:
+            raise KeyError(
+                f"The text {text!r} was not tokenised; this store holds {len(self)} texts. "
+                "Build the TokenStore from all captions and rephrases that will be asked for."
+            ) from None
+        return torch.from_numpy(self._ids[row].astype(np.int64))
+
+
+@lru_cache(maxsize=1)
+def _tokenizer() -> Any:
+    """open_clip's tokenizer, with CLIP's own spelling of the special tokens (open_clip's is `<start_of_text>`)."""
+    module = _tokenizer_module()
+    tokenizer = module.SimpleTokenizer(context_length=CONTEXT_LENGTH)
+    if (tokenizer.sot_token_id, tokenizer.eot_token_id) != (START, END):
+        raise RuntimeError(
+            f"open_clip's tokenizer starts and ends a text with {tokenizer.sot_token_id} and {tokenizer.eot_token_id}, "
+            f"CLIP with {START} and {END}. Install the open_clip_torch version named in requirements.txt."
+        )
+    names = "|".join(name.replace("|", r"\|") for name in SPECIAL)
+    body = tokenizer.pat.pattern.split("|", 2)[2]
+    tokenizer.pat = module.re.compile(f"{names}|{body}", module.re.IGNORECASE)
+    tokenizer.cache = {name: name for name in SPECIAL}
+    tokenizer.encoder.update(SPECIAL)
+    return tokenizer
+
+
+def _tokenizer_module() -> Any:
+    loaded = sys.modules.get("open_clip.tokenizer")
+    if loaded is not None:
+        return loaded
+    package = importlib.util.find_spec("open_clip")
+    if package is None or package.origin is None:
+        raise ImportError("open_clip tokenises the texts and is not installed: pip install open_clip_torch==3.3.0")
+    path = os.path.join(os.path.dirname(package.origin), "tokenizer.py")
+    spec = importlib.util.spec_from_file_location("tvilfm_plugin.data._open_clip_tokenizer", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,297 @@
+"""The only ranking code: CMC, mAP and mINP, per-query values, and the ranked lists that pictures show.
+
+A full argsort is not needed. With the non-junk gallery images of a query ranked by (distance, gallery index), all three
+metrics follow from two counts: how many images precede each match, and how many *identities* precede the first match.
+Sorting the distances alone (values without indices, which runs in vector registers) and looking the matches up gives
+the first, one minimum per identity the second. Both are exact only without ties, so the few rows in which something
+ties with a match are replaced by their stable ranks.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from tvilfm_plugin.evaluation.protocols import Labels, Protocol
+
+BLOCK_ELEMENTS = 1 << 20  # distances that are worked on at once: bounds the memory at a few dozen MiB
+
+
+class RankMetrics(NamedTuple):
+    """Fractions in [0, 1]. `cmc[k - 1]` is the share of queries whose first match is among the first k."""
+
+    cmc: np.ndarray
+    mAP: float
+    mINP: float
+
+    def rank(self, k: int) -> float:
+        """R-k. Beyond its end the curve keeps its last value: a short gallery has no more to offer."""
+        if k < 1:
+            raise ValueError(f"Ranks count from 1, got {k}.")
+        return float(self.cmc[min(k, len(self.cmc)) - 1])
+
+
+class PerQuery(NamedTuple):
+    """One value per query, (Q,) each.
+
+    A query without a match in its filtered gallery is not valid and counts in nothing.
+    `first_match_rank` is 1-based and counts what the protocol's CMC counts (identities or images); 0 if not valid.
+    `ap` and `inp` are NaN if not valid, so that a mean over everything cannot go unnoticed.
+    """
+
+    valid: np.ndarray
+    first_match_rank: np.ndarray
+    ap: np.ndarray
+    inp: np.ndarray
+
+
+class _Gallery(NamedTuple):
+    """The gallery in identity order, so that a query's matches are one run of columns. Run i is identity `ids[i]`."""
+
+    order: np.ndarray  # (G,) gallery index of each column; ascending inside a run
+    labels: Labels  # in that order
+    ids: np.ndarray  # (I,) distinct identities
+    start: np.ndarray  # (I,) first column of each run
+    size: np.ndarray  # (I,) columns of each run
+
+
+def rank_metrics(
+    dist: np.ndarray | Tensor, query: Labels, gallery: Labels, protocol: Protocol, max_rank: int = 20
+) -> RankMetrics:
+    """CMC, mAP and mINP of one gallery under a benchmark's rules.
+
+    Args:
+        dist: (Q, G) distances, small is near; float64 is not rounded. Equal distances rank by gallery index.
+        query: labels of the Q rows.
+        gallery: labels of the G columns.
+        protocol: which images a query ignores, and whether the CMC counts identities or images.
+        max_rank: length of the CMC, cut to G, and to the number of gallery identities if it counts identities.
+
+    Returns:
+        Means over the valid queries. AP is the mean precision at a query's matches, INP the number of matches divided
+        by the rank of the last one.
+    """
+    results = per_query(dist, query, gallery, protocol)
+    return aggregate(results, cmc_length(gallery, protocol, max_rank))
+
+
+def per_query(dist: np.ndarray | Tensor, query: Labels, gallery: Labels, protocol: Protocol) -> PerQuery:
+    """What `rank_metrics` averages, for each of the Q queries; the arguments are the same."""
+    dist, query, gallery = _check(dist, query, gallery)
+    valid = np.zeros(len(dist), dtype=bool)
+    first = np.zeros(len(dist), dtype=np.int64)
+    ap, inp = np.full(len(dist), np.nan), np.full(len(dist), np.nan)
+    runs = _by_identity(gallery)
+    for rows in _blocks(dist):
+        block = _filtered(dist[rows], rows, query, runs.labels, protocol, runs.order)
+        valid[rows], first[rows], ap[rows], inp[rows] = _rank_block(
+            block, query.pids[rows], runs, protocol.count_identities
+        )
+    return PerQuery(valid, first, ap, inp)
+
+
+def aggregate(results: PerQuery, length: int) -> RankMetrics:
+    """Means over the valid queries; `length` is the number of CMC entries (`cmc_length`)."""
+    valid = results.valid
+    if not valid.any():
+        raise ValueError(
+            f"None of the {len(valid)} queries has a match in its gallery after the protocol's junk images are "
+            "removed, so there is nothing to average. Check that query and gallery identities come from the same "
+            "split, and the camera numbers."
+        )
+    found = np.bincount(np.minimum(results.first_match_rank[valid], length + 1), minlength=length + 2)
+    cmc = np.cumsum(found[1 : length + 1]) / valid.sum()
+    return RankMetrics(cmc, float(results.ap[valid].mean()), float(results.inp[valid].mean()))
+
+
+def cmc_length(gallery: Labels, protocol: Protocol, max_rank: int = 20) -> int:
+    """Number of CMC entries: a curve over identities ends at the last identity, one over images at the last image."""
+    if max_rank < 1:
+        raise ValueError(f"max_rank must be at least 1, got {max_rank}.")
+    pids = np.asarray(gallery.pids)
+    return min(max_rank, len(np.unique(pids)) if protocol.count_identities else len(pids))
+
+
+def ranking(dist: np.ndarray | Tensor, query: Labels, gallery: Labels, protocol: Protocol, top: int) -> np.ndarray:
+    """The first images of every query's ranking, in the very order that the metrics count.
+
+    Args:
+        dist: (Q, G) distances.
+        query: labels of the Q rows.
+        gallery: labels of the G columns.
+        protocol: decides which images a query ignores.
+        top: columns of the result.
+
+    Returns:
+        (Q, top) gallery indices after removal of the query's junk images, nearest first; -1 where nothing is left.
+    """
+    if top < 1:
+        raise ValueError(f"top must be at least 1, got {top}.")
+    dist, query, gallery = _check(dist, query, gallery)
+    result = np.full((len(dist), top), -1, dtype=np.int64)
+    for rows in _blocks(dist):
+        block = _filtered(dist[rows], rows, query, gallery, protocol)
+        order = np.argsort(block, axis=1, kind="stable")[:, :top]
+        kept = np.isfinite(np.take_along_axis(block, order, axis=1))
+        result[rows, : order.shape[1]] = np.where(kept, order, -1)
+    return result
+
+
+def chance_metrics(
+    query: Labels, gallery: Labels, protocol: Protocol, max_rank: int = 20, seed: int = 0, repeats: int | None = None
+) -> RankMetrics:
+    """The level that guessing reaches: the mean over random rankings of the same queries and gallery.
+
+    Args:
+        query: labels of the Q queries.
+        gallery: labels of the G gallery images.
+        protocol: as in `rank_metrics`.
+        max_rank: as in `rank_metrics`.
+        seed: of the random distances.
+        repeats: random rankings per query; None: as many as give about 20,000 in all (R-1 is then within 0.3 points).
+    """
+    rng = np.random.default_rng(seed)
+    shape = (len(query.pids), len(gallery.pids))
+    repeats = repeats or max(1, -(-20_000 // max(shape[0], 1)))
+    random = (rng.random(shape, dtype=np.float32) for _ in range(repeats))
+    metrics = [rank_metrics(dist, query, gallery, protocol, max_rank) for dist in random]
+    cmc, mean_ap, mean_inp = zip(*metrics, strict=True)
+    return RankMetrics(np.mean(cmc, axis=0), float(np.mean(mean_ap)), float(np.mean(mean_inp)))
+
+
+# --- one block of queries ---------------------------------------------------------------------------------------------
+def _rank_block(
+    dist: np.ndarray, pids: np.ndarray, runs: _Gallery, count_identities: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """`PerQuery` of a block. `dist` (B, G): columns in identity order, junk at infinity; it is overwritten."""
+    own = np.minimum(np.searchsorted(runs.ids, pids), len(runs.ids) - 1)
+    has_run = np.flatnonzero(runs.ids[own] == pids)
+    row, column = _match_columns(has_run, own[has_run], runs)
+    kept = np.isfinite(dist[row, column])
+    row, column = row[kept], column[kept]
+
+    nearest = np.minimum.reduceat(dist, runs.start, axis=1) if count_identities else None
+    value = dist[row, column]
+    ordered = np.sort(dist, axis=1)
+    before = _count_below(ordered, row, value)
+    tied = np.unique(row[_follows_equal(ordered, row, before, value)])
+    if len(tied):
+        ranks = _stable_ranks(dist[tied], runs.order)
+        if nearest is not None:
+            nearest[tied] = np.minimum.reduceat(ranks, runs.start, axis=1)
+        in_tied = np.isin(row, tied)
+        before[in_tied] = ranks[np.searchsorted(tied, row[in_tied]), column[in_tied]].astype(np.int64)
+
+    matches = np.bincount(row, minlength=len(dist))
+    valid = matches > 0
+    total = matches[valid]
+    end = np.cumsum(total)
+    # Matches of all queries as one sorted array: the row number is the leading digit.
+    keys = np.sort(row * dist.shape[1] + before)
+    row, before = keys // dist.shape[1], keys % dist.shape[1]
+    precision = (np.arange(1, len(row) + 1) - np.repeat(end - total, total)) / (before + 1)
+
+    first, ap, inp = np.zeros(len(dist), dtype=np.int64), np.full(len(dist), np.nan), np.full(len(dist), np.nan)
+    ap[valid] = np.bincount(row, precision, minlength=len(dist))[valid] / total
+    inp[valid] = total / (before[end - 1] + 1)
+    if nearest is not None:
+        rows = np.flatnonzero(valid)
+        first[rows] = 1 + np.count_nonzero(nearest[rows] < nearest[rows, own[rows]][:, None], axis=1)
+    else:
+        first[valid] = 1 + before[end - total]
+    return valid, first, ap, inp
+
+
+def _match_columns(row: np.ndarray, run: np.ndarray, runs: _Gallery) -> tuple[np.ndarray, np.ndarray]:
+    """All (row, column) pairs of the given rows with the columns of their runs, as two flat arrays."""
+    size = runs.size[run]
+    offset = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+    return np.repeat(row, size), np.repeat(runs.start[run], size) + offset
+
+
+def _count_below(ordered: np.ndarray, row: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """How many entries of `ordered[row[i]]` are smaller than `value[i]`: one binary search for all i at once."""
+    flat, base = ordered.reshape(-1), row * ordered.shape[1]
+    low = np.zeros(len(row), dtype=np.int64)
+    width = ordered.shape[1]
+    # Every value is in its row, so the answer lies in [low, low + width) and no step can leave the row.
+    while width > 1:
+        half = width // 2
+        low += half * (flat[base + low + (half - 1)] < value)
+        width -= half
+    return low
+
+
+def _follows_equal(ordered: np.ndarray, row: np.ndarray, position: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Whether another entry of the row equals `value`, which first stands at `position`."""
+    following = np.minimum(position + 1, ordered.shape[1] - 1)
+    return (following > position) & (ordered[row, following] == value)
+
+
+def _stable_ranks(dist: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """0-based ranks by (distance, gallery index); junk stays at infinity, columns stay in identity order."""
+    column = np.argsort(order)  # back to gallery order, where a stable sort breaks ties as defined
+    by_rank = np.argsort(dist[:, column], axis=1, kind="stable")
+    ranks = np.empty(dist.shape)
+    np.put_along_axis(ranks, column[by_rank], np.arange(dist.shape[1], dtype=np.float64)[None], axis=1)
+    ranks[np.isinf(dist)] = np.inf
+    return ranks
+
+
+# --- preparation ------------------------------------------------------------------------------------------------------
+def _by_identity(gallery: Labels) -> _Gallery:
+    order = np.argsort(gallery.pids, kind="stable")
+    labels = Labels(gallery.pids[order], gallery.camids[order])
+    ids, start, size = np.unique(labels.pids, return_index=True, return_counts=True)
+    return _Gallery(order, labels, ids, start, size)
+
+
+def _blocks(dist: np.ndarray) -> Iterator[slice]:
+    if not dist.size:
+        return iter(())
+    step = max(1, BLOCK_ELEMENTS // dist.shape[1])
+    return (slice(start, min(start + step, len(dist))) for start in range(0, len(dist), step))
+
+
+def _filtered(
+    block: np.ndarray, rows: slice, query: Labels, gallery: Labels, protocol: Protocol, order: np.ndarray | None = None
+) -> np.ndarray:
+    """A fresh copy of a block of distances, columns taken in `order`, with the junk images at infinity.
+
+    `gallery` is already in that order.
+    """
+    if not np.isfinite(block).all():
+        where = np.argwhere(~np.isfinite(block))[0]
+        raise ValueError(
+            f"The distance of query {rows.start + where[0]} to gallery image {where[1]} is {block[tuple(where)]}; a "
+            "ranking needs finite distances. Look for non-finite features (an overflow in half precision, a "
+            "diverged model)."
+        )
+    if block.dtype.itemsize < 4 or block.dtype.kind != "f":  # the junk needs an infinity; widening keeps the order
+        block = block.astype(np.float32 if block.dtype.kind == "f" else np.float64)
+    block = block.copy() if order is None else np.take(block, order, axis=1)
+    junk = np.asarray(protocol.is_junk(query.pids[rows, None], query.camids[rows, None], gallery), dtype=bool)
+    if junk.any():
+        np.copyto(block, np.inf, where=junk)
+    return block
+
+
+def _check(dist: np.ndarray | Tensor, query: Labels, gallery: Labels) -> tuple[np.ndarray, Labels, Labels]:
+    if isinstance(dist, Tensor):
+        dist = dist.detach().cpu()
+        dist = dist.numpy() if dist.dtype.itemsize >= 4 else dist.float().numpy()  # NumPy has no bfloat16
+    dist = np.asarray(dist)
+    if dist.ndim != 2:
+        raise ValueError(f"Distances must be a (Q, G) matrix, got shape {dist.shape}.")
+    return dist, _labels("query", query, dist.shape[0]), _labels("gallery", gallery, dist.shape[1])
+
+
+def _labels(kind: str, labels: Any, expected: int) -> Labels:
+    pids, camids = (np.asarray(part) for part in labels)
+    if pids.shape != (expected,) or camids.shape != (expected,):
+        raise ValueError(
+            f"The distance matrix has {expected} {'rows' if kind == 'query' else 'columns'}, but the {kind} labels "
+            f"have shapes {pids.shape} (identities) and {camids.shape} (cameras); both must be ({expected},)."
+        )
+    return Labels(pids, camids)

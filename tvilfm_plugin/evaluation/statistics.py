@@ -1,0 +1,189 @@
+"""How much a difference between two numbers means: trials, identities, and several comparisons at once.
+
+Queries of one person resemble each other, so thousands of queries are far fewer independent facts. Intervals and tests
+here therefore resample *identities*; a query bootstrap would give intervals that are much too narrow.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+_CHUNK_ELEMENTS = 1 << 21  # random numbers held at once
+
+
+class Summary(NamedTuple):
+    """Mean over n trials, sample standard deviation, and the Student-t confidence interval [low, high] of the mean.
+
+    One trial has no spread: `sd`, `low` and `high` are then NaN.
+    """
+
+    mean: float
+    sd: float
+    n: int
+    low: float
+    high: float
+
+
+class Interval(NamedTuple):
+    """A mean over queries with its confidence interval over `n` identities."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+class PairedTest(NamedTuple):
+    """Difference of two systems (second minus first): the mean over identities, its interval, and a two-sided p-value.
+
+    `n` is the number of identities.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+
+
+def summarise(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> Summary:
+    """Mean, deviation and confidence over trials (gallery draws, text seeds or training seeds: not mixed).
+
+    Args:
+        values: (T,) one number per trial.
+        confidence: coverage of the Student-t interval.
+    """
+    from scipy import stats
+
+    trials = _finite("trials", values)
+    _check_confidence(confidence)
+    mean, n = float(trials.mean()), len(trials)
+    if n == 1:
+        return Summary(mean, np.nan, 1, np.nan, np.nan)
+    sd = float(trials.std(ddof=1))
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd / np.sqrt(n)
+    return Summary(mean, sd, n, float(mean - half), float(mean + half))
+
+
+def identity_bootstrap(
+    values: np.ndarray, pids: np.ndarray, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """Percentile interval of a mean over queries when the *identities* are drawn again.
+
+    Args:
+        values: (Q,) one number per query, e.g. `PerQuery.ap`; NaN (a query that counts in nothing) is left out.
+        pids: (Q,) the query's identity.
+        confidence: coverage.
+        resamples: bootstrap samples.
+        seed: of the resampling.
+    """
+    _check_confidence(confidence)
+    total, count = _per_identity(values, pids)
+    means = _resampled_means(total, count, resamples, seed)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(total.sum() / count.sum()), float(low), float(high), len(total))
+
+
+def paired_randomisation(
+    first: np.ndarray,
+    second: np.ndarray,
+    pids: np.ndarray,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> PairedTest:
+    """Whether two systems differ on the same queries: a sign-flip test on the per-identity means.
+
+    Under the null hypothesis the two values of an identity could as well have been exchanged, which flips the sign of
+    its difference. With few identities all sign patterns are enumerated, which makes the p-value exact.
+
+    Args:
+        first: (Q,) per-query values of the one system; NaN leaves a query out, and must then be NaN in both.
+        second: (Q,) values of the other system for the same queries.
+        pids: (Q,) the query's identity.
+        confidence: coverage of the difference's bootstrap interval.
+        resamples: random sign patterns (a smallest possible p-value of 1 / (resamples + 1)) and bootstrap samples.
+        seed: of both.
+    """
+    first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if first.shape != second.shape or not np.array_equal(np.isnan(first), np.isnan(second)):
+        raise ValueError(
+            f"A paired test needs the same queries in both systems; got shapes {first.shape} and {second.shape} with "
+            f"{int(np.isfinite(first).sum())} and {int(np.isfinite(second).sum())} valid queries."
+        )
+    _check_confidence(confidence)
+    total, count = _per_identity(second - first, pids)
+    differences = total / count
+    n, observed = len(differences), float(differences.mean())
+    # Sums of the same numbers in another order differ by rounding: patterns that are equal must count as equal.
+    threshold = abs(observed) - 1e-12 * float(np.abs(differences).max())
+    if 2**n <= resamples:
+        patterns = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+        p_value = float(np.mean(np.abs((1.0 - 2.0 * patterns) @ differences) / n >= threshold))
+    else:
+        rng = np.random.default_rng([seed, 1])
+        extreme = 0
+        for size in _chunks(resamples, n):
+            signs = rng.integers(0, 2, (size, n), dtype=np.int8) * 2.0 - 1.0
+            extreme += int(np.count_nonzero(np.abs(signs @ differences) / n >= threshold))
+        p_value = (extreme + 1) / (resamples + 1)
+    means = _resampled_means(differences, np.ones(n), resamples, seed)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return PairedTest(observed, float(low), float(high), p_value, n)
+
+
+def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Holm's adjusted p-values, (n,) in the given order: compare them with the level as if there were one test."""
+    raw = _finite("p-values", p_values)
+    if ((raw < 0) | (raw > 1)).any():
+        raise ValueError(f"p-values lie in [0, 1], got {raw.min()} to {raw.max()}.")
+    order = np.argsort(raw, kind="stable")
+    stepped = np.maximum.accumulate(raw[order] * np.arange(len(raw), 0, -1))
+    adjusted = np.empty(len(raw))
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+def _per_identity(values: np.ndarray, pids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of the values and number of queries of each identity, (I,) each."""
+    values, pids = np.asarray(values, dtype=np.float64), np.asarray(pids)
+    if values.ndim != 1 or values.shape != pids.shape:
+        raise ValueError(f"Values and identities must be (Q,) each, got {values.shape} and {pids.shape}.")
+    if np.isinf(values).any():
+        raise ValueError("A per-query value is infinite; NaN is what marks a query that does not count.")
+    valid = ~np.isnan(values)
+    if not valid.any():
+        raise ValueError(f"None of the {len(values)} queries is valid, so there is nothing to average.")
+    _, code = np.unique(pids[valid], return_inverse=True)
+    return np.bincount(code, values[valid]), np.bincount(code)
+
+
+def _resampled_means(total: np.ndarray, count: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """(resamples,) means over queries after drawing as many identities as there are, with replacement."""
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1, got {resamples}.")
+    rng = np.random.default_rng([seed, 0])
+    n = len(total)
+    means = []
+    for size in _chunks(resamples, n):
+        times = rng.multinomial(n, np.full(n, 1 / n), size=size)
+        means.append((times @ total) / (times @ count))
+    return np.concatenate(means)
+
+
+def _chunks(resamples: int, n: int) -> list[int]:
+    step = max(1, _CHUNK_ELEMENTS // n)
+    return [min(step, resamples - done) for done in range(0, resamples, step)]
+
+
+def _finite(kind: str, values: Sequence[float] | np.ndarray) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
+        raise ValueError(f"Expected a non-empty list of finite {kind}, got {array.tolist()}.")
+    return array
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is a coverage between 0 and 1, got {confidence}.")

@@ -1,0 +1,143 @@
+"""One stem per modality, one shared trunk: made of any backbone by giving some of its modules a copy per modality."""
+
+import copy
+import itertools
+import threading
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tvilfm_plugin.modality import Modality
+
+STREAMS = (Modality.RGB, Modality.IR)
+STYLES = ("released", "resnet")
+
+
+class Route:
+    """Which rows of the running batch belong to which modality; shared by a `DualStream` and its routers.
+
+    Set for the duration of one call, per thread, so that two threads may share a model.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[int, dict[Modality, int]] = {}
+
+    def enter(self, counts: dict[Modality, int]) -> None:
+        """Rows are ordered as `counts`."""
+        self._counts[threading.get_ident()] = counts
+
+    def leave(self) -> None:
+        """The call is over, well or badly."""
+        self._counts.pop(threading.get_ident(), None)
+
+    def counts(self) -> dict[Modality, int]:
+        """Rows per modality of the running call."""
+        try:
+            return self._counts[threading.get_ident()]
+        except KeyError:
+            raise RuntimeError(
+                "A stem that has one copy per modality was called from outside DualStream.forward, so it cannot know "
+                "which rows are visible and which are infrared. Call the DualStream."
+            ) from None
+
+
+class Router(nn.ModuleDict):
+    """Copies of a module, one per modality; each sees the rows of its own.
+
+    It stands where the module stood, so the backbone's own forward code runs as it is. Keys read `conv1.rgb.weight`.
+    """
+
+    def __init__(self, module: nn.Module, route: Route) -> None:
+        super().__init__({m.value: copy.deepcopy(module) for m in STREAMS})
+        self.route = route
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(N, ...) rows in the order of the route -> (N, ...)."""
+        counts = self.route.counts()
+        shares = rows.split(list(counts.values())) if len(counts) > 1 else (rows,)
+        outputs = [self[m.value](share) for m, share in zip(counts, shares, strict=True)]
+        return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+
+
+class DualStream(nn.Module):
+    """A backbone with one stem per modality and one shared trunk, run once over the rows of all modalities.
+
+    Because the trunk sees all rows in one pass, its batch statistics mix the modalities in training.
+    """
+
+    def __init__(self, base: nn.Module, *, stem: Sequence[str], style: str = "released") -> None:
+        """Args:
+        base: any module (N, 3, H, W) -> (N, C, h, w) or (N, C). It is taken over and changed.
+        stem: names of the modules of `base` (dots allowed) that get one copy per modality. Those without weights and
+            buffers treat all rows alike and stay shared, which saves splitting and joining the batch.
+        style: "released" drops the ReLUs of the stem and pads its max-pools, as the authors' code does; "resnet" leaves
+            the base as it is.
+        """
+        super().__init__()
+        if style not in STYLES:
+            raise ValueError(f"MODEL.DUAL_STREAM.STYLE is {style!r}; choose {' or '.join(STYLES)}.")
+        self.base = base
+        self.route = Route()
+        for name in stem:
+            _check_name(base, name)
+            module = base.get_submodule(name)
+            if style == "released":
+                module = _released_style(module)
+            has_state = any(True for _ in itertools.chain(module.parameters(), module.buffers()))
+            base.set_submodule(name, Router(module, self.route) if has_state else module)
+
+    def forward(self, images: Mapping[Modality, Tensor]) -> dict[Modality, Tensor]:
+        """The trunk's output per modality.
+
+        Args:
+            images: (N_m, 3, H, W) normalised images per modality, RGB, IR or both; of one H and W.
+
+        Returns:
+            (N_m, C, h, w) feature maps per modality (or (N_m, C), if that is what the base makes).
+        """
+        counts = {m: len(rows) for m, rows in images.items() if len(rows)}
+        if not counts or not set(counts) <= set(STREAMS):
+            raise ValueError(
+                f"DualStream has stems for {' and '.join(m.value for m in STREAMS)}, but got rows of "
+                f"{', '.join(m.value for m in counts) or 'nothing'}."
+            )
+        present = [images[m] for m in counts]
+        self.route.enter(counts)
+        try:
+            maps = self.base(torch.cat(present) if len(present) > 1 else present[0])
+        finally:
+            self.route.leave()
+        if not isinstance(maps, Tensor) or len(maps) != sum(counts.values()):
+            raise TypeError(
+                f"The base {type(self.base).__name__} must give one tensor with a row per image, not "
+                f"{tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__}."
+            )
+        return dict(zip(counts, maps.split(list(counts.values())), strict=True))
+
+
+def _check_name(base: nn.Module, name: str) -> None:
+    """A wrong name lists the candidates on the level where it went wrong."""
+    parent, walked = base, ""
+    for part in name.split("."):
+        candidates = [child for child, _ in parent.named_children()]
+        if part not in candidates:
+            where = f"{type(base).__name__}{'.' + walked if walked else ''}"
+            raise ValueError(
+                f"MODEL.DUAL_STREAM.STEM names {name!r}, but {where} has no module {part!r}; it has "
+                f"{', '.join(candidates) or 'none'}."
+            )
+        parent, walked = parent.get_submodule(part), f"{walked}.{part}".lstrip(".")
+
+
+def _released_style(module: nn.Module) -> nn.Module:
+    """The module without ReLUs and with padded max-pools; what it does not contain is not added."""
+    if isinstance(module, nn.ReLU):
+        return nn.Identity()
+    if isinstance(module, nn.MaxPool2d):
+        return nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+    for name, child in module.named_children():
+        replaced = _released_style(child)
+        if replaced is not child:
+            module.set_submodule(name, replaced)
+    return module

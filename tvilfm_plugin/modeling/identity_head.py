@@ -1,0 +1,55 @@
+"""The neck and the classifier that all modalities share."""
+
+import torch.nn.functional as F
+from fastreid.config import configurable
+from fastreid.modeling.heads import REID_HEADS_REGISTRY
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from tvilfm_plugin.modeling.distributed import SyncBatchNorm
+
+NECKS = {"BN": nn.BatchNorm1d, "syncBN": SyncBatchNorm}
+
+
+@REID_HEADS_REGISTRY.register()
+class IdentityHead(nn.Module):
+    """A BN neck (with trainable bias, as released) and a bias-free classifier.
+
+    Attributes:
+        neck: (N, D) raw features -> (N, D).
+        classifier: (N, D) after the neck -> (N, K).
+    """
+
+    @configurable
+    def __init__(self, *, dim: int, num_classes: int, norm: str = "BN") -> None:
+        """Args:
+        dim: D.
+        num_classes: K, the training identities; 0 if the head is only to embed.
+        norm: "BN", or "syncBN" for statistics over all processes.
+        """
+        super().__init__()
+        if norm not in NECKS:
+            raise ValueError(f"MODEL.HEADS.NORM is {norm!r}; the neck of IdentityHead can be {' or '.join(NECKS)}.")
+        self.neck = NECKS[norm](dim)
+        self.classifier = nn.Linear(dim, num_classes, bias=False)
+        if num_classes:
+            nn.init.normal_(self.classifier.weight, std=0.001)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, object]:
+        heads = cfg.MODEL.HEADS
+        if heads.EMBEDDING_DIM:
+            raise ValueError(
+                f"MODEL.HEADS.EMBEDDING_DIM is {heads.EMBEDDING_DIM}, but IdentityHead does not reduce: text and images "
+                "share the backbone's width. Set it to 0."
+            )
+        return {"dim": cfg.MODEL.BACKBONE.FEAT_DIM, "num_classes": heads.NUM_CLASSES, "norm": heads.NORM}
+
+    def embed(self, raw: Tensor) -> Tensor:
+        """Raw features (N, D) -> unit embeddings (N, D), which retrieval compares."""
+        return F.normalize(self.neck(raw), dim=1)
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw features (N, D) -> unit embeddings (N, D) and logits (N, K)."""
+        after = self.neck(raw)
+        return F.normalize(after, dim=1), self.classifier(after)

@@ -1,0 +1,1 @@
+"""MIP: modality- and instance-aware visual prompts for visible-infrared re-identification, on a vision transformer."""

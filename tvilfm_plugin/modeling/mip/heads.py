@@ -1,0 +1,137 @@
+"""Necks and classifiers of MIP: one pair per branch, and one per prompted layer for IAEL.
+
+Letters: N rows, D width of a token, K training identities, P prompts.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tvilfm_plugin.modeling.distributed import SyncBatchNorm
+from tvilfm_plugin.modeling.mip.parts import TokenReader
+
+NECKS = {"BN": nn.BatchNorm1d, "syncBN": SyncBatchNorm}
+FEATURES = ("before", "after")
+
+
+class NeckAffine(NamedTuple):
+    """A neck in eval mode, with the attributes of a BN layer: (x - running_mean) / sqrt(running_var + eps) * weight + bias."""
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    eps: float
+
+
+class PromptReader(nn.Module):
+    """IAEL's token: a learned one that reads a layer's instance prompts through a block of its own, shared by all layers."""
+
+    def __init__(self, reader: TokenReader, dim: int) -> None:
+        """Args:
+        reader: its copy is used.
+        dim: D.
+        """
+        super().__init__()
+        self.reader = copy.deepcopy(reader)
+        self.token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, dim), std=0.02))
+
+    def forward(self, prompts: Tensor) -> Tensor:
+        """(N, P, D) -> (N, D)."""
+        return self.reader(self.token.expand(len(prompts), -1, -1), prompts)
+
+
+class MIPHeads(nn.Module):
+    """A BN neck (bias 0, frozen) and a bias-free classifier for each branch.
+
+    Attributes:
+        necks: per branch.
+        classifier: "branches": per branch; "prompts": per prompted layer.
+        prompt_necks: per prompted layer (bias trained).
+        prompt_reader: makes one token of a layer's prompts; None takes their mean.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        num_classes: int,
+        branches: int = 5,
+        prompted_layers: int = 0,
+        prompt_reader: PromptReader | None = None,
+        norm: str = "BN",
+        feature: str = "before",
+    ) -> None:
+        """Args:
+        dim: D.
+        num_classes: K.
+        branches: global and local.
+        prompted_layers: layers whose instance prompts are classified (IAEL); 0 = none.
+        prompt_reader: see above.
+        norm: "BN", or "syncBN" for statistics over all processes.
+        feature: retrieval compares the vectors "before" or "after" the necks.
+        """
+        super().__init__()
+        if norm not in NECKS:
+            raise ValueError(f"MODEL.HEADS.NORM is {norm!r}; the necks of MIP can be {' or '.join(NECKS)}.")
+        if feature not in FEATURES:
+            raise ValueError(f"MODEL.MIP.FEATURE is {feature!r}; choose {' or '.join(FEATURES)}.")
+        self.feature = feature
+        self.necks = nn.ModuleList(NECKS[norm](dim) for _ in range(branches))
+        for neck in self.necks:
+            neck.bias.requires_grad_(False)
+        self.prompt_necks = nn.ModuleList(NECKS[norm](dim) for _ in range(prompted_layers))
+        self.prompt_reader = prompt_reader
+        self.classifier = nn.ModuleDict(
+            {
+                "branches": nn.ModuleList(_classifier(dim, num_classes) for _ in range(branches)),
+                "prompts": nn.ModuleList(_classifier(dim, num_classes) for _ in range(prompted_layers)),
+            }
+        )
+
+    def forward(self, branches: Tensor) -> list[Tensor]:
+        """(N, branches, D) raw -> per branch, (N, K) logits."""
+        rows = zip(branches.unbind(1), self.necks, self.classifier["branches"], strict=True)
+        return [classify(neck(row)) for row, neck, classify in rows]
+
+    def prompt_logits(self, prompts: Sequence[Tensor]) -> list[Tensor]:
+        """Per prompted layer, (N, P, D) instance prompts -> (N, K) logits."""
+        read = self.prompt_reader if self.prompt_reader is not None else lambda rows: rows.mean(dim=1)
+        rows = zip(prompts, self.prompt_necks, self.classifier["prompts"], strict=True)
+        return [classify(neck(read(row))) for row, neck, classify in rows]
+
+    @property
+    def neck(self) -> NeckAffine:
+        """What happens to a raw test feature before it is compared: nothing, or all five necks at once.
+
+        Local vectors are divided by their number in the test feature, before or after the neck alike.
+        """
+        width = sum(neck.num_features for neck in self.necks)
+        one = self.necks[0].weight.new_ones
+        if self.feature == "before":
+            return NeckAffine(one(width), one(width) * 0, one(width) * 0, one(width), 0.0)
+        share = [1.0] + [1.0 / (len(self.necks) - 1)] * (len(self.necks) - 1)
+        eps = self.necks[0].eps
+
+        def joined(name: str, power: int) -> Tensor:
+            return torch.cat([getattr(n, name).detach() * s**power for n, s in zip(self.necks, share, strict=True)])
+
+        # Dividing x by 4 divides mean and bias by 4; the gain stays, and so does the variance, whose share cancels in it.
+        weight, mean, var = joined("weight", 0), joined("running_mean", 1), joined("running_var", 0)
+        return NeckAffine(weight, joined("bias", 1), mean, var, eps)
+
+    def embed(self, raw: Tensor) -> Tensor:
+        """Raw test features (N, branches * D) -> unit embeddings, which retrieval compares."""
+        neck = self.neck
+        scale = neck.weight / torch.sqrt(neck.running_var + neck.eps)
+        return F.normalize((raw - neck.running_mean) * scale + neck.bias, dim=1)
+
+
+def _classifier(dim: int, num_classes: int) -> nn.Linear:
+    classifier = nn.Linear(dim, num_classes, bias=False)
+    nn.init.normal_(classifier.weight, std=0.001)
+    return classifier

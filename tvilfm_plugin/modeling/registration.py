@@ -1,0 +1,18 @@
+"""Importing this module puts everything of ours into fast-reid's registries, and does nothing else."""
+
+from tvilfm_plugin.modeling.backbones import build_dual_stream_backbone
+from tvilfm_plugin.modeling.identity_head import IdentityHead
+from tvilfm_plugin.modeling.registries import FUSION_REGISTRY, LOSS_REGISTRY
+from tvilfm_plugin.modeling.small_resnet import build_small_resnet_backbone
+from tvilfm_plugin.modeling.tvilfm import TVILFM
+from tvilfm_plugin.modeling.vi_baseline import VIBaseline
+
+__all__ = [
+    "FUSION_REGISTRY",
+    "LOSS_REGISTRY",
+    "TVILFM",
+    "IdentityHead",
+    "VIBaseline",
+    "build_dual_stream_backbone",
+    "build_small_resnet_backbone",
+]

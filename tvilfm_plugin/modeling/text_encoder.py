@@ -1,0 +1,312 @@
+"""CLIP's text tower: open_clip's modules, published weights, a projection stretched to the visual width."""
+
+import difflib
+import hashlib
+import json
+import logging
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+logger = logging.getLogger("fastreid." + __name__)
+
+# A TorchScript archive is a program: only the file that OpenAI published is run.
+OPENAI_ARCHIVES = {"afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762": "RN50"}
+WRAPPERS = ("state_dict", "model")
+FILE_TYPES = (".pt", ".pth", ".bin", ".safetensors")
+
+
+class TextEncoder(nn.Module):
+    """Token ids -> one raw feature per caption, read at its end-of-text token.
+
+    The parameters have the names of a CLIP state dict (`token_embedding.weight`, `transformer.resblocks.0...`).
+    """
+
+    attn_mask: Tensor
+    positional_embedding: nn.Parameter
+    text_projection: nn.Parameter
+
+    def __init__(self, tower: Any, *, eot: int | None = None) -> None:
+        """Args:
+        tower: an open_clip `TextTransformer` with a causal mask and a linear projection (width, D).
+        eot: id of the end-of-text token; None: it is the largest id of the vocabulary, as CLIP's is.
+        """
+        super().__init__()
+        self.token_embedding = tower.token_embedding
+        self.positional_embedding = tower.positional_embedding
+        self.transformer = tower.transformer
+        self.ln_final = tower.ln_final
+        self.text_projection = tower.text_projection
+        self.eot = eot
+        self.register_buffer("attn_mask", _causal_mask(len(tower.positional_embedding)), persistent=False)
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.text_projection.shape[1]
+
+    @property
+    def context_length(self) -> int:
+        """The longest caption in tokens."""
+        return len(self.positional_embedding)
+
+    def end_of_text(self, tokens: Tensor) -> Tensor:
+        """(N, L) token ids -> (N,) position of the first end-of-text token."""
+        return (tokens if self.eot is None else (tokens == self.eot).int()).argmax(dim=1)
+
+    def trim(self, tokens: Tensor) -> Tensor:
+        """Cut (N, L) to the longest caption; exact, because attention is causal and nothing behind the end is read.
+
+        Rows shorter than the context were trimmed by whoever made them: looking again would wait for the device.
+        """
+        if tokens.shape[1] < self.context_length or not len(tokens):
+            return tokens
+        return tokens[:, : int(self.end_of_text(tokens).max()) + 1]
+
+    def features(self, tokens: Tensor) -> Tensor:
+        """(N, L) token ids -> (N, L, width) before the final norm and the projection."""
+        length = tokens.shape[1]
+        if length > self.context_length:
+            raise ValueError(f"{length} tokens, but the text encoder has positions for {self.context_length}.")
+        embedded = self.token_embedding(tokens) + self.positional_embedding[:length]
+        return self.transformer(embedded, attn_mask=self.attn_mask[:length, :length])
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Raw text features.
+
+        Args:
+            tokens: (N, L) int64, L at most the context length; padding behind the end-of-text token does not matter.
+
+        Returns:
+            (N, D).
+        """
+        tokens = self.trim(tokens)
+        rows = torch.arange(len(tokens), device=tokens.device)
+        # The norm and the projection act on single positions: one per caption is enough.
+        return self.ln_final(self.features(tokens)[rows, self.end_of_text(tokens)]) @ self.text_projection
+
+
+def resize_projection(projection: Tensor, dim: int) -> Tensor:
+    """Stretch a text projection along its output axis by linear interpolation.
+
+    Args:
+        projection: (width, E), of the precision of its file.
+        dim: D.
+
+    Returns:
+        (width, D) of the same precision: half-precision weights are rounded again, as in the released code.
+    """
+    if projection.shape[1] == dim:
+        return projection
+    stretched = F.interpolate(projection.float().unsqueeze(1), size=dim, mode="linear", align_corners=False)
+    return stretched.squeeze(1).to(projection.dtype)
+
+
+def build_text_encoder(arch: str, weights: str, dim: int) -> TextEncoder:
+    """A text encoder by name.
+
+    Args:
+        arch: an open_clip architecture, or a JSON file in the format of open_clip's model configs.
+        weights: a local file (OpenAI's TorchScript archive, a state dict as .pt/.pth, or .safetensors), an open_clip tag
+            such as "openai" (which open_clip fetches), or "" to start at random.
+        dim: D, the width of the visual features.
+    """
+    config = _architecture(arch)
+    if not weights:
+        logger.warning(
+            f"MODEL.TEXT.WEIGHTS is empty: the text encoder {arch} starts at RANDOM. The published numbers need "
+            "OpenAI's weights: name the local file, or set the tag 'openai'."
+        )
+        return TextEncoder(_tower(config, dim), eot=_eot(config))
+    source = _find_weights(arch, weights)
+    file = _read_weights(source.path)
+    if source.quick_gelu or file.openai:
+        if not config.get("quick_gelu"):
+            logger.info(f"{arch}: QuickGELU, because these weights were trained with it")
+        config["quick_gelu"] = True
+    elif not config.get("quick_gelu") and not source.tagged:
+        logger.warning(
+            f"{arch} uses GELU. If {weights} comes from OpenAI, set MODEL.TEXT.ARCH to the architecture's -quickgelu name: "
+            "the file does not tell, and the wrong one spoils the features without an error."
+        )
+    state = dict(file.text)
+    if "text_projection" in state:
+        state["text_projection"] = resize_projection(state["text_projection"], dim)
+    with torch.device("meta"):
+        encoder = TextEncoder(_tower(config, dim), eot=_eot(config))
+    _load(encoder, {name: value.float() for name, value in state.items()}, source.path)
+    # What is no weight does not come from the file, and on the meta device it had no values.
+    encoder.attn_mask = _causal_mask(encoder.context_length)
+    logger.info(f"Text encoder {arch}: {len(file.text)} tensors from {source.path}, {file.ignored} others ignored")
+    return encoder
+
+
+# --- architecture -----------------------------------------------------------------------------------------------------
+
+
+def _architecture(arch: str) -> dict[str, Any]:
+    """open_clip's model config of a name or of a JSON file."""
+    import open_clip
+
+    if arch.endswith(".json"):
+        if not Path(arch).is_file():
+            raise FileNotFoundError(f"MODEL.TEXT.ARCH names the file {arch!r}, which does not exist.")
+        config = json.loads(Path(arch).read_text(encoding="utf-8"))
+        config = config.get("model_cfg", config)
+    else:
+        config = open_clip.get_model_config(arch)
+        if config is None:
+            alike = difflib.get_close_matches(arch, open_clip.list_models(), n=5, cutoff=0.5)
+            raise ValueError(
+                f"MODEL.TEXT.ARCH is {arch!r}, which is neither an open_clip architecture nor a .json file. Alike are "
+                f"{', '.join(alike) or 'none'}; open_clip.list_models() has all."
+            )
+    text = config.get("text_cfg")
+    if not isinstance(text, dict):
+        raise ValueError(f"{arch} has no text_cfg: expected a model config like open_clip's, with embed_dim and text_cfg.")
+    unlike_clip = [
+        f"{key} {text[key]!r}"
+        for key, clip in (
+            ("hf_model_name", None),
+            ("no_causal_mask", False),
+            ("embed_cls", False),
+            ("proj_type", "linear"),
+            ("proj_bias", False),
+        )
+        if text.get(key, clip) != clip
+    ]
+    if text.get("pool_type", "argmax") not in ("argmax", "eos"):
+        unlike_clip.append(f"pool_type {text['pool_type']!r}")
+    if unlike_clip:
+        raise ValueError(
+            f"{arch} is not a CLIP text tower ({', '.join(unlike_clip)}): the feature must be read at the end-of-text "
+            "token of a causal transformer with a plain projection. RN50-quickgelu is the paper's."
+        )
+    return config
+
+
+def _tower(config: Mapping[str, Any], dim: int) -> nn.Module:
+    """open_clip's text transformer with a projection of width `dim`."""
+    from open_clip.model import _build_text_tower
+
+    return _build_text_tower(dim, dict(config["text_cfg"]), quick_gelu=bool(config.get("quick_gelu")))
+
+
+def _eot(config: Mapping[str, Any]) -> int | None:
+    text = config["text_cfg"]
+    return text.get("eos_id", 2) if text.get("pool_type", "argmax") == "eos" else None
+
+
+def _causal_mask(length: int) -> Tensor:
+    return torch.full((length, length), float("-inf")).triu_(1)
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+class _Source(NamedTuple):
+    path: Path
+    quick_gelu: bool
+    tagged: bool
+
+
+class _Weights(NamedTuple):
+    text: dict[str, Tensor]
+    ignored: int
+    openai: bool
+
+
+def _find_weights(arch: str, weights: str) -> _Source:
+    """The file that MODEL.TEXT.WEIGHTS means; a tag is fetched by open_clip."""
+    if Path(weights).is_file():
+        return _Source(Path(weights), quick_gelu=False, tagged=False)
+    if weights.endswith(FILE_TYPES) or "/" in weights:
+        raise FileNotFoundError(f"MODEL.TEXT.WEIGHTS names the file {weights!r}, which does not exist.")
+    from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
+
+    tagged = get_pretrained_cfg(arch, weights)
+    if not tagged:
+        tags = list_pretrained_tags_by_model(arch)
+        raise ValueError(
+            f"MODEL.TEXT.WEIGHTS is {weights!r}, which is neither a file nor one of the tags that open_clip has for "
+            f"{arch}: {', '.join(tags) or 'none'}."
+        )
+    return _Source(Path(download_pretrained(tagged)), quick_gelu=bool(tagged.get("quick_gelu")), tagged=True)
+
+
+def _read_weights(path: Path) -> _Weights:
+    """The text tensors of a file, in the names of a CLIP state dict."""
+    openai = False
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        state = load_file(path)
+    elif _is_torchscript(path):
+        _check_archive(path)
+        openai = True
+        state = torch.jit.load(str(path), map_location="cpu").state_dict()
+    else:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    state = _unwrapped(state, path)
+    # OpenAI's files carry these three numbers; nobody else's do.
+    openai = openai or {"input_resolution", "context_length", "vocab_size"} <= set(state)
+    if "text.token_embedding.weight" in state:
+        text = {n.removeprefix("text."): v for n, v in state.items() if n.startswith("text.")}
+    else:
+        heads = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
+        text = {n: v for n, v in state.items() if n.startswith(heads)}
+    return _Weights({n: v for n, v in text.items() if n != "attn_mask"}, len(state) - len(text), openai)
+
+
+def _unwrapped(content: Any, path: Path) -> dict[str, Any]:
+    """The state dict inside a checkpoint, without the prefix of DDP."""
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict):
+        raise ValueError(f"{str(path)!r} holds a {type(content).__name__}, not a state dict {{name: tensor}}.")
+    return {name.removeprefix("module."): value for name, value in content.items()}
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _check_archive(path: Path) -> None:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    if digest.hexdigest() not in OPENAI_ARCHIVES:
+        raise ValueError(
+            f"{str(path)!r} is a TorchScript archive, i.e. a program, and not one that OpenAI published (sha256 "
+            f"{digest.hexdigest()}; known: {', '.join(OPENAI_ARCHIVES.values())}), so it is not run. If you trust it, save "
+            "its tensors once: torch.save(torch.jit.load(path, map_location='cpu').state_dict(), 'weights.pth')."
+        )
+
+
+def _load(encoder: TextEncoder, state: Mapping[str, Tensor], path: Path) -> None:
+    """Every parameter must come from the file, in its shape."""
+    own = encoder.state_dict()
+    problems = [f"missing {name}" for name in own if name not in state]
+    problems += [f"unexpected {name}" for name in state if name not in own]
+    problems += [
+        f"{name} is {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if problems:
+        shown = "\n  ".join(problems[:12]) + (f"\n  ... and {len(problems) - 12} more" if len(problems) > 12 else "")
+        raise ValueError(
+            f"{str(path)!r} does not hold the text tower that MODEL.TEXT.ARCH describes:\n  {shown}\nChoose the "
+            "architecture that the weights were made for."
+        )
+    encoder.load_state_dict(dict(state), assign=True)

@@ -1,0 +1,154 @@
+"""Stage 2: text and fusion join a frozen visible-infrared backbone (IFS)."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from fastreid.config import configurable
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+from torch import Tensor
+from yacs.config import CfgNode
+
+from tvilfm_plugin.evaluation.ensemble import pack
+from tvilfm_plugin.modality import Modality
+from tvilfm_plugin.modeling.fusion import Fusion
+from tvilfm_plugin.modeling.identity_head import IdentityHead
+from tvilfm_plugin.modeling.registries import FUSION_REGISTRY, WeightedLoss, choose
+from tvilfm_plugin.modeling.text_encoder import TextEncoder, build_text_encoder
+from tvilfm_plugin.modeling.vi_baseline import Batch, VIBaseline
+from tvilfm_plugin.modeling.visual_encoder import VisualEncoder
+
+QUERY_MEMBERS = (Modality.IR, Modality.TEXT, Modality.FUSION)
+
+
+@META_ARCH_REGISTRY.register()
+class TVILFM(VIBaseline):
+    """Text encoder, fusion, neck and classifier are trained beside a visual part that is frozen after stage 1.
+
+    Attributes:
+        text: token ids -> raw features of the visual width.
+        fusion: infrared, text and filter text, all raw -> raw.
+        frozen: whether the visual part is.
+    """
+
+    has_text = True
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        visual: VisualEncoder,
+        text: TextEncoder,
+        fusion: Fusion,
+        heads: IdentityHead,
+        losses: Mapping[str, WeightedLoss],
+        members: Sequence[Modality | str] = QUERY_MEMBERS,
+        joint: bool = True,
+        frozen: bool = True,
+        freeze_bn: bool = True,
+        gather: bool = False,
+    ) -> None:
+        """Args:
+        visual: of stage 1.
+        text: encodes both texts of a sample.
+        fusion: makes the fused query feature.
+        heads: neck and classifier, which continue from stage 1.
+        losses: name -> function and weight.
+        members: the modalities that vote in the ensemble (Eq. 10).
+        joint: MJL (Eq. 8): rows [visible 1; visible 2; infrared; fusion; text]; else [visible 1; visible 2; fusion].
+        frozen: the visual part does not train. False: "from scratch" of the ablation.
+        freeze_bn: frozen BN layers use and keep their running statistics; False: batch statistics, drifting buffers.
+        gather: compute the losses over the rows of all processes.
+        """
+        super().__init__(visual=visual, heads=heads, losses=losses, gather=gather)
+        if text.dim != visual.dim:
+            raise ValueError(f"Text features have {text.dim} numbers and visual features {visual.dim}; they are added.")
+        self.members = tuple(Modality(m) for m in members)
+        if not self.members or set(self.members) - set(QUERY_MEMBERS) or len(set(self.members)) < len(self.members):
+            raise ValueError(
+                f"TVILFM.MEMBERS is {tuple(members)}; choose one or more of {', '.join(m.value for m in QUERY_MEMBERS)}, "
+                "each once."
+            )
+        self.text = text
+        self.fusion = fusion
+        self.joint = joint
+        self.frozen = frozen
+        self.freeze_bn = freeze_bn
+        if frozen:
+            self.visual.requires_grad_(False)
+        self.train(self.training)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        arguments = super().from_config(cfg)
+        dim = arguments["visual"].dim
+        return arguments | {
+            "text": build_text_encoder(cfg.MODEL.TEXT.ARCH, cfg.MODEL.TEXT.WEIGHTS, dim),
+            "fusion": choose(FUSION_REGISTRY, cfg.TVILFM.FUSION, "TVILFM.FUSION")(dim=dim),
+            "members": cfg.TVILFM.MEMBERS,
+            "joint": cfg.TVILFM.JOINT,
+            "frozen": not cfg.TVILFM.FROM_SCRATCH,
+            "freeze_bn": cfg.TVILFM.FREEZE_BN,
+        }
+
+    def train(self, mode: bool = True) -> Self:
+        """Frozen means frozen: in training, too, the visual part stays in eval mode (unless `freeze_bn` is off)."""
+        super().train(mode)
+        if self.frozen and self.freeze_bn:
+            self.visual.eval()
+        return self
+
+    # --- training ----------------------------------------------------------------------------------------------------
+
+    def _training_rows(self, batch: Batch) -> tuple[Tensor, int]:
+        with torch.no_grad() if self.frozen else contextlib.nullcontext():
+            views = self._visual_rows(batch)
+        rgb, ir = views[Modality.RGB], views[Modality.IR]
+        text, ir_text = self._texts(batch["rgb_tokens"], batch["ir_tokens"] if self.fusion.filters else None)
+        fused = self.fusion(ir, text, ir_text)
+        if self.joint:
+            # The filter text serves the fusion only: it gets no loss of its own.
+            return torch.cat([rgb, ir, fused, text]), 5
+        return torch.cat([rgb, fused]), 3
+
+    def _needed_keys(self) -> tuple[str, ...]:
+        return (*super()._needed_keys(), "rgb_tokens", *(("ir_tokens",) if self.fusion.filters else ()))
+
+    def _texts(self, rgb_tokens: Tensor, ir_tokens: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Raw features (B, D) of both texts, from one call of the encoder."""
+        if ir_tokens is None:
+            return self.text(rgb_tokens), None
+        length = max(rgb_tokens.shape[1], ir_tokens.shape[1])
+        both = torch.cat([F.pad(tokens, (0, length - tokens.shape[1])) for tokens in (rgb_tokens, ir_tokens)])
+        text, ir_text = self.text(both).chunk(2)
+        return text, ir_text
+
+    # --- evaluation --------------------------------------------------------------------------------------------------
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Token ids (N, L) -> raw features (N, D), in float32."""
+        with torch.autocast(tokens.device.type, enabled=False):
+            return self.text(tokens)
+
+    def _packed_rows(self, batch: Batch, modality: Modality, rows: Tensor | slice, raw: Tensor) -> Tensor:
+        """Infrared rows with `rgb_tokens` and `ir_tokens` (N, L) are queries: their members' unit embeddings side by side.
+
+        Every other image is its unit embedding M times. So the cosine of query and gallery row is the ensemble
+        similarity (Eq. 11), and that of two images (a query without text) their own.
+        """
+        if modality is not Modality.IR or batch.get("rgb_tokens") is None:
+            return super()._packed_rows(batch, modality, rows, raw)
+        ir_tokens = batch.get("ir_tokens")
+        if ir_tokens is None and self.fusion.filters and Modality.FUSION in self.members:
+            raise KeyError(
+                f"{type(self.fusion).__name__} needs ir_tokens beside rgb_tokens: the captions of the infrared images."
+            )
+        query = {Modality.IR: raw}
+        if set(self.members) != {Modality.IR}:
+            text, ir_text = self._texts(batch["rgb_tokens"][rows], None if ir_tokens is None else ir_tokens[rows])
+            query[Modality.TEXT] = text
+            if Modality.FUSION in self.members:
+                query[Modality.FUSION] = self.fusion(raw, text, ir_text)
+        return pack({m: self.embed(query[m]) for m in self.members}, self.members)

@@ -1,0 +1,181 @@
+"""Stage 1: the visible-infrared backbone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from fastreid.config import configurable
+from fastreid.modeling.heads import build_heads
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from tvilfm_plugin.evaluation.ensemble import pack
+from tvilfm_plugin.modality import Embeddings, Modality
+from tvilfm_plugin.modeling.backbones import build_visual_encoder
+from tvilfm_plugin.modeling.distributed import full_precision
+from tvilfm_plugin.modeling.identity_head import IdentityHead
+from tvilfm_plugin.modeling.registries import WeightedLoss, choose_losses, evaluate_losses
+from tvilfm_plugin.modeling.visual_encoder import VisualEncoder
+
+Batch = Mapping[str, Any]
+
+
+@META_ARCH_REGISTRY.register()
+class VIBaseline(nn.Module):
+    """Dual-stream backbone, pooling, shared neck and classifier; rows [visible view 1; visible view 2; infrared].
+
+    Attributes:
+        visual: pixels -> raw features.
+        heads: raw features -> unit embeddings and logits, for every modality.
+        losses: name -> function and weight.
+        members: the modalities whose similarities a query sums.
+        has_text: whether queries may carry text.
+    """
+
+    has_text = False
+    members: tuple[Modality, ...] = (Modality.IR,)
+
+    @configurable
+    def __init__(
+        self, *, visual: VisualEncoder, heads: IdentityHead, losses: Mapping[str, WeightedLoss], gather: bool = False
+    ) -> None:
+        """Args:
+        visual: encodes both kinds of images.
+        heads: neck and classifier.
+        losses: name -> function and weight.
+        gather: compute the losses over the rows of all processes.
+        """
+        super().__init__()
+        self.visual = visual
+        self.heads = heads
+        self.losses = dict(losses)
+        self.gather = gather
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        return {
+            "visual": build_visual_encoder(cfg),
+            "heads": build_heads(cfg),
+            "losses": choose_losses(cfg.MODEL.LOSSES.NAME, cfg.MODEL.LOSSES.WEIGHTS),
+            "gather": cfg.MODEL.LOSSES.GATHER,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images must be."""
+        return self.visual.pixel_mean.device
+
+    # --- training ----------------------------------------------------------------------------------------------------
+
+    def forward(self, batch: Batch | Tensor) -> dict[str, Tensor] | Tensor:
+        """Training: a `PairedDataset` batch -> scalar losses. Evaluation: images -> what the stock evaluator compares.
+
+        Args:
+            batch: in training, `rgb, rgb_aug, ir` (B, 3, H, W) pixels, `targets` (B,), optionally `<view>_draws` (B, 5+);
+                in evaluation, `images` (N, 3, H, W) with `modality` (one, or one per image; visible if absent), or the
+                images alone, which are then visible.
+
+        Returns:
+            `loss_<name>` -> (); or (N, M*D) packed embeddings (Eq. 11), float32.
+        """
+        if isinstance(batch, Tensor):
+            batch = {"images": batch}
+        if not self.training:
+            with full_precision(self.device):
+                return self._packed(batch)
+        self._check_batch(batch)
+        features, copies = self._training_rows(batch)
+        _, logits = self.heads(features)
+        return evaluate_losses(self.losses, features, logits, batch["targets"].repeat(copies), self.gather)
+
+    def _training_rows(self, batch: Batch) -> tuple[Tensor, int]:
+        """Raw features (n*B, D) that the losses see, and n: row b of every block is the same person."""
+        views = self._visual_rows(batch)
+        return torch.cat([views[Modality.RGB], views[Modality.IR]]), 3
+
+    def _visual_rows(self, batch: Batch) -> Embeddings:
+        """RGB: (2B, D), view 1 then view 2; IR: (B, D); one pass through the trunk."""
+        views = {Modality.RGB: ("rgb", "rgb_aug"), Modality.IR: ("ir",)}
+        images = {m: torch.cat([batch[name] for name in names]) for m, names in views.items()}
+        camids = {m: _joined(batch, [f"{m.value}_camids"] * len(names)) for m, names in views.items()}
+        draws = {m: _joined(batch, [f"{name}_draws" for name in names]) for m, names in views.items()}
+        return self.visual(
+            images,
+            {m: rows for m, rows in camids.items() if rows is not None} or None,
+            {m: rows for m, rows in draws.items() if rows is not None} or None,
+        )
+
+    def _check_batch(self, batch: Batch) -> None:
+        missing = [key for key in self._needed_keys() if key not in batch]
+        if missing:
+            raise KeyError(
+                f"{type(self).__name__} trains on batches of PairedDataset; this one lacks {', '.join(missing)}."
+                + (" The data set must be built with its captions." if any("tokens" in key for key in missing) else "")
+            )
+
+    def _needed_keys(self) -> tuple[str, ...]:
+        return ("rgb", "rgb_aug", "ir", "targets")
+
+    # --- evaluation --------------------------------------------------------------------------------------------------
+
+    def encode_images(self, images: Tensor, modality: Modality, camids: Tensor | None = None) -> Tensor:
+        """Raw features of images of one modality, in float32.
+
+        Args:
+            images: (N, 3, H, W) pixels 0..255, uint8 or float.
+            modality: RGB or IR.
+            camids: (N,) camera numbers, for encoders that use them.
+
+        Returns:
+            (N, D), before the neck.
+        """
+        modality = Modality(modality)
+        with full_precision(self.device):
+            return self.visual({modality: images}, None if camids is None else {modality: camids})[modality]
+
+    def embed(self, raw: Tensor) -> Tensor:
+        """Raw features (N, D) of any modality -> unit embeddings (N, D)."""
+        with full_precision(raw.device):
+            return self.heads.embed(raw.float())
+
+    def _packed(self, batch: Batch) -> Tensor:
+        """(N, M*D): an image alone is its unit embedding M times, so two such rows have the cosine of the images."""
+        images = batch["images"]
+        packed = None
+        for modality, rows in rows_by_modality(batch.get("modality", Modality.RGB), len(images)).items():
+            camids = batch.get("camids")
+            raw = self.encode_images(images[rows], modality, camids[rows] if isinstance(camids, Tensor) else None)
+            part = self._packed_rows(batch, modality, rows, raw)
+            packed = images.new_empty(len(images), part.shape[1], dtype=part.dtype) if packed is None else packed
+            packed[rows] = part
+        if packed is None:
+            raise ValueError("A batch without images cannot be embedded.")
+        return packed
+
+    def _packed_rows(self, batch: Batch, modality: Modality, rows: Tensor | slice, raw: Tensor) -> Tensor:
+        return pack({Modality.RGB: self.embed(raw)}, self.members)
+
+
+def rows_by_modality(modality: str | Modality | Sequence[str], count: int) -> dict[Modality, Tensor | slice]:
+    """Which rows of a batch belong to which modality.
+
+    Args:
+        modality: of all `count` rows, or one for each.
+    """
+    if isinstance(modality, str):
+        return {Modality(modality): slice(None)} if count else {}
+    if len(modality) != count:
+        raise ValueError(f"{len(modality)} modalities for {count} images.")
+    names = [Modality(name) for name in modality]
+    if len(set(names)) == 1:
+        return {names[0]: slice(None)}
+    return {m: torch.tensor([row for row, name in enumerate(names) if name is m]) for m in dict.fromkeys(names)}
+
+
+def _joined(batch: Batch, names: Sequence[str]) -> Tensor | None:
+    """The named tensors below each other, or None if the batch has none of them."""
+    present = [name for name in names if isinstance(batch.get(name), Tensor)]
+    if present and len(present) < len(names):
+        raise KeyError(f"The batch has {', '.join(present)}, but not {', '.join(set(names) - set(present))}.")
+    return torch.cat([batch[name] for name in names]) if present else None

@@ -1,0 +1,96 @@
+"""From pixels to one vector per image: what the models know of the visual part."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tvilfm_plugin.data.augment import apply_channel_ops
+from tvilfm_plugin.modality import Embeddings, Modality
+from tvilfm_plugin.modeling.dual_stream import DualStream
+
+
+class VisualEncoder(nn.Module, ABC):
+    """Visible and infrared images -> raw features of one width.
+
+    Attributes:
+        dim: D.
+        image_size: (H, W) that the encoder is meant for.
+        pixel_mean, pixel_std: (1, 3, 1, 1) buffers on the scale of 0..255, not stored in checkpoints.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self, *, dim: int, image_size: tuple[int, int], pixel_mean: Sequence[float], pixel_std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.dim = dim
+        self.image_size = image_size
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(1, -1, 1, 1), persistent=False)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Pixels (N, 3, H, W), uint8 or float, 0..255 -> normalised float32; the argument stays as it is."""
+        return (images - self.pixel_mean).div_(self.pixel_std)
+
+    def prepare(self, images: Mapping[Modality, Tensor], draws: Mapping[Modality, Tensor] | None) -> Embeddings:
+        """Normalise, then erase and mix channels where there are draws (CAJ acts on normalised values)."""
+        normal = {m: self.normalise(rows) for m, rows in images.items()}
+        return normal | {m: apply_channel_ops(normal[m], rows) for m, rows in (draws or {}).items()}
+
+    @abstractmethod
+    def forward(
+        self,
+        images: Mapping[Modality, Tensor],
+        camids: Mapping[Modality, Tensor] | None = None,
+        draws: Mapping[Modality, Tensor] | None = None,
+    ) -> Embeddings:
+        """Raw features, i.e. before the neck.
+
+        Args:
+            images: (N_m, 3, H, W) pixels 0..255, uint8 or float, per modality.
+            camids: (N_m,) camera numbers, for encoders that use them.
+            draws: (N_m, 5+) channel operations of training images, from `data.augment`.
+
+        Returns:
+            (N_m, D) per modality.
+        """
+
+
+class DualStreamEncoder(VisualEncoder):
+    """A dual-stream backbone and a pooling layer. Bases that give vectors (N, D) already are not pooled."""
+
+    def __init__(
+        self,
+        *,
+        backbone: DualStream,
+        pool: nn.Module,
+        dim: int,
+        image_size: tuple[int, int],
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+    ) -> None:
+        super().__init__(dim=dim, image_size=image_size, pixel_mean=pixel_mean, pixel_std=pixel_std)
+        self.backbone = backbone
+        self.pool = pool
+
+    def forward(
+        self,
+        images: Mapping[Modality, Tensor],
+        camids: Mapping[Modality, Tensor] | None = None,
+        draws: Mapping[Modality, Tensor] | None = None,
+    ) -> Embeddings:
+        """See `VisualEncoder.forward`; cameras are not used."""
+        return {m: self._vectors(maps) for m, maps in self.backbone(self.prepare(images, draws)).items()}
+
+    def _vectors(self, maps: Tensor) -> Tensor:
+        vectors = self.pool(maps).flatten(1) if maps.ndim == 4 else maps
+        if vectors.ndim != 2 or vectors.shape[1] != self.dim:
+            raise ValueError(
+                f"The backbone gives {tuple(maps.shape)} and the pooling {tuple(vectors.shape)}, but "
+                f"MODEL.BACKBONE.FEAT_DIM says {self.dim} numbers per image. Set FEAT_DIM to the backbone's output channels."
+            )
+        return vectors
