@@ -5,9 +5,35 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import json  # noqa: E402
 import sys  # noqa: E402
+import warnings  # noqa: E402
 from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
 
 import tvilfm_plugin  # noqa: E402, F401  (the compatibility fixes come before anything imports torchvision)
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Runs of both stages on one tiny data set; see tests/tiny_runs.py."""
+    pytest.importorskip("fastreid")
+    from tiny_runs import TinyRuns
+
+    return TinyRuns(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def trained(tiny):
+    """Both stages, trained once and left alone: the output folder. `trained.parent` is `tiny.folder`."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warnings.simplefilter("ignore", ResourceWarning)
+        results = tiny("trained")
+    out = tiny.folder / "trained"
+    (out / "returned.json").write_text(json.dumps(results))
+    (out / "warnings.json").write_text(json.dumps([str(warning.message) for warning in caught]))
+    return out

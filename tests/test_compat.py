@@ -572,12 +572,14 @@ def test_the_whole_seed_is_set(tmp_path, monkeypatch):
     cfg = small_config()
     add_tvilfm_config(cfg)
     cfg.OUTPUT_DIR, cfg.SEED = str(tmp_path), 7
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     monkeypatch.setattr(host, "host_default_setup", lambda cfg, args: torch.manual_seed(1))
     host.default_setup(cfg, None)
     assert draw() == first
     monkeypatch.setattr(host.comm, "get_rank", lambda: 1)
     host.default_setup(cfg, None)
     assert draw() != first, "each rank has its own seed"
+    assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
     cfg.SEED = -1
     host.default_setup(cfg, None)
     assert torch.equal(torch.rand(()), torch.rand((), generator=torch.Generator().manual_seed(1)))

@@ -15,7 +15,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out", required=True, help="file of the weights; facts are written beside it as .json")
     parser.add_argument("--people", type=int, default=2000, help="synthetic people to learn from")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument(
         "--benchmark", action="append", default=[], help="folder of a synthetic benchmark whose people must not be learned from"
     )

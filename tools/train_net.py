@@ -9,7 +9,6 @@ import tvilfm_plugin  # noqa: F401  (fixes the host; before anything else of fas
 from fastreid.config import CfgNode
 from fastreid.engine import default_argument_parser
 
-from tvilfm_plugin.checkpoints.loading import load_weights
 from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.engine import TriTrainer
 from tvilfm_plugin.host import default_setup
@@ -32,7 +31,7 @@ def main(args: argparse.Namespace) -> Any:
         cfg.MODEL.BACKBONE.PRETRAIN = False
         cfg.MODEL.TEXT.WEIGHTS = ""  # the checkpoint brings them
         model = TriTrainer.build_model(cfg)
-        load_weights(model, cfg.MODEL.WEIGHTS, may_miss=("heads.classifier.",))
+        TriTrainer.load_for_test(cfg, model)
         return TriTrainer.test(cfg, model)
     trainer = TriTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)

@@ -344,13 +344,8 @@ def apply() -> None:
 
 
 def seed_everything(seed: int | None) -> None:
-    """Seed python, numpy and torch, and take deterministic cuDNN kernels; None seeds at random, as fast-reid does."""
-    if seed is None:
-        seed = int.from_bytes(os.urandom(4), "big")
-    else:
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.benchmark = False
-    seed %= 2**32
+    """Seed python, numpy and torch; None seeds at random, as fast-reid does."""
+    seed = int.from_bytes(os.urandom(4), "big") if seed is None else seed % 2**32
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

@@ -4,7 +4,9 @@ import os
 from typing import Any
 
 import torch
+import yaml
 from fastreid.config import CfgNode
+from fastreid.config.config import BASE_KEY
 
 CN = CfgNode
 _STAGE1 = "STAGE1."
@@ -17,11 +19,10 @@ class TriConfig(CfgNode):
     """
 
     def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = False) -> None:
-        before = self.TVILFM.STAGE1
         super().merge_from_file(cfg_filename, allow_unsafe)
-        named = self.TVILFM.STAGE1
-        if named and named != before and not os.path.isabs(named):
-            self.TVILFM.STAGE1 = os.path.abspath(os.path.join(os.path.dirname(cfg_filename), named))
+        namer = _file_naming_stage1(cfg_filename)
+        if namer and self.TVILFM.STAGE1:
+            self.TVILFM.STAGE1 = os.path.abspath(os.path.join(os.path.dirname(namer), self.TVILFM.STAGE1))
 
     @classmethod
     def _decode_cfg_value(cls, value: Any) -> Any:
@@ -37,6 +38,18 @@ class TriConfig(CfgNode):
         super().merge_from_list(rest)
         self.TVILFM.OVERRIDES = [*self.TVILFM.OVERRIDES, *rest]
         self.TVILFM.STAGE1_OVERRIDES = [*self.TVILFM.STAGE1_OVERRIDES, *first]
+
+
+def _file_naming_stage1(path: str) -> str:
+    """Which file sets TVILFM.STAGE1: this one, else the nearest of its bases, else "" ."""
+    if not os.path.isfile(path):
+        return ""
+    with open(path, encoding="utf-8") as file:
+        content = yaml.safe_load(file) or {}
+    if "STAGE1" in (content.get("TVILFM") or {}):
+        return path
+    base = content.get(BASE_KEY, "")
+    return _file_naming_stage1(os.path.join(os.path.dirname(path), os.path.expanduser(base))) if base else ""
 
 
 def get_cfg() -> CfgNode:
@@ -66,6 +79,7 @@ def stage1_config(cfg: CfgNode) -> CfgNode:
     stage1.MODEL.META_ARCHITECTURE = meta_architecture
     stage1.MODEL.DEVICE, stage1.SEED = cfg.MODEL.DEVICE, cfg.SEED
     stage1.merge_from_list(list(cfg.TVILFM.STAGE1_OVERRIDES))
+    stage1.TVILFM.STAGE1 = ""
     stage1.OUTPUT_DIR = os.path.join(cfg.OUTPUT_DIR, "stage1")
     stage1.freeze()
     return stage1
@@ -97,6 +111,9 @@ def add_tvilfm_config(cfg: CfgNode) -> None:
     cfg.TVILFM.FROM_SCRATCH = False
     # Frozen BN layers use (and keep) their running statistics. False: batch statistics, drifting buffers (preset released).
     cfg.TVILFM.FREEZE_BN = True
+    # Neck and pooling of the row without text: "shared" (stage 2's) or "stage1" (a frozen copy of stage 1's, for query and
+    # gallery; the ensemble's infrared member stays with stage 2's; preset released).
+    cfg.TVILFM.IR_NECK = "shared"
     # MJL (Eq. 8): rows [visible 1; visible 2; infrared; fusion; text]. False: [visible 1; visible 2; fusion].
     cfg.TVILFM.JOINT = True
     # SFF is "FilteredAdd" (Eq. 7); "Add" is ablation B. Any name in FUSION_REGISTRY.
@@ -139,6 +156,8 @@ def add_tvilfm_config(cfg: CfgNode) -> None:
     cfg.DATASETS.MODES = ("all", "indoor")
     # Images per (identity, camera) in a SYSU-MM01 gallery: 1 (single-shot), 10 (multi-shot) or both.
     cfg.DATASETS.SHOTS = (1,)
+    # How SYSU-MM01's galleries are drawn: "seeded" (as the paper) or "rand_perm_cam" (exp/rand_perm_cam.mat).
+    cfg.DATASETS.GALLERY = "seeded"
     # Folder of the decoded-image cache; "" = `.cache` inside the data set's folder.
     cfg.DATASETS.CACHE = ""
     # Probability that a caption is replaced by its rephrase in training (Eq. 3); 0 switches the rephrases off.
@@ -147,6 +166,9 @@ def add_tvilfm_config(cfg: CfgNode) -> None:
     # --- solver ------------------------------------------------------------------------------------------------------
     # Warm-up in epochs (fast-reid's own is in iterations and delays the milestones); -1 = fast-reid's scheduler.
     cfg.SOLVER.WARMUP_EPOCHS = -1
+    # Which epoch's weights count: "last", "validation" (best Rank-1 on SYSU-MM01's validation identities, which then do not
+    # train) or "test" (best Rank-1 on the test set: only in preset released). Epochs are compared every TEST.EVAL_PERIOD.
+    cfg.SOLVER.EPOCH_RULE = "last"
     # Learning rate and weight decay of the text encoder; negative = as SOLVER.BASE_LR / WEIGHT_DECAY.
     cfg.SOLVER.TEXT_LR = -1.0
     cfg.SOLVER.TEXT_WEIGHT_DECAY = -1.0
@@ -174,5 +196,10 @@ def add_tvilfm_config(cfg: CfgNode) -> None:
     cfg.TEST.STORE = True
     # Visible test images per identity that are taken out of RegDB's gallery to serve as `witness` captions.
     cfg.TEST.HELD_OUT = 0
+    # Who is searched: the "test" identities or, on SYSU-MM01, the validation identities ("val").
+    cfg.TEST.SPLIT = "test"
+    # Rules by which the row without text is scored, a name in PROTOCOLS; "" = the data set's (the authors score LLCM's with
+    # "SYSU-MM01").
+    cfg.TEST.IMAGE_PROTOCOL = ""
     # Name in EVALUATOR_REGISTRY.
     cfg.TEST.EVALUATOR = "MEREvaluator"

@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
@@ -12,16 +13,20 @@ import torch.nn as nn
 from fastreid.engine import hooks
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.utils import comm
+from fastreid.utils.checkpoint import Checkpointer
 from torch.optim.lr_scheduler import LambdaLR
 from yacs.config import CfgNode
 
-from tvilfm_plugin.checkpoints.loading import load_weights
+from tvilfm_plugin.checkpoints.loading import Loaded, load_weights, read_checkpoint
 from tvilfm_plugin.compat import seed_everything, write_text
 from tvilfm_plugin.config import stage1_config
+from tvilfm_plugin.data.datasets.base import TriDataset
 from tvilfm_plugin.data.loaders import build_eval_loader, build_train_loader, is_tri
 from tvilfm_plugin.data.text_sources import draw_query_texts
 from tvilfm_plugin.data.tokenizer import tokenize
+from tvilfm_plugin.epoch_rule import BEST, LABELS, SCORES, BestEpoch, EpochLabel, check_epoch_rule, finished_weights
 from tvilfm_plugin.evaluation.evaluator import EVALUATOR_REGISTRY
+from tvilfm_plugin.evaluation.provenance import KEY, Provenance, TrainingSet
 from tvilfm_plugin.host import CompatTrainer, contiguous_optimizer
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -73,22 +78,43 @@ def param_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
     return groups
 
 
-# Keys that may differ between two runs that compute the same weights.
-_INCIDENTAL = ("OUTPUT_DIR", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "TVILFM.OVERRIDES", "TVILFM.STAGE1_OVERRIDES")
-_INCIDENTAL_PARTS = ("TEST.",)
+# Keys, or beginnings of keys, that may differ between two runs that compute the same weights.
+_INCIDENTAL = (
+    "OUTPUT_DIR",
+    "MODEL.DEVICE",
+    "DATALOADER.NUM_WORKERS",
+    "DATASETS.CACHE",
+    "DATASETS.GALLERY",
+    "DATASETS.MODES",
+    "DATASETS.SHOTS",
+    "DATASETS.TESTS",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "SOLVER.EPOCH_RULE",
+    "SOLVER.LOG_PERIOD",
+    "TEST.",
+    "TVILFM.MEMBERS",
+    "TVILFM.OVERRIDES",
+    "TVILFM.STAGE1",
+)
+# What a model without text does not read: an ablation of stage 2 on the command line needs no new stage 1.
+_TEXT_ONLY = ("TVILFM.", "MODEL.TEXT.", "SOLVER.TEXT_", "INPUT.REPHRASE_PROB")
 
 
 def recipe(cfg: CfgNode) -> str:
     """What determines the weights of a stage, as sorted `KEY: value` lines."""
+    skipped = _INCIDENTAL if uses_text(cfg) else _INCIDENTAL + _TEXT_ONLY
 
     def walk(node: CfgNode, prefix: str) -> Iterable[str]:
         for key, value in sorted(node.items()):
             if isinstance(value, CfgNode):
                 yield from walk(value, f"{prefix}{key}.")
-            elif f"{prefix}{key}" not in _INCIDENTAL and not f"{prefix}{key}".startswith(_INCIDENTAL_PARTS):
+            elif not f"{prefix}{key}".startswith(skipped):
                 yield f"{prefix}{key}: {list(value) if isinstance(value, tuple) else value}"
 
-    return "\n".join(walk(cfg, "")) + "\n"
+    lines = list(walk(cfg, ""))
+    if cfg.SOLVER.EPOCH_RULE != "last":
+        lines.append(f"SOLVER.EPOCH_RULE: {cfg.SOLVER.EPOCH_RULE}, every {cfg.TEST.EVAL_PERIOD} epochs")
+    return "\n".join(lines) + "\n"
 
 
 def changed_keys(cfg: CfgNode, request: str) -> list[str]:
@@ -103,11 +129,10 @@ def changed_keys(cfg: CfgNode, request: str) -> list[str]:
 class EpochSeed(hooks.HookBase):
     """Seeds every generator at the start of an epoch, so that an epoch depends on its number and not on how it was reached."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
     def before_epoch(self) -> None:
-        seed_everything(self.seed + 1_000_003 * (self.trainer.epoch + 1) + comm.get_rank())
+        # The sampler's seed is drawn where there is no SEED, and comes back with a resumed run.
+        seed = self.trainer.data_loader.sampler.seed
+        seed_everything(seed + 1_000_003 * (self.trainer.epoch + 1) + comm.get_rank())
 
 
 class RollingCheckpoint(hooks.HookBase):
@@ -127,9 +152,9 @@ class RollingCheckpoint(hooks.HookBase):
         older = self.checkpointer.get_checkpoint_file() if self.checkpointer.has_checkpoint() else ""
         name = "model_final" if last else f"model_{epoch:04d}"
         self.checkpointer.save(name, epoch=epoch)
-        folder, file = os.path.split(older)
-        if file.startswith("model_0") and file != f"{name}.pth" and os.path.isfile(older):
-            os.remove(os.path.join(folder, file))
+        file = os.path.basename(older)
+        if re.fullmatch(r"model_\d+\.pth", file) and file != f"{name}.pth" and os.path.isfile(older):
+            os.remove(older)
 
 
 class TriTrainer(CompatTrainer):
@@ -139,9 +164,16 @@ class TriTrainer(CompatTrainer):
     """
 
     def __init__(self, cfg: CfgNode) -> None:
+        if self._is_ours(cfg):
+            check_epoch_rule(cfg)
         super().__init__(cfg)
         if self._is_ours(cfg):
             self.checkpointer.checkpointables["data"] = self.data_loader
+            data = self.data_loader.data
+            self.provenance = Provenance((TrainingSet(data.key, data.trial, tuple(sorted(data.train_ids))),))
+            _check_unseen(self.provenance, data)
+            self._bare_model().provenance = self.provenance
+            self.checkpointer.checkpointables[KEY] = self.provenance
 
     @staticmethod
     def _is_ours(cfg: CfgNode) -> bool:
@@ -196,7 +228,8 @@ class TriTrainer(CompatTrainer):
                 for source in sources
                 for seed in (cfg.TEST.TEXT_SEEDS if source not in ("self", "none") else (0,))
             ]
-        folder = os.path.join(output_dir or cfg.OUTPUT_DIR, "evaluation", dataset_name) if cfg.TEST.STORE else None
+        name = dataset_name + ("" if cfg.TEST.SPLIT == "test" else f"-{cfg.TEST.SPLIT}")
+        folder = os.path.join(output_dir or cfg.OUTPUT_DIR, "evaluation", name) if cfg.TEST.STORE else None
         evaluator = EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)(cfg, data, texts, tokenize, folder)
         return loader, evaluator
 
@@ -204,11 +237,32 @@ class TriTrainer(CompatTrainer):
     def test(cls, cfg: CfgNode, model: nn.Module) -> OrderedDict[str, Any]:
         if not cls._is_ours(cfg):
             return super().test(cfg, model)
+        if comm.get_world_size() > 1:
+            # Each process has BN statistics of its own share of the batches; rank 0 saves the ones that count.
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        provenance = getattr(getattr(model, "module", model), KEY, None)
+        if provenance is None:
+            # The stock script loads MODEL.WEIGHTS itself.
+            known = os.path.isfile(cfg.MODEL.WEIGHTS)
+            provenance = read_checkpoint(cfg.MODEL.WEIGHTS)[1] if known else Provenance()
+        if not provenance.trained_on:
+            logger.warning("Nothing says whom these weights were trained on: it cannot be checked that nobody is tested again.")
         results: OrderedDict[str, Any] = OrderedDict()
         for name in cfg.DATASETS.TESTS:
             loader, evaluator = cls.build_evaluator(cfg, name)
+            _check_unseen(provenance, loader.data)
+            evaluator.epoch_rule = provenance.epoch_rule
             results[name] = evaluator.run(model, loader)
         return next(iter(results.values())) if len(results) == 1 else results
+
+    @classmethod
+    def load_for_test(cls, cfg: CfgNode, model: Any) -> None:
+        """Load MODEL.WEIGHTS for an evaluation, which needs no classifier."""
+        if cls._is_ours(cfg):
+            model.provenance = load_weights(model, cfg.MODEL.WEIGHTS, may_differ=("heads.classifier.",)).provenance
+        else:
+            Checkpointer(model).load(cfg.MODEL.WEIGHTS)
 
     def build_hooks(self) -> list[hooks.HookBase]:
         ret = super().build_hooks()
@@ -216,43 +270,71 @@ class TriTrainer(CompatTrainer):
             return ret
         ret = [h for h in ret if not isinstance(h, hooks.PeriodicCheckpointer)]
         if comm.is_main_process():
-            ret.insert(-1, RollingCheckpoint(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD))
-        ret.insert(0, EpochSeed(self.data_loader.sampler.seed))
-        return ret
+            # Before the evaluation: a run that is stopped while it evaluates keeps the epoch.
+            evaluation = next(i for i, hook in enumerate(ret) if isinstance(hook, hooks.EvalHook))
+            ret.insert(evaluation, RollingCheckpoint(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD))
+        ret[:0] = [EpochSeed(), EpochLabel()]
+        rule = self.cfg.SOLVER.EPOCH_RULE
+        if rule == "last":
+            return ret
+
+        def best(hook: hooks.EvalHook) -> hooks.HookBase:
+            select = hook._func if rule == "test" else self._test_on_validation
+            return BestEpoch(hook._period, select, hook._func, self.cfg.OUTPUT_DIR, LABELS[rule])
+
+        return [best(hook) if isinstance(hook, hooks.EvalHook) else hook for hook in ret]
+
+    def _test_on_validation(self) -> OrderedDict[str, Any]:
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.TEST.SPLIT = "val"
+        results = self.test(cfg, self.model)
+        return OrderedDict((f"validation/{key}", value) for key, value in results.items())
 
     # --- two stages --------------------------------------------------------------------------------------------------
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Continue this run, or start it: from MODEL.WEIGHTS, or from stage 1, which is trained first where it is missing."""
-        if not self._is_ours(self.cfg) or (resume and self.checkpointer.has_checkpoint()):
+        if not self._is_ours(self.cfg):
+            super().resume_or_load(resume)
+            return
+        if resume and self.checkpointer.has_checkpoint():
+            # The host's checkpointer skips what does not fit; this raises first.
+            load_weights(self._bare_model(), self.checkpointer.get_checkpoint_file())
             super().resume_or_load(resume)
             return
         self._forget_older_run()
         weights = self.cfg.MODEL.WEIGHTS
         if not weights and self.cfg.TVILFM.STAGE1 and not self.cfg.TVILFM.FROM_SCRATCH:
             weights = self._train_stage1(resume)
-        if weights:
-            load_weights(self._bare_model(), weights, may_miss=("text.", "heads.classifier."))
+        if weights and uses_text(self.cfg):
+            self._go_on_from(load_weights(self._bare_model(), weights, may_miss=("text.", "stage1.")))
+        elif weights:
+            self._go_on_from(load_weights(self._bare_model(), weights, may_differ=("heads.classifier.",)))
+
+    def _go_on_from(self, loaded: Loaded) -> None:
+        self.provenance.add(loaded.provenance)
+        _check_unseen(self.provenance, self.data_loader.data)
+        if any(name.startswith("stage1.") for name in loaded.kept):
+            self._bare_model().keep_stage1()
 
     def _forget_older_run(self) -> None:
         """A fresh run that is killed before its first checkpoint must not be resumed from an older run in the same folder."""
         comm.synchronize()
-        pointer = os.path.join(self.cfg.OUTPUT_DIR, "last_checkpoint")
-        if comm.is_main_process() and os.path.isfile(pointer):
+        if comm.is_main_process() and _forget(self.cfg.OUTPUT_DIR, "last_checkpoint", BEST, SCORES):
             logger.warning(f"{self.cfg.OUTPUT_DIR} holds an older run; this one starts anew (--resume would have continued it)")
-            os.remove(pointer)
         comm.synchronize()
 
-    def _bare_model(self) -> nn.Module:
+    def _bare_model(self) -> Any:
         return getattr(self.model, "module", self.model)
 
     def _train_stage1(self, resume: bool) -> str:
         """Train stage 1 in OUTPUT_DIR/stage1, or recognise that it is finished; returns its weights file."""
         cfg = stage1_config(self.cfg)
-        final = os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
+        final = finished_weights(cfg)
         request = os.path.join(cfg.OUTPUT_DIR, "request.yaml")
         changes = changed_keys(cfg, request)
-        if os.path.isfile(final) and not changes:
+        if final and not changes:
             logger.info(f"Stage 1 is finished: {final}")
             return final
         if changes:
@@ -261,6 +343,9 @@ class TriTrainer(CompatTrainer):
         comm.synchronize()
         if comm.is_main_process():
             os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+            if changes:
+                # In this order: what is left of the older recipe must never be taken for this one's.
+                _forget(cfg.OUTPUT_DIR, "model_final.pth", "last_checkpoint", BEST, SCORES)
             write_text(request, recipe(cfg))
         if cfg.SEED >= 0:
             seed_everything(cfg.SEED + comm.get_rank())
@@ -269,4 +354,17 @@ class TriTrainer(CompatTrainer):
         trainer.train()
         comm.synchronize()
         logger.info("Stage 2 follows")
-        return final
+        return finished_weights(cfg)
+
+
+def _check_unseen(provenance: Provenance, data: TriDataset) -> None:
+    """Raise if weights would be tested on persons that they were trained on."""
+    provenance.check_unseen(data.key, data.trial, {item.pid for item in (*data.query, *data.gallery)})
+
+
+def _forget(folder: str, *names: str) -> bool:
+    """Remove files of an older run; returns whether there were any."""
+    found = [path for name in names if os.path.isfile(path := os.path.join(folder, name))]
+    for path in found:
+        os.remove(path)
+    return bool(found)

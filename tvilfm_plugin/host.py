@@ -43,6 +43,8 @@ def default_setup(cfg: CfgNode, args: Any) -> None:
     seed = cfg.get("SEED", -1)
     if seed >= 0:
         seed_everything(seed + comm.get_rank())
+        # The fastest kernels may add in another order each time.
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         logger.info(f"SEED is {seed}: this replaces the generated seed")
 
 
@@ -200,17 +202,26 @@ class AnyDeviceDDP(DistributedDataParallel):
         on_gpu = all(parameter.is_cuda for parameter in module.parameters())
         super().__init__(module, device_ids=device_ids if on_gpu else None, **options)
 
+    def _passing_sync_batchnorm_handle(self, module: nn.Module) -> None:
+        # torch refuses every synchronised BN on the CPU; ours (a subclass) runs there.
+        if any(type(layer) is nn.SyncBatchNorm for layer in module.modules()):
+            super()._passing_sync_batchnorm_handle(module)
+
 
 class AnyDeviceAMPTrainer(AMPTrainer):
     """Mixed precision by `torch.amp`: float16 with a scaler on a GPU, bfloat16 (whose range needs none) on the CPU.
 
-    The original asserts CUDA and calls `torch.cuda.amp`, which is deprecated.
+    The original asserts CUDA and calls `torch.cuda.amp`, which is deprecated. A processor without bfloat16 arithmetic would
+    emulate it, many times slower than float32, which it then uses.
     """
 
     def __init__(
         self, model: nn.Module, data_loader: Any, optimizer: Any, param_wrapper: Any, grad_scaler: Any = None
     ) -> None:
         self.device_type = next(model.parameters()).device.type
+        self.autocast = self.device_type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        if not self.autocast:
+            logger.warning("SOLVER.AMP.ENABLED: this processor has no bfloat16 arithmetic; training goes on in float32")
         if grad_scaler is None:
             grad_scaler = torch.amp.GradScaler(self.device_type, enabled=self.device_type == "cuda")
         super().__init__(model, data_loader, optimizer, param_wrapper, grad_scaler=grad_scaler)
@@ -220,7 +231,7 @@ class AnyDeviceAMPTrainer(AMPTrainer):
         start = time.perf_counter()
         data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
-        with torch.autocast(self.device_type):
+        with torch.autocast(self.device_type, enabled=self.autocast):
             losses = self.model(data)
             total = sum(losses.values())
         self.optimizer.zero_grad()
@@ -242,6 +253,9 @@ class AtomicCheckpointer(Checkpointer):
     def save(self, name: str, **kwargs: Any) -> None:
         if not self.save_dir or not self.save_to_disk:
             return
+        if "://" in self.save_dir:  # a store that PathManager knows, not a folder
+            super().save(name, **kwargs)
+            return
         state = {"model": self.model.state_dict()}
         state.update((key, part.state_dict()) for key, part in self.checkpointables.items())
         state.update((key, value.item() if isinstance(value, np.generic) else value) for key, value in kwargs.items())
@@ -255,7 +269,10 @@ class AtomicCheckpointer(Checkpointer):
         self.tag_last_checkpoint(file_name)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        write_text(os.path.join(self.save_dir, "last_checkpoint"), last_filename_basename)
+        if "://" in self.save_dir:
+            super().tag_last_checkpoint(last_filename_basename)
+        else:
+            write_text(os.path.join(self.save_dir, "last_checkpoint"), last_filename_basename)
 
 
 class LastEvalHook(hooks.EvalHook):

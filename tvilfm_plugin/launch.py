@@ -104,17 +104,6 @@ def _worker(
 # --- scripts written for fast-reid -----------------------------------------------------------------------------------
 
 
-def trainer_class() -> type:
-    """The trainer that scripts find under the name DefaultTrainer."""
-    try:
-        from tvilfm_plugin.engine import TriTrainer
-    except ModuleNotFoundError as error:
-        if not str(error.name).startswith("tvilfm_plugin"):
-            raise
-        return compat.CompatTrainer
-    return TriTrainer
-
-
 @contextlib.contextmanager
 def stand_ins(launch_function: Callable[..., None] = launch) -> Iterator[None]:
     """Put ours under the names that a script imports from fast-reid, and our keys into its default config."""
@@ -126,12 +115,11 @@ def stand_ins(launch_function: Callable[..., None] = launch) -> Iterator[None]:
 
     from tvilfm_plugin import host
     from tvilfm_plugin.config import add_tvilfm_config
+    from tvilfm_plugin.engine import TriTrainer
 
     config = config_defaults._C.clone()
     add_tvilfm_config(config)
-    if config.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
-        config.MODEL.DEVICE = "cpu"
-    engine = {"DefaultTrainer": trainer_class(), "default_setup": host.default_setup}
+    engine = {"DefaultTrainer": TriTrainer, "default_setup": host.default_setup}
     loaders = {"build_reid_train_loader": host.build_train_loader, "build_reid_test_loader": host.build_test_loader}
     evaluator = {"ReidEvaluator": host.PythonRankEvaluator}
     with contextlib.ExitStack() as stack:

@@ -166,8 +166,11 @@ def _cut_predicate(left: str, right: str) -> _Edges:
         return _Edges(left[: match.end(1)], " ", right[verb.end() :]) if verb else _Edges(left[: match.start()], " ", right)
     match = _PREPOSITION.search(left)
     if match:
+        left = left[: match.start()]
+        if _COPULA.search(left):  # "shoes are of a brown colour"
+            return _cut_predicate(left, right)
         doing = re.match(r"\s*,?\s*and\s+(?=\w+ing\b)", right)
-        return _Edges(left[: match.start()], " ", right[doing.end() :] if doing else right)
+        return _Edges(left, " ", right[doing.end() :] if doing else right)
     match = _WEARING.search(left) or _COPULA.search(left)
     if match:
         if verb and _COPULA.search(left):
@@ -194,7 +197,7 @@ def _cut_predicate(left: str, right: str) -> _Edges:
 
 def _join(edges: _Edges, capital: bool) -> str:
     left, right = edges.left.rstrip(), edges.right.lstrip()
-    if not left or left[-1] in ".!?":
+    if not left or left[-1] in ".!?;":
         right = re.sub(r"^(?:[,;]\s*|and\s+)", "", right)
         # A sentence that lost its first word keeps beginning as it did.
         right = right[:1].upper() + right[1:] if capital else right

@@ -76,7 +76,7 @@ def _families() -> dict[str, str]:
 def _garment_pattern() -> re.Pattern[str]:
     names = "|".join(f"(?P<{name}>{alternation(words)})" for name, words in lexicon().garments.items())
     # "on top of" and "at the bottom" are places, "half-sleeve" is no garment.
-    return re.compile(rf"(?<!\w)(?<!on )(?:{names})(?!\w)(?! of\b)", re.IGNORECASE)
+    return re.compile(rf"(?<!\w)(?<!\bon )(?:{names})(?!\w)(?! of\b)", re.IGNORECASE)
 
 
 def garments_in(text: str) -> set[str]:
@@ -127,8 +127,8 @@ def garment_colours(text: str) -> dict[str, set[str]]:
             continue
         between = [word.lower() for word in _WORD.findall(text[end : following.start()])]
         # "black and white shoes": a conjunction between two colours does not end the reach of the first.
-        linked = [b in _families() for b in [*between[1:], ""]]
-        between = [w for w, colour_next in zip(between, linked, strict=True) if not (w in ("and", ",") and colour_next)]
+        linked = [word in _families() for word in between[1:]]
+        between = [w for n, w in enumerate(between) if w not in ("and", ",") or n >= len(linked) or not linked[n]]
         if len(between) <= _REACH and not breaks & set(between):
             pairs.setdefault(str(following.lastgroup), set()).add(family)
     return pairs

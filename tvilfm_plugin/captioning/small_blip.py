@@ -37,6 +37,7 @@ def build_small_blip(
     vision_layers: int = 3,
     text_layers: int = 2,
     max_tokens: int = 64,
+    seed: int = 0,
 ) -> SmallBlip:
     """Build it for the vocabulary of some captions.
 
@@ -44,7 +45,9 @@ def build_small_blip(
         texts: captions whose words become tokens.
         image_size: images are resized to this square.
         width: of both towers; a multiple of 32.
+        seed: of the initial weights.
     """
+    import torch
     from transformers import (
         BertTokenizer,
         BlipConfig,
@@ -65,7 +68,7 @@ def build_small_blip(
         "image_size": image_size,
         "patch_size": patch_size,
         "hidden_act": "gelu",
-        # The default, 1e-10, makes a tower whose output hardly depends on the image: such a model learns to write and not to look.
+        # The default, 1e-10, makes a tower that hardly depends on the image: such a model learns to write and not to look.
         "initializer_range": 0.02,
     }
     text = {
@@ -84,6 +87,8 @@ def build_small_blip(
         "initializer_range": 0.02,
     }
     config = BlipConfig(vision_config=vision, text_config=text, projection_dim=width, image_text_hidden_size=width)
-    model = BlipForConditionalGeneration(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = BlipForConditionalGeneration(config)
     size = {"height": image_size, "width": image_size}
     return SmallBlip(model, BlipProcessor(BlipImageProcessor(size=size), tokenizer))

@@ -177,7 +177,8 @@ def identity_head_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         raise KeyError("This is no MIP checkpoint: it has no heads.necks.*; give the model_final.pth of a MIP run.")
     eps = nn.BatchNorm1d(1).eps
     share = [1.0] + [1.0 / (branches - 1)] * (branches - 1)
-    neck = [{k: state[f"heads.necks.{b}.{k}"] for k in ("weight", "bias", "running_mean", "running_var")} for b in range(branches)]
+    kinds = ("weight", "bias", "running_mean", "running_var")
+    neck = [{kind: state[f"heads.necks.{b}.{kind}"] for kind in kinds} for b in range(branches)]
     joined = {name: value for name, value in state.items() if name.startswith("visual.")}
     joined["heads.neck.weight"] = torch.cat([n["weight"] for n in neck])
     joined["heads.neck.bias"] = torch.cat([n["bias"] for n in neck])

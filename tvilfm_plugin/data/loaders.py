@@ -13,6 +13,7 @@ from fastreid.utils import comm
 from torch import Tensor
 from yacs.config import CfgNode
 
+from tvilfm_plugin.compat import to_device, usable_device, worker_context
 from tvilfm_plugin.data.datasets.base import TriDataset
 from tvilfm_plugin.data.eval_set import EvalSet, ModalityBatchSampler, collate_rows
 from tvilfm_plugin.data.image_cache import ImageCache
@@ -46,6 +47,9 @@ def build_dataset(cfg: CfgNode, name: str, text: bool) -> TriDataset:
         shots=tuple(cfg.DATASETS.SHOTS),
         draws=cfg.TEST.DRAWS,
         held_out=cfg.TEST.HELD_OUT,
+        gallery=cfg.DATASETS.GALLERY,
+        validation=cfg.SOLVER.EPOCH_RULE == "validation",
+        split=cfg.TEST.SPLIT,
         text=text,
         verbose=comm.is_main_process(),
     )
@@ -56,11 +60,6 @@ def image_cache(cfg: CfgNode, dataset: TriDataset, items: Sequence[Item], size: 
     return ImageCache([item.path for item in items], (size[0], size[1]), folder)
 
 
-def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """The batch with its tensors on the device (asynchronously where the memory is pinned)."""
-    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
-
-
 class TrainLoader:
     """Endless training batches whose position can be stored and restored exactly.
 
@@ -68,9 +67,16 @@ class TrainLoader:
     """
 
     def __init__(
-        self, dataset: PairedDataset, sampler: IdentityPairSampler, batch_size: int, num_workers: int, device: torch.device
+        self,
+        dataset: PairedDataset,
+        sampler: IdentityPairSampler,
+        batch_size: int,
+        num_workers: int,
+        device: torch.device,
+        data: TriDataset,
     ) -> None:
         self.dataset = dataset
+        self.data = data
         self.sampler = sampler
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -85,7 +91,7 @@ class TrainLoader:
             num_workers=self.num_workers,
             collate_fn=collate_pairs,
             pin_memory=self.device.type == "cuda",
-            persistent_workers=False,
+            multiprocessing_context=worker_context(self.num_workers),
         )
         for batch in loader:
             self.batches += 1
@@ -141,7 +147,7 @@ def build_train_loader(cfg: CfgNode, text: bool, seed: int) -> TrainLoader:
         batch_size=cfg.SOLVER.IMS_PER_BATCH,
     )
     return TrainLoader(
-        paired, sampler, cfg.SOLVER.IMS_PER_BATCH // world, cfg.DATALOADER.NUM_WORKERS, torch.device(cfg.MODEL.DEVICE)
+        paired, sampler, cfg.SOLVER.IMS_PER_BATCH // world, cfg.DATALOADER.NUM_WORKERS, usable_device(cfg.MODEL.DEVICE), data
     )
 
 
@@ -182,4 +188,4 @@ def build_eval_loader(cfg: CfgNode, name: str, text: bool) -> EvalLoader:
         data.gallery_modality,
     )
     # The images are decoded already: a forked worker costs more than it brings.
-    return EvalLoader(rows, data, cfg.TEST.IMS_PER_BATCH, 0, torch.device(cfg.MODEL.DEVICE))
+    return EvalLoader(rows, data, cfg.TEST.IMS_PER_BATCH, 0, usable_device(cfg.MODEL.DEVICE))

@@ -61,6 +61,7 @@ def build_mip_train_loader(cfg: CfgNode, seed: int) -> TrainLoader:
         cfg.SOLVER.IMS_PER_BATCH // world,
         cfg.DATALOADER.NUM_WORKERS,
         torch.device(cfg.MODEL.DEVICE),
+        data,
     )
 
 

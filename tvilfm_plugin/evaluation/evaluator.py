@@ -1,11 +1,11 @@
 """MEREvaluator: encode every image and every distinct text once, then answer every question from these parts."""
 
+import copy
 import hashlib
-import json
 import logging
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,14 @@ from tvilfm_plugin.evaluation.mer import (
     Parts,
     QueryType,
     TextIndex,
-    Trial,
     batch_norm_affine,
     minus_inner_product,
-    query_types,
-    rank_trials,
-    unit_after,
 )
-from tvilfm_plugin.evaluation.protocols import Labels
-from tvilfm_plugin.evaluation.ranking import RankMetrics, chance_metrics
-from tvilfm_plugin.evaluation.report import ProtocolCard, ResultRow, results_table
+from tvilfm_plugin.evaluation.protocols import PROTOCOLS, Labels, Protocol
+from tvilfm_plugin.evaluation.provenance import NOT_RECORDED
+from tvilfm_plugin.evaluation.ranking import chance_metrics
+from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard, ResultRow, results_table
+from tvilfm_plugin.evaluation.stored import Distance, StoredEvaluation, per_draw, percent, row_arrays, write_text
 from tvilfm_plugin.modality import Modality
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -77,6 +75,9 @@ class MEREvaluator(DatasetEvaluator):
         self.table = sorted({text for drawn in texts.values() for one in drawn for text in one.table})
         self.query = Labels(*_labels(data.query))
         self.gallery = Labels(*_labels(data.gallery))
+        self.image_protocol = choose_protocol(cfg.TEST.IMAGE_PROTOCOL)
+        self.epoch_rule = NOT_RECORDED
+        self.other_neck = False
         self.reset()
 
     # --- collection --------------------------------------------------------------------------------------------------
@@ -95,67 +96,52 @@ class MEREvaluator(DatasetEvaluator):
         model = getattr(model, "module", model)
         self.reset()
         quiet = not comm.is_main_process()
+        stage1 = getattr(model, "stage1", None)
+        encode = model.encode_images if stage1 is None else model.encode_images_both_ways
         with inference_context(model), torch.no_grad():
             for batch in tqdm(loader, desc="Encoding images", unit="batch", disable=quiet or None, leave=False):
                 modality = Modality(batch["modality"][0])
-                raw = model.encode_images(batch["images"], modality, batch["camids"])
+                raw = encode(batch["images"], modality, batch["camids"])
                 if self.cfg.TEST.FLIP.ENABLED:
-                    raw = (raw + model.encode_images(batch["images"].flip(dims=[3]), modality, batch["camids"])) / 2
+                    raw = (raw + encode(batch["images"].flip(dims=[3]), modality, batch["camids"])) / 2
                 self.process(batch, raw)
-            texts = self._encode_texts(model, quiet) if self.table else None
-            images = self._gather(self.rows, self.features, len(self.data.query) + len(self.data.gallery), "images")
+            texts = encode_texts(model, self.tokenize, self.table, quiet) if self.table else None
+            images = _gather(self.rows, self.features, len(self.data.query) + len(self.data.gallery), "images")
             if quiet:
                 return OrderedDict()
-            parts = Parts(images[: len(self.data.query)], images[len(self.data.query) :], texts)
+            image_only = None
+            if stage1 is not None:
+                images, others = images.chunk(2, dim=1)
+                image_only = self._parts(others, None), batch_norm_affine(stage1.neck)
+            parts = self._parts(images, texts)
             neck = batch_norm_affine(model.heads.neck)
-            return self.evaluate_parts(parts, unit_after(*neck), getattr(model, "fusion", None), neck, model)
+            # The parts are on the CPU, so a fusion with weights has to be there as well.
+            fusion = copy.deepcopy(getattr(model, "fusion", None))
+            fusion = fusion if fusion is None else fusion.cpu().eval()
+            return self.evaluate_parts(parts, neck, fusion, _sha256(model), image_only)
+
+    def _parts(self, images: Tensor, texts: Tensor | None) -> Parts:
+        return Parts(images[: len(self.data.query)], images[len(self.data.query) :], texts)
 
     def evaluate(self) -> OrderedDict[str, Any]:
         raise RuntimeError("MEREvaluator needs the model's text encoder and neck: call run(model, loader).")
-
-    def _encode_texts(self, model: Any, quiet: bool) -> Tensor:
-        """(S, D) raw features of the text table; each rank takes its share, in batches of similar length."""
-        tokens = self.tokenize(self.table)
-        length = (tokens != 0).sum(dim=1)
-        order = torch.argsort(length)[comm.get_rank() :: comm.get_world_size()]
-        device = next(model.parameters()).device
-        rows, features = [], []
-        for some in tqdm(order.split(TEXT_BATCH), desc="Encoding texts", unit="batch", disable=quiet or None, leave=False):
-            batch = tokens[some, : int(length[some].max())].to(device)
-            rows.append(some)
-            features.append(model.encode_text(batch).float().cpu())
-        return self._gather(rows, features, len(self.table), "texts")
-
-    @staticmethod
-    def _gather(rows: list[Tensor], features: list[Tensor], expected: int, what: str) -> Tensor:
-        """All ranks' rows in the order of their index."""
-        shares = comm.gather((torch.cat(rows), torch.cat(features)) if rows else None)
-        if not comm.is_main_process():
-            return torch.empty(0)
-        shares = [share for share in shares if share is not None]
-        index = torch.cat([share[0] for share in shares])
-        if not torch.equal(index.sort().values, torch.arange(expected)):
-            raise RuntimeError(f"The {what} of the evaluation are incomplete: {len(index)} rows for {expected}.")
-        everything = torch.cat([share[1] for share in shares])
-        if not torch.isfinite(everything).all():
-            bad = int((~torch.isfinite(everything).all(dim=1)).sum())
-            raise FloatingPointError(
-                f"{bad} of {expected} {what} have non-finite features, which cannot be ranked. The weights have diverged or "
-                "overflow in half precision: check the training loss, and evaluate in float32."
-            )
-        return everything[index.argsort()]
 
     # --- evaluation --------------------------------------------------------------------------------------------------
 
     def evaluate_parts(
         self,
         parts: Parts,
-        embed: Callable[[Tensor], Tensor],
-        fusion: Fusion | None,
         neck: tuple[Tensor, Tensor],
-        model: nn.Module | None = None,
+        fusion: Fusion | None,
+        weights: str = "",
+        image_only: tuple[Parts, tuple[Tensor, Tensor]] | None = None,
     ) -> OrderedDict[str, Any]:
         """Every setting, query type, text source and seed from the parts alone.
+
+        Args:
+            neck: (D,) scale and (D,) shift of the neck in eval mode.
+            weights: hash of the evaluated weights, for the protocol cards.
+            image_only: features and neck of the row without text, where they are not the same.
 
         Returns:
             Flat results in percent: `SETTING/TYPE/METRIC` for infrared and for the first text source,
@@ -163,51 +149,67 @@ class MEREvaluator(DatasetEvaluator):
             ensemble (of the images alone without text), averaged over draws and text seeds.
         """
         results: OrderedDict[str, Any] = OrderedDict()
-        stored: dict[str, np.ndarray] = {}
+        arrays: dict[str, np.ndarray] = {}
         report: list[str] = []
-        cards: dict[str, Any] = {}
-        weights = _sha256(model) if model is not None else ""
-        position = {text: i for i, text in enumerate(self.table)}
+        cards: dict[str, ProtocolCard] = {}
+        everything = self._stored(parts, neck, fusion)
+        self.other_neck = image_only is not None
+        if image_only is not None:
+            everything = replace(everything, image_parts=image_only[0], image_neck=image_only[1])
         for setting in self.data.settings:
             rows: list[ResultRow] = []
             for drawn in self._grouped(setting.name):
-                source = drawn[0].source if drawn else "none"
-                types = query_types(source, self._members()) if drawn else (self._image_only(),)
-                trials: dict[str, list[list[Trial]]] = {kind.name: [] for kind in types}
-                for one in drawn or [None]:
-                    index = None if one is None else _text_index(one, position)
-                    run: dict[str, list[Trial]] = {kind.name: [] for kind in types}
-                    for trial in rank_trials(
-                        parts, index, types, setting.draws, self.query, self.gallery, self.data.protocol, fusion, embed,
-                        distance=self._distance(),
-                    ):  # fmt: skip
-                        run[trial.query_type].append(trial)
-                    for name, list_of_trials in run.items():
-                        trials[name].append(list_of_trials)
-                for name, of_seeds in trials.items():
+                source = drawn[0].source if drawn else NO_TEXT
+                for name, of_seeds in everything.trials(setting.name, source).items():
                     card = self._card(setting, source, drawn, weights)
-                    rows.append(ResultRow(query=name, text_source=source, trials=_per_draw(of_seeds), note=card.note))
-                    label = f"{setting.name}/{name}" + ("" if source in ("none", self._first_source()) else f"@{source}")
-                    for metric, value in _percent(of_seeds).items():
+                    rows.append(ResultRow(query=name, text_source=source, trials=per_draw(of_seeds), note=card.note))
+                    label = f"{setting.name}/{name}" + ("" if source in (NO_TEXT, self._first_source()) else f"@{source}")
+                    for metric, value in percent(of_seeds).items():
                         results[f"{label}/{metric}"] = value
-                    cards[label] = card.to_dict()
-                    stored.update(_arrays(label, of_seeds))
+                    cards[label] = card
+                    arrays.update(row_arrays(label, of_seeds))
             drawn_gallery = Labels(*(labels[setting.draws[0]] for labels in self.gallery))
             table = results_table(rows, [chance_metrics(self.query, drawn_gallery, self.data.protocol)])
             report.append(f"## {self.data.name}, {setting.name}\n\n{table}")
             logger.info(f"{self.data.name}, {setting.name}:\n{table}")
         first = self.data.settings[0].name
-        kind = "ensemble" if f"{first}/ensemble/R-1" in results else self._image_only().name
+        kind = "ensemble" if f"{first}/ensemble/R-1" in results else everything.image_only.name
         results["metric"] = (results[f"{first}/{kind}/R-1"] + results[f"{first}/{kind}/mAP"]) / 2
         if self.folder is not None:
-            self._store(parts, neck, results, stored, cards, "\n\n".join(report))
+            replace(everything, cards=cards, results=results).save(self.folder, arrays)
+            write_text(self.folder / "table.md", "\n\n".join(report))
+            logger.info(f"Features, rankings, cards and tables are in {self.folder}")
         return results
 
-    def _members(self) -> tuple[Modality, ...]:
-        return tuple(Modality(m) for m in self.cfg.TVILFM.MEMBERS)
-
-    def _image_only(self) -> QueryType:
-        return IMAGE_ONLY if self.data.query_modality is Modality.IR else QueryType("visible", IMAGE_ONLY.members)
+    def _stored(self, parts: Parts, neck: tuple[Tensor, Tensor], fusion: Fusion | None) -> StoredEvaluation:
+        """The parts with the rules by which this data set ranks them."""
+        position = {text: i for i, text in enumerate(self.table)}
+        described = self._distance_settings()
+        visible_query = self.data.query_modality is not Modality.IR
+        return StoredEvaluation(
+            parts=parts,
+            neck=neck,
+            fusion=fusion,
+            members=tuple(Modality(m) for m in self.cfg.TVILFM.MEMBERS),
+            image_only=QueryType("visible", IMAGE_ONLY.members) if visible_query else IMAGE_ONLY,
+            query=self.query,
+            gallery=self.gallery,
+            protocol=self.data.protocol,
+            image_protocol=self.image_protocol,
+            draws={setting.name: tuple(setting.draws) for setting in self.data.settings},
+            texts=tuple(self.table),
+            text_index={
+                (setting, one.source, one.seed): _text_index(one, position)
+                for setting, drawn in self.texts.items()
+                for one in drawn
+                if one.source != NO_TEXT
+            },
+            query_paths=tuple(item.path for item in self.data.query),
+            gallery_paths=tuple(item.path for item in self.data.gallery),
+            fusion_name=self.cfg.TVILFM.FUSION,
+            distance_settings=described,
+            distance=distance_function(described) if described else None,
+        )
 
     def _first_source(self) -> str:
         drawn = next(iter(self.texts.values()), ())
@@ -221,22 +223,14 @@ class MEREvaluator(DatasetEvaluator):
                 groups.setdefault(one.source, []).append(one)
         return [[], *groups.values()]
 
-    def _distance(self) -> Callable[[Tensor, Tensor], Any]:
-        test = self.cfg.TEST
-        if not test.RERANK.ENABLED and not test.AQE.ENABLED:
-            return minus_inner_product
-
-        def distance(query: Tensor, gallery: Tensor) -> np.ndarray:
-            if test.AQE.ENABLED:
-                query, gallery = aqe(query, gallery, test.AQE.QE_TIME, test.AQE.QE_K, test.AQE.ALPHA)
-            if not test.RERANK.ENABLED:
-                return minus_inner_product(query, gallery).numpy()
-            query = nn.functional.normalize(query, dim=1)
-            q_g, q_q, g_g = (1 - a @ b.T for a, b in ((query, gallery), (query, query), (gallery, gallery)))
-            rerank = test.RERANK
-            return re_ranking(q_g.numpy(), q_q.numpy(), g_g.numpy(), rerank.K1, rerank.K2, rerank.LAMBDA)
-
-        return distance
+    def _distance_settings(self) -> dict[str, Any]:
+        """Query expansion and re-ranking as plain values, empty without; `distance_function` computes them."""
+        test, described = self.cfg.TEST, {}
+        if test.AQE.ENABLED:
+            described["aqe"] = {"times": test.AQE.QE_TIME, "k": test.AQE.QE_K, "alpha": test.AQE.ALPHA}
+        if test.RERANK.ENABLED:
+            described["rerank"] = {"k1": test.RERANK.K1, "k2": test.RERANK.K2, "lambda": test.RERANK.LAMBDA}
+        return described
 
     def _reranking(self) -> str:
         test = self.cfg.TEST
@@ -247,6 +241,7 @@ class MEREvaluator(DatasetEvaluator):
 
     def _card(self, setting: Any, source: str, drawn: Sequence[Any], weights: str) -> ProtocolCard:
         cfg = self.cfg
+        protocol = (self.image_protocol if source == NO_TEXT else None) or self.data.protocol
         return ProtocolCard(
             dataset=self.data.name,
             direction=self.data.direction,
@@ -254,63 +249,91 @@ class MEREvaluator(DatasetEvaluator):
             shots=setting.shots,
             draws=len(setting.draws),
             gallery_source=getattr(self.data, "gallery_source", "seeded draws"),
-            cmc="identities" if self.data.protocol.count_identities else "images",
+            cmc=protocol.cmc,
+            rules=protocol.name,
             text_source=source,
             text_seeds=tuple(one.seed for one in drawn),
             reranking=self._reranking(),
-            epoch_rule="last epoch",
+            epoch_rule=self.epoch_rule,
             preset=cfg.TVILFM.PRESET,
             seed=cfg.SEED,
-            note="; ".join(sorted({one.note for one in drawn if one.note})),
+            note="; ".join(sorted({one.note for one in drawn if one.note})) if drawn else self._image_note(),
             weights_sha256=weights,
             version=_version(),
         )
 
-    # --- storage -----------------------------------------------------------------------------------------------------
+    def _image_note(self) -> str:
+        """What must be said of the row without text."""
+        protocol = self.image_protocol
+        rules = "" if protocol in (None, self.data.protocol) else f"scored by the rules of {protocol.name}"
+        neck = "through pooling and neck of stage 1" if self.other_neck else ""
+        return "; ".join(note for note in (rules, neck, getattr(self.data, "note", "")) if note)
 
-    def _store(
-        self,
-        parts: Parts,
-        neck: tuple[Tensor, Tensor],
-        results: Mapping[str, float],
-        arrays: Mapping[str, np.ndarray],
-        cards: Mapping[str, Any],
-        report: str,
-    ) -> None:
-        """Write results.json, table.md, rankings.npz and parts.pt: pictures and statistics need nothing else."""
-        assert self.folder is not None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        texts = {
-            f"{setting}/{one.source}/{one.seed}/{what}": np.asarray(values)
-            for setting, drawn in self.texts.items()
-            for one in drawn
-            for what, values in zip(("rgb", "ir"), _text_index(one, {t: i for i, t in enumerate(self.table)}), strict=True)
-        }
-        labels = {
-            "query_pids": self.query.pids,
-            "query_camids": self.query.camids,
-            "gallery_pids": self.gallery.pids,
-            "gallery_camids": self.gallery.camids,
-        }
-        draws = {f"draw/{s.name}/{t}": d for s in self.data.settings for t, d in enumerate(s.draws)}
-        everything: dict[str, Any] = {**labels, **draws, **texts, **arrays}
-        _write(self.folder / "rankings.npz", lambda f: np.savez_compressed(f, **everything))
-        tensors = {"query": parts.query, "gallery": parts.gallery, "neck_scale": neck[0], "neck_shift": neck[1]}
-        if parts.texts is not None:
-            tensors["texts"] = parts.texts
-        _write(self.folder / "parts.pt", lambda f: torch.save(tensors, f))
-        described = {
-            "results": results,
-            "cards": cards,
-            "fusion": self.cfg.TVILFM.FUSION,
-            "members": list(self.cfg.TVILFM.MEMBERS),
-            "query_paths": [item.path for item in self.data.query],
-            "gallery_paths": [item.path for item in self.data.gallery],
-            "texts": self.table,
-        }
-        _write(self.folder / "results.json", lambda f: f.write(json.dumps(described, indent=1).encode()))
-        _write(self.folder / "table.md", lambda f: f.write(report.encode()))
-        logger.info(f"Features, rankings, cards and tables are in {self.folder}")
+
+def choose_protocol(name: str) -> Protocol | None:
+    """The rules that TEST.IMAGE_PROTOCOL names; None if it leaves them to the data set."""
+    if name and name not in PROTOCOLS:
+        raise ValueError(f"TEST.IMAGE_PROTOCOL is {name!r}; choices are {', '.join(PROTOCOLS)}, or '' for the data set's.")
+    return PROTOCOLS[name] if name else None
+
+
+def encode_texts(model: Any, tokenize: Callable[[Sequence[str]], Tensor], texts: Sequence[str], quiet: bool = True) -> Tensor:
+    """(S, D) raw features of S strings; each rank takes its share, in batches of similar length."""
+    tokens = tokenize(texts)
+    length = (tokens != 0).sum(dim=1)
+    order = torch.argsort(length)[comm.get_rank() :: comm.get_world_size()]
+    device = next(model.parameters()).device
+    rows, features = [], []
+    for some in tqdm(order.split(TEXT_BATCH), desc="Encoding texts", unit="batch", disable=quiet or None, leave=False):
+        batch = tokens[some, : int(length[some].max())].to(device)
+        rows.append(some)
+        features.append(model.encode_text(batch).float().cpu())
+    return _gather(rows, features, len(texts), "texts")
+
+
+def distance_function(described: Mapping[str, Any]) -> Distance:
+    """Query expansion and re-ranking as `StoredEvaluation.distance_settings` describes them."""
+
+    def distance(query: Tensor, gallery: Tensor) -> np.ndarray:
+        # An ensemble query is longer than a gallery vector; as a neighbour it should weigh the same.
+        query = nn.functional.normalize(query, dim=1)
+        if expansion := described.get("aqe"):
+            if expansion["k"] >= len(query) + len(gallery):
+                everybody = len(query) + len(gallery)
+                raise ValueError(f"TEST.AQE.QE_K is {expansion['k']}, but there are only {everybody} images to be neighbours.")
+            query, gallery = aqe(query, gallery, expansion["times"], expansion["k"], expansion["alpha"])
+            query, gallery = nn.functional.normalize(query, dim=1), nn.functional.normalize(gallery, dim=1)
+        if "rerank" not in described:
+            return minus_inner_product(query, gallery).numpy()
+        q_g, q_q, g_g = (_euclidean(a, b) for a, b in ((query, gallery), (query, query), (gallery, gallery)))
+        rerank = described["rerank"]
+        return re_ranking(q_g, q_q, g_g, rerank["k1"], rerank["k2"], rerank["lambda"])
+
+    return distance
+
+
+def _euclidean(a: Tensor, b: Tensor) -> np.ndarray:
+    """Distances between unit rows, which re-ranking squares again."""
+    return (2 - 2 * a @ b.T).clamp(min=0).sqrt().numpy()
+
+
+def _gather(rows: list[Tensor], features: list[Tensor], expected: int, what: str) -> Tensor:
+    """All ranks' rows in the order of their index."""
+    shares = comm.gather((torch.cat(rows), torch.cat(features)) if rows else None)
+    if not comm.is_main_process():
+        return torch.empty(0)
+    shares = [share for share in shares if share is not None]
+    index = torch.cat([share[0] for share in shares])
+    if not torch.equal(index.sort().values, torch.arange(expected)):
+        raise RuntimeError(f"The {what} of the evaluation are incomplete: {len(index)} rows for {expected}.")
+    everything = torch.cat([share[1] for share in shares])
+    if not torch.isfinite(everything).all():
+        bad = int((~torch.isfinite(everything).all(dim=1)).sum())
+        raise FloatingPointError(
+            f"{bad} of {expected} {what} have non-finite features, which cannot be ranked. The weights have diverged or "
+            "overflow in half precision: check the training loss, and evaluate in float32."
+        )
+    return everything[index.argsort()]
 
 
 def _labels(items: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -329,38 +352,12 @@ def _text_index(drawn: Any, position: Mapping[str, int]) -> TextIndex:
     return TextIndex(rows[drawn.rgb], rows[drawn.ir])
 
 
-def _per_draw(of_seeds: Sequence[Sequence[Trial]]) -> list[RankMetrics]:
-    """Metrics of every gallery draw, averaged over the text seeds: the spread over draws is not that over texts."""
-    per_draw = zip(*([trial.metrics for trial in trials] for trials in of_seeds), strict=True)
-    return [RankMetrics(*(np.mean(values, axis=0) for values in zip(*seeds, strict=True))) for seeds in per_draw]
-
-
-def _percent(of_seeds: Sequence[Sequence[Trial]]) -> dict[str, float]:
-    """Means over text seeds and draws, in percent."""
-    everything = _per_draw(of_seeds)
-    values = {f"R-{k}": float(np.mean([100 * m.rank(k) for m in everything])) for k in (1, 5, 10, 20)}
-    values["mAP"] = float(np.mean([100 * m.mAP for m in everything]))
-    values["mINP"] = float(np.mean([100 * m.mINP for m in everything]))
-    return values
-
-
-def _arrays(label: str, of_seeds: Sequence[Sequence[Trial]]) -> dict[str, np.ndarray]:
-    """Per-query values of every trial, (text seeds, draws, Q), and the best gallery images of the first draw, (Q, top)."""
-    stack = lambda name: np.array([[getattr(t.per_query, name) for t in trials] for trials in of_seeds])
-    first = of_seeds[0][0]
-    assert first.top is not None and first.similarity is not None
-    return {
-        f"{label}/ap": stack("ap").astype(np.float32),
-        f"{label}/inp": stack("inp").astype(np.float32),
-        f"{label}/first_match_rank": stack("first_match_rank").astype(np.int32),
-        f"{label}/top": first.top.astype(np.int32),
-        f"{label}/top_similarity": first.similarity.astype(np.float32),
-    }
-
-
 def _sha256(model: nn.Module) -> str:
+    """Of what retrieval uses: the classifier of a model that is only evaluated has no rows."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
+        if name.startswith("heads.classifier."):
+            continue
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -373,11 +370,3 @@ def _version() -> str:
         return version("tvilfm-plugin")
     except PackageNotFoundError:
         return "source"
-
-
-def _write(path: Path, write: Callable[[Any], Any]) -> None:
-    """All or nothing: a killed process leaves the old file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        write(file)
-    os.replace(temporary, path)

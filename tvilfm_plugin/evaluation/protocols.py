@@ -57,3 +57,6 @@ SYSU = Protocol("SYSU-MM01", camera_2_for_camera_3, count_identities=True)
 REGDB = Protocol("RegDB", nothing, count_identities=False)
 LLCM = Protocol("LLCM", same_person_same_camera, count_identities=True)
 MARKET = Protocol("Market-1501", same_person_same_camera, count_identities=False)
+
+PROTOCOLS = {protocol.name: protocol for protocol in (SYSU, REGDB, LLCM, MARKET)}
+"""By the name that results store."""

@@ -24,6 +24,7 @@ class ProtocolCard:
         draws: gallery draws that the numbers average.
         gallery_source: how the galleries were drawn, with the seeds.
         cmc: "identities" or "images".
+        rules: name of the protocol by which gallery images are ignored.
         text_source: where the visible-image text of a query comes from ("none", "self", "witness", "oracle", "human").
         text_seeds: of the text draws, one each; empty without a draw.
         reranking: the method and its parameters, "none" without.
@@ -47,6 +48,7 @@ class ProtocolCard:
     reranking: str = "none"
     epoch_rule: str = "last epoch"
     preset: str = "paper"
+    rules: str = ""
     seed: int | None = None
     note: str = ""
     weights_sha256: str = ""
@@ -103,7 +105,7 @@ def results_table(rows: Sequence[ResultRow], chance: Sequence[RankMetrics]) -> s
             raise ValueError(f"The row {row.query!r} names no text source; say {NO_TEXT!r} if its query has no text.")
     body = [[row.query, row.text_source, *_cells(row.query, row.trials)] for row in rows]
     body.append(["chance", "—", *_cells("chance", chance, spread=False)])
-    lines = _align([["query", "text source", *COLUMNS], *body])
+    lines = aligned([["query", "text source", *COLUMNS], *body], names=2)
 
     counts = sorted({len(row.trials) for row in rows})
     notes = [f"Percent; mean ± standard deviation over {' or '.join(map(str, counts))} trials."]
@@ -130,10 +132,14 @@ def _cells(name: str, trials: Sequence[RankMetrics], spread: bool = True) -> lis
     return cells
 
 
-def _align(table: list[list[str]]) -> list[str]:
-    """Markdown lines that also read well in a terminal: names to the left, numbers to the right."""
+def aligned(table: Sequence[Sequence[str]], names: int) -> list[str]:
+    """Lines of a Markdown table that also reads well in a terminal: names to the left, numbers to the right.
+
+    Args:
+        table: rows of cells, the header first.
+        names: how many leading columns hold text.
+    """
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    names = 2  # leading columns of text
     lines = []
     for row in table:
         cells = [c.ljust(w) if i < names else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]

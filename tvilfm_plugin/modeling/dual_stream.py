@@ -105,7 +105,9 @@ class DualStream(nn.Module):
         present = [images[m] for m in counts]
         self.route.enter(counts)
         try:
-            maps = self.base(torch.cat(present) if len(present) > 1 else present[0])
+            joined = torch.cat(present) if len(present) > 1 else present[0]
+            # Convolutions run faster with the channels innermost, on CPUs and on GPUs in reduced precision.
+            maps = self.base(joined.contiguous(memory_format=torch.channels_last))
         finally:
             self.route.leave()
         if not isinstance(maps, Tensor) or len(maps) != sum(counts.values()):

@@ -1,5 +1,7 @@
 """The neck and the classifier that all modalities share."""
 
+import warnings
+
 import torch.nn.functional as F
 from fastreid.config import configurable
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
@@ -31,7 +33,10 @@ class IdentityHead(nn.Module):
         if norm not in NECKS:
             raise ValueError(f"MODEL.HEADS.NORM is {norm!r}; the neck of IdentityHead can be {' or '.join(NECKS)}.")
         self.neck = NECKS[norm](dim)
-        self.classifier = nn.Linear(dim, num_classes, bias=False)
+        with warnings.catch_warnings():
+            # A head that is only to embed has no classes, and so no rows to initialise.
+            warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+            self.classifier = nn.Linear(dim, num_classes, bias=False)
         if num_classes:
             nn.init.normal_(self.classifier.weight, std=0.001)
 

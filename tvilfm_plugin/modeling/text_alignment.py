@@ -31,7 +31,7 @@ from tvilfm_plugin.data.synthetic.people import Person, draw_people
 from tvilfm_plugin.data.synthetic.rendering import Camera, Studio, draw_look
 from tvilfm_plugin.data.synthetic.writer import GENERATOR
 from tvilfm_plugin.data.tokenizer import tokenize
-from tvilfm_plugin.modeling.text_encoder import TextEncoder, build_text_encoder
+from tvilfm_plugin.modeling.text_encoder import TextEncoder
 
 logger = logging.getLogger("fastreid." + __name__)
 
@@ -56,7 +56,7 @@ class AlignmentSpec:
     seed: int = 7
     images: int = 4
     height: int = 64
-    steps: int = 500
+    steps: int = 400
     batch_size: int = 128
     lr: float = 1e-3
     wrong: float = 0.12
@@ -229,8 +229,11 @@ class _Eye(nn.Module):
 
 
 def _train(data: _Album, spec: AlignmentSpec, progress: bool) -> tuple[TextEncoder, _Eye, Tensor]:
-    dim = json.loads(Path(spec.arch).read_text(encoding="utf-8"))["embed_dim"]
-    tower = build_text_encoder(spec.arch, "", dim)
+    from open_clip.model import _build_text_tower
+
+    arch = json.loads(Path(spec.arch).read_text(encoding="utf-8"))
+    dim = arch["embed_dim"]
+    tower = TextEncoder(_build_text_tower(dim, dict(arch["text_cfg"]), quick_gelu=bool(arch.get("quick_gelu"))))
     # Only the words that occur are trained: Adam over the whole table would cost more than the rest. Ids stay in order, so
     # the end of the text is still the largest.
     full = tower.token_embedding
@@ -244,7 +247,7 @@ def _train(data: _Album, spec: AlignmentSpec, progress: bool) -> tuple[TextEncod
     optimizer = torch.optim.AdamW(groups, lr=spec.lr, weight_decay=0.02)
     warmup = max(1, spec.steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: min((s + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * min(1.0, s / spec.steps)))
+        optimizer, lambda s: min((s + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * min(1.0, s / max(1, spec.steps))))
     )
     tower.train(), eye.train()
     with tqdm(total=spec.steps, desc="aligning the text tower", disable=None if progress else True, mininterval=1.0) as bar:

@@ -1,6 +1,7 @@
 """Stage 2: text and fusion join a frozen visible-infrared backbone (IFS)."""
 
 import contextlib
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -8,19 +9,34 @@ import torch
 import torch.nn.functional as F
 from fastreid.config import configurable
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
-from torch import Tensor
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from tvilfm_plugin.evaluation.ensemble import pack
 from tvilfm_plugin.modality import Modality
+from tvilfm_plugin.modeling.distributed import full_precision
 from tvilfm_plugin.modeling.fusion import Fusion
 from tvilfm_plugin.modeling.identity_head import IdentityHead
 from tvilfm_plugin.modeling.registries import FUSION_REGISTRY, WeightedLoss, choose
 from tvilfm_plugin.modeling.text_encoder import TextEncoder, build_text_encoder
 from tvilfm_plugin.modeling.vi_baseline import Batch, VIBaseline
-from tvilfm_plugin.modeling.visual_encoder import VisualEncoder
+from tvilfm_plugin.modeling.visual_encoder import DualStreamEncoder, VisualEncoder
 
 QUERY_MEMBERS = (Modality.IR, Modality.TEXT, Modality.FUSION)
+IR_NECKS = ("shared", "stage1")
+
+
+class Stage1Copy(nn.Module):
+    """Pooling and neck as stage 1 left them. They never train; without text, query and gallery may pass them (released)."""
+
+    pool: nn.Module
+    neck: nn.Module
+
+    def __init__(self, pool: nn.Module, neck: nn.Module) -> None:
+        super().__init__()
+        self.pool = copy.deepcopy(pool)
+        self.neck = copy.deepcopy(neck)
+        self.requires_grad_(False)
 
 
 @META_ARCH_REGISTRY.register()
@@ -31,6 +47,7 @@ class TVILFM(VIBaseline):
         text: token ids -> raw features of the visual width.
         fusion: infrared, text and filter text, all raw -> raw.
         frozen: whether the visual part is.
+        stage1: what the search without text passes instead of pooling and neck; None: nothing else.
     """
 
     has_text = True
@@ -48,6 +65,7 @@ class TVILFM(VIBaseline):
         joint: bool = True,
         frozen: bool = True,
         freeze_bn: bool = True,
+        ir_neck: str = "shared",
         gather: bool = False,
     ) -> None:
         """Args:
@@ -60,6 +78,7 @@ class TVILFM(VIBaseline):
         joint: MJL (Eq. 8): rows [visible 1; visible 2; infrared; fusion; text]; else [visible 1; visible 2; fusion].
         frozen: the visual part does not train. False: "from scratch" of the ablation.
         freeze_bn: frozen BN layers use and keep their running statistics; False: batch statistics, drifting buffers.
+        ir_neck: pooling and neck of the search without text: "shared", or a copy of "stage1"'s.
         gather: compute the losses over the rows of all processes.
         """
         super().__init__(visual=visual, heads=heads, losses=losses, gather=gather)
@@ -78,6 +97,16 @@ class TVILFM(VIBaseline):
         self.freeze_bn = freeze_bn
         if frozen:
             self.visual.requires_grad_(False)
+        if ir_neck not in IR_NECKS:
+            raise ValueError(f"TVILFM.IR_NECK is {ir_neck!r}; choices are {', '.join(IR_NECKS)}.")
+        if ir_neck == "stage1":
+            if not frozen or not isinstance(visual, DualStreamEncoder):
+                raise ValueError(
+                    "TVILFM.IR_NECK stage1 copies the pooling and neck of a frozen dual stream; "
+                    f"{'there is no stage 1 from scratch' if not frozen else f'{type(visual).__name__} has no pooling'}. "
+                    "Set it to shared."
+                )
+            self.stage1 = Stage1Copy(visual.pool, heads.neck)
         self.train(self.training)
 
     @classmethod
@@ -91,6 +120,7 @@ class TVILFM(VIBaseline):
             "joint": cfg.TVILFM.JOINT,
             "frozen": not cfg.TVILFM.FROM_SCRATCH,
             "freeze_bn": cfg.TVILFM.FREEZE_BN,
+            "ir_neck": cfg.TVILFM.IR_NECK,
         }
 
     def train(self, mode: bool = True) -> Self:
@@ -98,7 +128,16 @@ class TVILFM(VIBaseline):
         super().train(mode)
         if self.frozen and self.freeze_bn:
             self.visual.eval()
+        if self.stage1 is not None:
+            self.stage1.eval()
         return self
+
+    def keep_stage1(self) -> None:
+        """Copy the present pooling and neck: to be called when stage 1's weights have been loaded."""
+        if isinstance(self.stage1, Stage1Copy):
+            assert isinstance(self.visual, DualStreamEncoder)
+            self.stage1.pool.load_state_dict(self.visual.pool.state_dict())
+            self.stage1.neck.load_state_dict(self.heads.neck.state_dict())
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -131,6 +170,13 @@ class TVILFM(VIBaseline):
         """Token ids (N, L) -> raw features (N, D), in float32."""
         with torch.autocast(tokens.device.type, enabled=False):
             return self.text(tokens)
+
+    def encode_images_both_ways(self, images: Tensor, modality: Modality, camids: Tensor | None = None) -> Tensor:
+        """(N, 2D): the raw features of `encode_images` beside those of stage 1's pooling, from one pass of the backbone."""
+        assert isinstance(self.stage1, Stage1Copy) and isinstance(self.visual, DualStreamEncoder)
+        with full_precision(self.device):
+            maps = self.visual.maps({modality: images})[modality]
+            return torch.cat([self.visual.vectors(maps, pool) for pool in (self.visual.pool, self.stage1.pool)], dim=1)
 
     def _packed_rows(self, batch: Batch, modality: Modality, rows: Tensor | slice, raw: Tensor) -> Tensor:
         """Infrared rows with `rgb_tokens` and `ir_tokens` (N, L) are queries: their members' unit embeddings side by side.

@@ -31,6 +31,7 @@ class VIBaseline(nn.Module):
         losses: name -> function and weight.
         members: the modalities whose similarities a query sums.
         has_text: whether queries may carry text.
+        stage1: pooling and neck of the search without text where they are not these; None here.
     """
 
     has_text = False
@@ -51,6 +52,7 @@ class VIBaseline(nn.Module):
         self.heads = heads
         self.losses = dict(losses)
         self.gather = gather
+        self.stage1: nn.Module | None = None
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:

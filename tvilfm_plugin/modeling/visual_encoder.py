@@ -84,10 +84,15 @@ class DualStreamEncoder(VisualEncoder):
         draws: Mapping[Modality, Tensor] | None = None,
     ) -> Embeddings:
         """See `VisualEncoder.forward`; cameras are not used."""
-        return {m: self._vectors(maps) for m, maps in self.backbone(self.prepare(images, draws)).items()}
+        return {m: self.vectors(maps, self.pool) for m, maps in self.maps(images, draws).items()}
 
-    def _vectors(self, maps: Tensor) -> Tensor:
-        vectors = self.pool(maps).flatten(1) if maps.ndim == 4 else maps
+    def maps(self, images: Mapping[Modality, Tensor], draws: Mapping[Modality, Tensor] | None = None) -> Embeddings:
+        """What the pooling gets: (N_m, C, h, w) per modality; the arguments as in `forward`."""
+        return self.backbone(self.prepare(images, draws))
+
+    def vectors(self, maps: Tensor, pool: nn.Module) -> Tensor:
+        """(N, C, h, w) -> (N, D) by a pooling of this width."""
+        vectors = pool(maps).flatten(1) if maps.ndim == 4 else maps
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
             raise ValueError(
                 f"The backbone gives {tuple(maps.shape)} and the pooling {tuple(vectors.shape)}, but "

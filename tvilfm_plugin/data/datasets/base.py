@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -21,6 +21,7 @@ __all__ = ["DIRECTIONS", "EvalSetting", "Split", "TriDataset"]
 logger = logging.getLogger("fastreid." + __name__)
 
 DIRECTIONS = ("infrared-to-visible", "visible-to-infrared")
+GALLERIES = ("seeded", "rand_perm_cam")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
@@ -48,6 +49,9 @@ class TriDataset(ImageDataset):
         draws: number of gallery draws, seeded 0, 1, ...; RegDB has one gallery.
         text: whether captions are needed; without them no caption file is opened.
         held_out: on RegDB, visible images per test identity that leave the gallery and serve as witnesses.
+        gallery: "seeded" draws, or on SYSU-MM01 "rand_perm_cam", those of its evaluation code's exp/rand_perm_cam.mat.
+        validation: keep SYSU-MM01's validation identities out of training, so that an epoch can be chosen on them.
+        split: who is searched: the "test" identities, or on SYSU-MM01 the validation identities, "val".
         verbose: whether to log warnings.
 
     Attributes:
@@ -58,14 +62,17 @@ class TriDataset(ImageDataset):
         visible_pool: every visible image of the test identities.
         captions: bank per modality; empty with `text=False`.
         note: what a result must say about this construction, or "".
+        gallery_source: how the galleries were drawn, for the protocol card.
     """
 
-    name: ClassVar[str]
+    name: str
     key: ClassVar[str]
     folders: ClassVar[tuple[str, ...]]
     protocol: ClassVar[Protocol]
     pattern: ClassVar[re.Pattern[str]]
     layout: ClassVar[str]
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    galleries: ClassVar[tuple[str, ...]] = ("seeded",)
 
     def __init__(
         self,
@@ -78,11 +85,15 @@ class TriDataset(ImageDataset):
         draws: int = 10,
         text: bool = True,
         held_out: int = 0,
+        gallery: str = "seeded",
+        validation: bool = False,
+        split: str = "test",
         verbose: bool = True,
         **kwargs: Any,
     ) -> None:
         if direction not in DIRECTIONS:
             raise ValueError(f"Unknown direction {direction!r}; choices are {', '.join(DIRECTIONS)}.")
+        self._check_choices(gallery, validation, split)
         if draws < 1:
             raise ValueError(f"{self.name} needs at least one gallery draw, not draws={draws}.")
         self.dataset_name = self.name
@@ -91,6 +102,8 @@ class TriDataset(ImageDataset):
         self.modes = tuple(modes)
         self.shots = tuple(shots)
         self.held_out = held_out
+        self.gallery_rule = gallery
+        self.gallery_source = f"seeded draws 0..{draws - 1}"
         self.note = ""
         self.warnings: list[str] = []
         reverse = direction == "visible-to-infrared"
@@ -98,23 +111,40 @@ class TriDataset(ImageDataset):
         self.gallery_modality = Modality.IR if reverse else Modality.RGB
 
         self.dataset_dir = self.find_folder(root, folder)
-        train = self.read_split(self.dataset_dir, "train", trial)
-        test = self.read_split(self.dataset_dir, "test", trial)
+        everyone = self.read_split(self.dataset_dir, "train", trial)
+        train = self.read_split(self.dataset_dir, "fit", trial) if validation else everyone
+        test = self.read_split(self.dataset_dir, split, trial)
         self._require_files([*train.rgb, *train.ir, *test.rgb, *test.ir])
         self.train_rgb, self.train_ir, self.train_ids = self._label(train)
         self.visible_pool = test.rgb
         query = test.rgb if reverse else test.ir
-        gallery, self.settings = self._draw_settings(test.ir if reverse else test.rgb, draws)
-        self._check_test(train, test, query, gallery)
-        self.captions = self._read_captions(train) if text else {}
+        drawn, self.settings = self._draw_settings(test.ir if reverse else test.rgb, draws)
+        self._check_test(train, test, query, drawn)
+        # Released caption arrays count all training images, also those that are kept for validation.
+        self.captions = self._read_captions(everyone) if text else {}
+        if split == "val":
+            self.name = f"{self.name} (validation identities)"
         if verbose and self.warnings:
             logger.warning(f"{self.name} in {self.dataset_dir}: " + " ".join(self.warnings))
-        super().__init__(self.train_rgb + self.train_ir, query, gallery, verbose=verbose, **kwargs)
+        super().__init__(self.train_rgb + self.train_ir, query, drawn, verbose=verbose, **kwargs)
+
+    @classmethod
+    def _check_choices(cls, gallery: str, validation: bool, split: str) -> None:
+        if gallery not in cls.galleries:
+            raise ValueError(
+                f"{cls.name} has no gallery {gallery!r}; choices of DATASETS.GALLERY are {', '.join(cls.galleries)}."
+            )
+        wanted = {"train", split} | ({"fit"} if validation else set())
+        if not wanted <= set(cls.splits):
+            raise ValueError(
+                f"{cls.name} has no validation identities (splits: {', '.join(cls.splits)}), only TriSYSUMM01 has: set "
+                "SOLVER.EPOCH_RULE last and TEST.SPLIT test."
+            )
 
     # --- what a data set must say ------------------------------------------------------------------------------------
     @classmethod
     def read_split(cls, dataset_dir: str, split: str, trial: int = 1) -> Split:
-        """The images that the id files name, split "train" or "test"; listed images may be missing on disk."""
+        """The images that the id files name, of one of `splits`; listed images may be missing on disk."""
         raise NotImplementedError
 
     @classmethod
@@ -206,9 +236,17 @@ class TriDataset(ImageDataset):
         return relabelled[0], relabelled[1], [min(folders[label]) for label in usable]
 
     def _union_of_draws(
-        self, candidates: list[Item], variants: Sequence[tuple[str, Sequence[int], int]], draws: int
+        self,
+        candidates: list[Item],
+        variants: Sequence[tuple[str, Sequence[int], int]],
+        draws: int,
+        draw: Callable[[Sequence[Sequence[int]], int, int], list[int]] = draw_gallery,
     ) -> tuple[list[Item], list[EvalSetting]]:
-        """Seeded galleries 0..draws-1 of every variant (name, cameras, shots), and the union of all of them."""
+        """Galleries 0..draws-1 of every variant (name, cameras, shots), and the union of all of them.
+
+        Args:
+            draw: (cells, shots, number of the draw) -> the gallery's indices.
+        """
         drawn: list[tuple[str, int, list[list[int]]]] = []
         for name, camids, shots in variants:
             cells = gallery_cells(candidates, camids)
@@ -218,7 +256,7 @@ class TriDataset(ImageDataset):
                     f"{name}: {short} of {len(cells)} (identity, camera) cells have fewer than {shots} images; all of "
                     "theirs are in every gallery."
                 )
-            drawn.append((name, shots, [draw_gallery(cells, shots, seed) for seed in range(draws)]))
+            drawn.append((name, shots, [draw(cells, shots, number) for number in range(draws)]))
         used = sorted({index for _, _, galleries in drawn for gallery in galleries for index in gallery})
         position = {index: n for n, index in enumerate(used)}
         settings = [

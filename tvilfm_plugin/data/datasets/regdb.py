@@ -45,6 +45,7 @@ class TriRegDB(TriDataset):
     def _draw_settings(self, candidates: list[Item], draws: int) -> tuple[list[Item], list[EvalSetting]]:
         if self.held_out:
             candidates = self._hold_out(candidates)
+        self.gallery_source = "every test image" + (f" but {self.held_out} per identity" if self.held_out else "")
         everything = np.arange(len(candidates), dtype=np.int64)
         return candidates, [EvalSetting(f"trial{self.trial}", 0, (everything,))]
 

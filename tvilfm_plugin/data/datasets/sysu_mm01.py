@@ -1,5 +1,6 @@
 """SYSU-MM01: `camC/PPPP/NNNN.jpg`, identities in `exp/{train,val,test}_id.txt`; cameras 3 and 6 are infrared."""
 
+import functools
 import re
 from pathlib import Path
 from typing import ClassVar
@@ -8,6 +9,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 
 from tvilfm_plugin.data.captions import CaptionBank, array_captions
 from tvilfm_plugin.data.datasets.base import (
+    GALLERIES,
     Split,
     TriDataset,
     find_one,
@@ -16,7 +18,8 @@ from tvilfm_plugin.data.datasets.base import (
     read_ids,
     require_file,
 )
-from tvilfm_plugin.data.items import EvalSetting, Item
+from tvilfm_plugin.data.datasets.camera_permutations import CameraPermutations
+from tvilfm_plugin.data.items import EvalSetting, Item, draw_gallery
 from tvilfm_plugin.evaluation.protocols import SYSU
 from tvilfm_plugin.modality import Modality
 
@@ -35,10 +38,12 @@ class TriSYSUMM01(TriDataset):
     protocol = SYSU
     pattern = re.compile(r"(?:^|/)(?P<key>cam\d/\d{4}/[^/]+)$")
     layout = "cam1/0001/0001.jpg"
+    splits = ("train", "fit", "val", "test")
+    galleries = GALLERIES
 
     @classmethod
     def read_split(cls, dataset_dir: str, split: str, trial: int = 1) -> Split:
-        names = {"train": ("train", "val"), "test": ("test",)}[split]
+        names = {"train": ("train", "val"), "fit": ("train",), "val": ("val",), "test": ("test",)}[split]
         files = [require_file(dataset_dir, "exp", f"{name}_id.txt") for name in names]
         ids = sorted({pid for file in files for pid in read_ids(file)})
         rgb, ir = (
@@ -68,7 +73,12 @@ class TriSYSUMM01(TriDataset):
             for mode in self.modes
             for shots in self.shots
         ]
-        return self._union_of_draws(candidates, variants, draws)
+        draw = draw_gallery
+        if self.gallery_rule == "rand_perm_cam":
+            permutations = CameraPermutations.read(require_file(self.dataset_dir, "exp", "rand_perm_cam.mat"))
+            draw = functools.partial(permutations.draw, candidates)
+            self.gallery_source = f"exp/rand_perm_cam.mat, rows 1..{draws}"
+        return self._union_of_draws(candidates, variants, draws, draw)
 
     @classmethod
     def _complete_captions(cls, bank: CaptionBank | None, folder: Path, modality: Modality, train: Split) -> CaptionBank | None:

@@ -487,7 +487,7 @@ def _weave(parts: np.ndarray, pencil: _Pencil, person: Person, pose: Pose, shoul
 
 
 def _pattern(pattern: str, u: np.ndarray, v: np.ndarray, shoulder: float, shift: float) -> np.ndarray:
-    """Where a pattern has its second colour, (h, w) or broadcastable to it, from the columns' u (1, w) and the rows' v (h, 1)."""
+    """Where a pattern has its second colour: broadcastable to (h, w), from the columns' u (1, w) and the rows' v (h, 1)."""
 
     def bars(x: np.ndarray, period: float, duty: float = 0.5) -> np.ndarray:
         return np.mod(x, period) < duty * period

@@ -64,7 +64,8 @@ _FAVOURED = {
     "dim": ("black", "brown", "blue", "grey"),
     "bright": ("white", "yellow", "pink"),
 }
-_PLACES_SIZE = 5
+_ABOVE_HEAD = {"bun": 0.066, "beanie": 0.046, "quiff": 0.056, "brimmed hat": 0.046, "curls": 0.052}
+_SCENE_WIDTHS = 5
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,15 @@ def draw_look(person: Person, camera: Camera, rng: random.Random, wrong: float) 
         wrong: probability that the light falsifies the colour of a garment, shoes, bag or hair (visible cameras).
     """
     feet_cut = rng.random() < 0.12
-    height = rng.uniform(1.02, 1.08) if feet_cut else rng.uniform(0.82, 0.92)
-    crowded = 0.042 * height if person.shape.hair in ("bun", "beanie", "quiff", "brimmed hat", "curls") else 0.01
-    top = rng.uniform(crowded, max(crowded, 0.985 - height)) if not feet_cut else crowded + rng.uniform(0.0, 0.01)
+    # What stands above the head is in the frame too.
+    above = _ABOVE_HEAD.get(person.shape.hair, 0.01)
     if feet_cut:
-        # Above 0.91 there is nothing of a shoe, except of a boot's shaft.
-        height = max(height, (1.0 - top) / 0.91)
+        # From 0.91 on down there is nothing but shoes: the frame ends there, or higher.
+        height = max(rng.uniform(1.02, 1.08), 1.0 / (0.91 + above))
+        top = above * height
+    else:
+        height = rng.uniform(0.82, 0.92)
+        top = rng.uniform(above * height, max(above * height, 0.985 - height))
     pose = Pose(
         back=rng.random() < 0.45,
         turn=rng.choice((-1, 0, 0, 1)),
@@ -262,7 +266,7 @@ class Studio:
         key = (look.camera.number, look.camera.infrared, look.place)
         if key not in self._scenes:
             rng = random.Random(f"scene/{self.seed}/{key}")
-            self._scenes[key] = _draw_scene(rng, sum(key), self.height, self.width * _PLACES_SIZE, look.camera.infrared)
+            self._scenes[key] = _draw_scene(rng, sum(key), self.height, self.width * _SCENE_WIDTHS, look.camera.infrared)
         scene = self._scenes[key]
         left = int(look.offset * (scene.shape[1] - self.width))
         return scene[:, left : left + self.width]
@@ -322,6 +326,8 @@ def _draw_scene(rng: random.Random, number: int, height: int, width: int, infrar
     def vary(colour: tuple[int, int, int], by: float) -> tuple[int, int, int]:
         return int(colour[0] * by), int(colour[1] * by), int(colour[2] * by)
 
+    x: float
+    y: float
     wall, ground = tone(105, 190), tone(70, 150)
     image = Image.new("RGB", (width, height), wall)
     draw = ImageDraw.Draw(image)
@@ -349,8 +355,8 @@ def _draw_scene(rng: random.Random, number: int, height: int, width: int, infrar
         row = horizon + int((height - horizon) * (n / 6) ** 1.6)
         draw.line((0, row, width, row), fill=vary(ground, rng.uniform(0.85, 1.1)), width=1)
     for _ in range(5):
-        x, thick = rng.randrange(width), rng.randint(2, max(2, height // 24))
-        draw.rectangle((x, 0, x + thick, horizon + step), fill=vary(tone(60, 130), 0.8))
+        left, thick = rng.randrange(width), rng.randint(2, max(2, height // 24))
+        draw.rectangle((left, 0, left + thick, horizon + step), fill=vary(tone(60, 130), 0.8))
     image = image.filter(ImageFilter.GaussianBlur(height / 180.0))
     pixels = np.asarray(image, np.float32)
     light = 1.0 + 0.22 * np.sin(np.linspace(0, 4 * np.pi, width, dtype=np.float32) + rng.uniform(0, 6))

@@ -420,7 +420,8 @@ Nobody in these pictures exists: every image and every caption was drawn by a pr
 (`python tools/make_synthetic.py {options}`). They show whether a method works and how fast; results on them say nothing
 about real people, and must be called synthetic wherever they are shown.
 
-- {spec.ids} people, {spec.test_ids} of them for testing; images of {spec.height} x {spec.height // 2} pixels. `people.png` shows some.
+- {spec.ids} people, {spec.test_ids} of them for testing; images of {spec.height} x {spec.height // 2} pixels. Some of the
+  people: `people.png`.
 - People stand on a grid: two or three share a shape and differ in all colours, two or three share all colours and differ in
   shape. Infrared images do not show colours, captions seldom tell the shapes of one grid apart.
 - Captions err: of the attributes that visible images' captions name, {rates["rgb"]["wrong"]:.1%} are wrong, and

@@ -3,7 +3,6 @@
 import copy
 import logging
 
-import torch
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from torch import nn
 from yacs.config import CfgNode
@@ -55,7 +54,7 @@ def build_mip_backbone(cfg: CfgNode) -> MIPEncoder:
         cameras=mip.CAMERAS,
         camera_scale=mip.CAMERA_SCALE,
     )
-    rates = torch.linspace(0, mip.DROP_PATH, mip.DEPTH).tolist()
+    rates = [mip.DROP_PATH * n / max(mip.DEPTH - 1, 1) for n in range(mip.DEPTH)]
     blocks = nn.ModuleList(Block(mip.WIDTH, mip.HEADS, mip.MLP_RATIO, rate) for rate in rates[:count])
     reader = TokenReader(Block(mip.WIDTH, mip.HEADS, mip.MLP_RATIO, rates[-1]), mip.WIDTH)
     for part in (blocks, reader):

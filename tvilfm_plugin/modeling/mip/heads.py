@@ -83,7 +83,7 @@ class MIPHeads(nn.Module):
         self.feature = feature
         self.necks = nn.ModuleList(NECKS[norm](dim) for _ in range(branches))
         for neck in self.necks:
-            neck.bias.requires_grad_(False)
+            neck.get_parameter("bias").requires_grad_(False)
         self.prompt_necks = nn.ModuleList(NECKS[norm](dim) for _ in range(prompted_layers))
         self.prompt_reader = prompt_reader
         self.classifier = nn.ModuleDict(
@@ -95,34 +95,33 @@ class MIPHeads(nn.Module):
 
     def forward(self, branches: Tensor) -> list[Tensor]:
         """(N, branches, D) raw -> per branch, (N, K) logits."""
-        rows = zip(branches.unbind(1), self.necks, self.classifier["branches"], strict=True)
-        return [classify(neck(row)) for row, neck, classify in rows]
+        return self._classify(branches.unbind(1), self.necks, "branches")
 
     def prompt_logits(self, prompts: Sequence[Tensor]) -> list[Tensor]:
         """Per prompted layer, (N, P, D) instance prompts -> (N, K) logits."""
-        read = self.prompt_reader if self.prompt_reader is not None else lambda rows: rows.mean(dim=1)
-        rows = zip(prompts, self.prompt_necks, self.classifier["prompts"], strict=True)
-        return [classify(neck(read(row))) for row, neck, classify in rows]
+        read = self.prompt_reader or _mean_prompt
+        return self._classify([read(rows) for rows in prompts], self.prompt_necks, "prompts")
+
+    def _classify(self, rows: Sequence[Tensor], necks: nn.ModuleList, classifier: str) -> list[Tensor]:
+        classifiers = self.classifier.get_submodule(classifier).children()
+        return [classify(neck(row)) for row, neck, classify in zip(rows, necks.children(), classifiers, strict=True)]
 
     @property
     def neck(self) -> NeckAffine:
-        """What happens to a raw test feature before it is compared: nothing, or all five necks at once.
-
-        Local vectors are divided by their number in the test feature, before or after the neck alike.
-        """
-        width = sum(neck.num_features for neck in self.necks)
-        one = self.necks[0].weight.new_ones
+        """What happens to a raw test feature before it is compared: nothing, or all five necks at once."""
+        necks = [neck for neck in self.necks if isinstance(neck, nn.modules.batchnorm._BatchNorm)]
+        one = necks[0].weight.new_ones(sum(neck.num_features for neck in necks))
         if self.feature == "before":
-            return NeckAffine(one(width), one(width) * 0, one(width) * 0, one(width), 0.0)
-        share = [1.0] + [1.0 / (len(self.necks) - 1)] * (len(self.necks) - 1)
-        eps = self.necks[0].eps
+            return NeckAffine(one, one * 0, one * 0, one, 0.0)
+        # neck(x) / 4 as a function of x / 4: mean and bias are divided by 4, gain and variance stay.
+        share = [1.0] + [1.0 / (len(necks) - 1)] * (len(necks) - 1)
 
-        def joined(name: str, power: int) -> Tensor:
-            return torch.cat([getattr(n, name).detach() * s**power for n, s in zip(self.necks, share, strict=True)])
+        def joined(name: str, factors: Sequence[float]) -> Tensor:
+            return torch.cat([getattr(neck, name).detach() * f for neck, f in zip(necks, factors, strict=True)])
 
-        # Dividing x by 4 divides mean and bias by 4; the gain stays, and so does the variance, whose share cancels in it.
-        weight, mean, var = joined("weight", 0), joined("running_mean", 1), joined("running_var", 0)
-        return NeckAffine(weight, joined("bias", 1), mean, var, eps)
+        ones = [1.0] * len(necks)
+        weight, variance = joined("weight", ones), joined("running_var", ones)
+        return NeckAffine(weight, joined("bias", share), joined("running_mean", share), variance, necks[0].eps)
 
     def embed(self, raw: Tensor) -> Tensor:
         """Raw test features (N, branches * D) -> unit embeddings, which retrieval compares."""
@@ -135,3 +134,8 @@ def _classifier(dim: int, num_classes: int) -> nn.Linear:
     classifier = nn.Linear(dim, num_classes, bias=False)
     nn.init.normal_(classifier.weight, std=0.001)
     return classifier
+
+
+def _mean_prompt(prompts: Tensor) -> Tensor:
+    """(N, P, D) -> (N, D)."""
+    return prompts.mean(dim=1)

@@ -22,7 +22,6 @@ from tvilfm_plugin.modeling.mip.losses import (
     prompt_identity_loss,
     soft_margin_triplet,
 )
-
 from tvilfm_plugin.modeling.mip.prompts import modality_labels
 from tvilfm_plugin.modeling.vi_baseline import Batch, VIBaseline
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -86,7 +87,7 @@ def build_mip_scheduler(cfg: CfgNode, optimizer: Optimizer) -> dict[str, LambdaL
     solver = cfg.SOLVER
     if solver.WARMUP_ITERS or solver.DELAY_EPOCHS:
         raise ValueError("MIP's schedule counts whole epochs: set SOLVER.WARMUP_ITERS 0 and SOLVER.DELAY_EPOCHS 0.")
-    factors = [
+    factors: list[Callable[[int], float]] = [
         functools.partial(
             mip_lr_factor,
             peak=group["lr"],

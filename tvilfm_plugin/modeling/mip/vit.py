@@ -105,10 +105,10 @@ class Block(nn.Module):
         tokens = tokens + self.drop_path(self.attn(seen, tokens.shape[1]))
         return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
 
-    def attention(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
-        """Arguments as `forward` -> (B, heads, T, T + C) attention of each token to all, in this order."""
+    def attention(self, tokens: Tensor, context: Tensor | None = None, rows: int = 1) -> Tensor:
+        """Arguments as `forward` -> (B, heads, rows, T + C): how the first rows attend to tokens, then context."""
         seen = self.norm1(tokens if context is None else torch.cat([tokens, context], dim=1))
-        return self.attn.weights(seen, tokens.shape[1])
+        return self.attn.weights(seen, rows)
 
 
 def patch_grid(image_size: tuple[int, int], patch: int, stride: int) -> tuple[int, int]:
@@ -149,7 +149,7 @@ class TokenEmbedding(nn.Module):
         self.camera_scale = camera_scale
         self.patch = nn.Conv2d(3, dim, patch, stride)
         nn.init.normal_(self.patch.weight, std=math.sqrt(2 / (patch * patch * dim)))
-        nn.init.zeros_(self.patch.bias)
+        nn.init.zeros_(self.patch.get_parameter("bias"))
         self.cls = nn.Parameter(torch.empty(1, 1, dim))
         self.position = nn.Parameter(torch.empty(1, 1 + self.grid[0] * self.grid[1], dim))
         self.camera = nn.Parameter(torch.empty(cameras, 1, dim)) if cameras > 1 else None

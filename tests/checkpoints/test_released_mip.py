@@ -1,0 +1,113 @@
+import logging
+from pathlib import Path
+
+import golden_inputs_mip as inputs
+import pytest
+import torch
+from mip_models import SMALL, mip_config, small_config
+
+from tvilfm_plugin.checkpoints.released_mip import (
+    DEEP_LIBRARY,
+    from_official,
+    identity_head_state,
+    is_released_mip,
+    load_released_mip,
+    official_names,
+    to_official,
+)
+from tvilfm_plugin.modeling.identity_head import IdentityHead
+from tvilfm_plugin.modeling.mip.encoder import test_feature as joined_feature
+from tvilfm_plugin.modeling.mip.mip import MIP
+
+KEYS = inputs.golden("state_dict_keys.json")
+
+
+@pytest.mark.parametrize(("reader", "b3"), [("mean", False), ("block", True)])
+def test_names_and_shapes_of_the_authors_model(reader: str, b3: bool) -> None:
+    """Every tensor of ours has a counterpart of the same shape; what theirs has beyond is never used."""
+    with torch.device("meta"):
+        state = MIP(mip_config(BLOCKS=10, IAEL_READER=reader)).state_dict()
+    official = to_official(state)
+    assert {name: list(value.shape) for name, value in official.items()} == {
+        name: KEYS["keys"][name]["shape"] for name in official
+    }
+    rest = {name for name in KEYS["keys"] if name not in official and (b3 or name not in KEYS["only_in_b_b3"])}
+    unused = ("base.blocks.10.", "base.blocks.11.", "base.norm.", "base.fc.", "base.prompt_adapters.")
+    assert {name for name in rest if not name.startswith(unused)} == (set() if b3 else {"zero_token"})
+
+
+def small_official(**mip: object) -> dict[str, torch.Tensor]:
+    """A small model under the authors' names, with what theirs has beyond."""
+    torch.manual_seed(1)
+    model = MIP(small_config(**mip))
+    for neck in model.heads.necks:
+        neck.running_mean.normal_()
+    state = to_official(model.state_dict())
+    return state | {"base.fc.weight": torch.zeros(3, 3), "base.blocks.10.norm1.weight": torch.zeros(3)}
+
+
+def test_there_and_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    official = small_official()
+    official[DEEP_LIBRARY][:, 2:] = 5.0
+    assert is_released_mip(official)
+    torch.save({f"module.{name}": value for name, value in official.items()}, tmp_path / "mip.pth")
+    model = MIP(small_config())
+    logging.getLogger("fastreid").propagate = True
+    with caplog.at_level(logging.INFO):
+        report = load_released_mip(model, tmp_path / "mip.pth")
+    assert report.unused == ["base.blocks.10.norm1.weight", "base.fc.weight"] and not report.missing
+    assert "2 of the file not used (base.blocks.10 (1), base.fc (1))" in str(report)
+    back = to_official(model.state_dict())
+    assert DEEP_LIBRARY in back and not back[DEEP_LIBRARY][:, 2:].any()
+    for name, value in back.items():
+        if name != DEEP_LIBRARY:
+            assert torch.equal(value, official[name]), name
+    assert torch.equal(back[DEEP_LIBRARY][:, :2], official[DEEP_LIBRARY][:, :2])
+
+
+def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
+    official = small_official(IAEL_WEIGHT=0.0)
+    torch.save(official, tmp_path / "mip.pth")
+    with pytest.raises(RuntimeError, match="heads.prompt_necks.0.weight"):
+        load_released_mip(MIP(small_config()), tmp_path / "mip.pth")
+    wider = small_config(IAEL_WEIGHT=0.0, WIDTH=64)
+    with pytest.raises(RuntimeError, match=r"cls is \(1, 1, 64\), base.cls_token gives \(1, 1, 32\)"):
+        load_released_mip(MIP(wider), tmp_path / "mip.pth")
+    # Other identities: the classifiers may differ.
+    other = small_config(IAEL_WEIGHT=0.0)
+    other.MODEL.HEADS.NUM_CLASSES = 11
+    report = load_released_mip(MIP(other), tmp_path / "mip.pth")
+    assert len(report.misshapen) == 5
+    with pytest.raises(KeyError, match="INSTANCE_TYPE generator"):
+        official_names("visual.instance_prompts.bank")
+    assert not is_released_mip(MIP(other).state_dict())
+
+
+def test_missing_tensors_are_reported() -> None:
+    shapes = {name: value.shape for name, value in MIP(small_config()).state_dict().items()}
+    state, report = from_official({}, shapes)
+    assert not state and report.missing == list(shapes)
+
+
+def test_heads_as_one_neck_and_one_classifier() -> None:
+    """Stage 2 of TVI-LFM continues from the five necks and classifiers, in one of each."""
+    torch.manual_seed(0)
+    model = MIP(small_config()).eval()
+    with torch.no_grad():
+        for neck in model.heads.necks:
+            for value in (neck.weight, neck.bias, neck.running_mean):
+                value.normal_()
+            neck.running_var.uniform_(0.2, 2)
+        for classifier in model.heads.classifier["branches"]:
+            classifier.weight.normal_()
+    state = identity_head_state(model.state_dict())
+    head = IdentityHead(dim=5 * SMALL["WIDTH"], num_classes=6).eval()
+    head.load_state_dict({k.removeprefix("heads."): v for k, v in state.items() if k.startswith("heads.")})
+    vectors = torch.randn(7, 5, SMALL["WIDTH"])
+    _, logits = head(joined_feature(vectors))
+    separate = model.heads(vectors)
+    expected = separate[0] / 2 + sum(separate[1:]) / 8
+    assert torch.allclose(logits, expected, rtol=1e-4, atol=1e-4)
+    assert {k for k in state if k.startswith("visual.")} == {f"visual.{k}" for k in model.visual.state_dict()}
+    with pytest.raises(KeyError, match="no MIP checkpoint"):
+        identity_head_state({"a": vectors})

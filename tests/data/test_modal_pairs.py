@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_trees import write_file, write_regdb, write_sysu
+
+from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.data.items import Item
+from tvilfm_plugin.data.modal_augment import ModalAugmentation
+from tvilfm_plugin.data.modal_loader import build_mip_train_loader
+from tvilfm_plugin.data.modal_pairs import FILTERS, ModalPairs, ResizedImages, choose_filter
+from tvilfm_plugin.data.sampler import Pair
+from tvilfm_plugin.modeling.mip.config import add_mip_config
+
+
+def images(count: int) -> list[np.ndarray]:
+    return [np.random.RandomState(n).randint(0, 256, (24, 12, 3), dtype=np.uint8) for n in range(count)]
+
+
+def pairs(ir_pids: tuple[int, ...] = (0, 1)) -> ModalPairs:
+    rgb = [Item("a", 0, 1), Item("b", 1, 2)]
+    ir = [Item(f"i{n}", pid, 3) for n, pid in enumerate(ir_pids)]
+    return ModalPairs(images(2), images(len(ir)), rgb, ir, ModalAugmentation(), 7, 4)
+
+
+def test_sample() -> None:
+    data = pairs()
+    assert len(data) == 28 and data.num_classes == 2
+    sample = data[Pair(1, 1, 5)]
+    assert sample["rgb"].shape == sample["ir"].shape == (3, 24, 12) and sample["rgb"].dtype is torch.uint8
+    assert sample["rgb_draws"].shape == (5,) and sample["rgb_draws"].dtype is torch.int64
+    assert (sample["targets"], sample["rgb_camids"], sample["ir_camids"], sample["ir_path"]) == (1, 2, 3, "i1")
+    again = data[Pair(1, 1, 5)]
+    assert all(torch.equal(sample[k], again[k]) for k in ("rgb", "ir", "rgb_draws", "ir_draws"))
+    assert not torch.equal(sample["rgb"], data[Pair(1, 1, 6)]["rgb"])
+
+
+def test_errors() -> None:
+    with pytest.raises(ValueError, match="must show one person"):
+        pairs()[Pair(0, 1, 0)]
+    with pytest.raises(ValueError, match="numbered 0..2"):
+        pairs((0, 7))
+    with pytest.raises(ValueError, match="lanczos, bicubic, bilinear"):
+        choose_filter("nearest", "INPUT.RESAMPLE_TRAIN")
+
+
+def test_resized_images(tmp_path: Path) -> None:
+    write_file(tmp_path / "a.png", (20, 40))
+    for name, resample in FILTERS.items():
+        found = ResizedImages([str(tmp_path / "a.png")], (24, 12), choose_filter(name, "INPUT.RESAMPLE_TEST"))
+        assert len(found) == 1
+        assert np.array_equal(found[0], np.asarray(Image.open(tmp_path / "a.png").resize((12, 24), resample)))
+    same = ResizedImages([str(tmp_path / "a.png")], (40, 20), FILTERS["bicubic"])
+    assert np.array_equal(same[0], np.asarray(Image.open(tmp_path / "a.png")))
+    (tmp_path / "b.png").write_bytes(b"nothing")
+    with pytest.raises(OSError, match=r"b.png cannot be read"):
+        ResizedImages([str(tmp_path / "b.png")], (4, 4), FILTERS["bicubic"])[0]
+
+
+@pytest.mark.parametrize("resample", ["lanczos", "bicubic"])
+def test_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resample: str) -> None:
+    write_sysu(tmp_path, captions=False)
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    cfg = get_cfg()
+    add_mip_config(cfg)
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.INPUT.SIZE_TRAIN = [24, 12]
+    cfg.INPUT.RESAMPLE_TRAIN = resample
+    cfg.DATASETS.NAMES = ("TriSYSUMM01",)
+    cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.NUM_INSTANCE, cfg.SOLVER.IMS_PER_BATCH = 0, 2, 6
+    loader = build_mip_train_loader(cfg, seed=0)
+    assert loader.dataset.num_classes == 5
+    assert len(loader.dataset) == 6 * loader.sampler.batches_per_epoch
+    stream = iter(loader)
+    batches = [next(stream) for _ in range(3)]
+    for batch in batches:
+        assert batch["ir"].shape == batch["rgb"].shape == (6, 3, 24, 12)
+        assert len(batch["targets"].unique()) == 3
+        assert set(batch["ir_camids"].tolist()) <= {3, 6} and set(batch["rgb_camids"].tolist()) <= {1, 2, 4, 5}
+    # Position is what a checkpoint stores.
+    resumed = build_mip_train_loader(cfg, seed=99)
+    resumed.load_state_dict({"batches": 2, "seed": 0})
+    again = next(iter(resumed))
+    assert torch.equal(again["rgb"], batches[2]["rgb"]) and again["ir_path"] == batches[2]["ir_path"]
+
+
+def test_loader_checks_the_camera_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_regdb(tmp_path, captions=False)
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    cfg = get_cfg()
+    add_mip_config(cfg)
+    cfg.DATASETS.NAMES = ("TriRegDB",)
+    cfg.DATALOADER.NUM_INSTANCE, cfg.SOLVER.IMS_PER_BATCH = 2, 4
+    with pytest.raises(ValueError, match=r"cameras \[0, 1\], but MODEL.MIP.CAMERAS 6"):
+        build_mip_train_loader(cfg, seed=0)
+    cfg.MODEL.MIP.CAMERAS, cfg.MODEL.MIP.FIRST_CAMERA = 2, 0
+    build_mip_train_loader(cfg, seed=0)

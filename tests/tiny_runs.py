@@ -1,0 +1,133 @@
+"""Both stages at the smallest size that still is the real thing, trained by tools/train_net.py in this process."""
+
+import contextlib
+import importlib.util
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from fastreid.engine import default_argument_parser
+from fastreid.utils import logger as host_logger
+from tiny_trees import write_llcm, write_regdb, write_sysu
+
+from tvilfm_plugin import compat
+
+ROOT = Path(__file__).parents[1]
+TOWER = {
+    "embed_dim": 32,
+    "quick_gelu": True,
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
+# What makes any of our configs small: overrides that both stages get.
+SMALL = """
+MODEL:
+  DEVICE: cpu
+  BACKBONE: {FEAT_DIM: 64, PRETRAIN: False, SMALL_WIDTH: 8, SMALL_BLOCKS: [1, 1, 1, 1]}
+  DUAL_STREAM: {BASE: build_small_resnet_backbone}
+  TEXT: {ARCH: TOWER, WEIGHTS: ""}
+INPUT: {SIZE_TRAIN: [48, 24], SIZE_TEST: [48, 24]}
+DATALOADER: {NUM_INSTANCE: 2, NUM_WORKERS: 0}
+DATASETS: {NAMES: [TriSYSUMM01], TESTS: [TriSYSUMM01]}
+SEED: 3
+SOLVER: {AMP: {ENABLED: False}, IMS_PER_BATCH: 8, BASE_LR: 0.002, MAX_EPOCH: 2, WARMUP_EPOCHS: 1, STEPS: [1], LOG_PERIOD: 2}
+TEST: {DRAWS: 2, EVAL_PERIOD: 2, IMS_PER_BATCH: 16, TEXT_SOURCES: [witness, oracle, self, wrong], TEXT_SEEDS: [0, 1]}
+"""
+
+
+def write_configs(folder: Path) -> Path:
+    """stage1.yml, stage2.yml and the text tower's description in `folder`; returns stage2.yml."""
+    tower = folder / "tower.json"
+    tower.write_text(json.dumps(TOWER))
+    small = SMALL.replace("TOWER", str(tower))
+    (folder / "stage1.yml").write_text(f"_BASE_: {ROOT}/configs/Base-VI.yml\n{small}")
+    config = folder / "stage2.yml"
+    config.write_text(f"_BASE_: {ROOT}/configs/Base-TVILFM.yml\nTVILFM: {{STAGE1: stage1.yml}}\n{small}")
+    return config
+
+
+def train_net() -> ModuleType:
+    """tools/train_net.py as a module."""
+    spec = importlib.util.spec_from_file_location("train_net", ROOT / "tools" / "train_net.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def forget_logging() -> None:
+    """As in a new process: the logger has no handlers yet, and the set-up forgets that it ran."""
+    log = logging.getLogger("fastreid")
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        handler.close()
+    compat.original(host_logger, "setup_logger").cache_clear()
+
+
+class TinyRuns:
+    """Runs on a small SYSU-MM01 tree: 4 training and 3 test persons, 5 batches an epoch, 2 epochs a stage.
+
+    RegDB and LLCM lie beside it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config = write_configs(folder)
+        data = folder / "data"
+        write_sysu(data, train_ids=(1, 4), val_ids=(2, 7), test_ids=(6, 12, 25), per_cell=2)
+        write_regdb(data, train_ids=(193, 5, 40, 2))
+        write_llcm(data, train_ids=(1, 3, 8, 9))
+        self.tool = train_net()
+
+    @property
+    def stage1(self) -> Path:
+        return self.config.with_name("stage1.yml")
+
+    def __call__(self, name: str, *options: object, config: Path | None = None, trainer: type | None = None) -> Any:
+        """`train_net.py --config-file ... OUTPUT_DIR <folder>/<name>`; options starting with -- go before the overrides.
+
+        Args:
+            config: stage2.yml by default.
+            trainer: instead of TriTrainer.
+
+        Returns:
+            what `main` returns.
+        """
+        flags = [str(o) for o in options if str(o).startswith("--")]
+        pairs = [str(o) for o in options if not str(o).startswith("--")]
+        words = ["--config-file", str(config or self.config), *flags, "OUTPUT_DIR", str(self.folder / name), *pairs]
+        with self.environment(), compat.lend(self.tool, TriTrainer=trainer or self.tool.TriTrainer):
+            return self.tool.main(default_argument_parser().parse_args(words))
+
+    @contextlib.contextmanager
+    def environment(self) -> Iterator[None]:
+        """The data sets of this folder and a fresh log, for a while."""
+        before = os.environ.get("FASTREID_DATASETS")
+        os.environ["FASTREID_DATASETS"] = str(self.folder / "data")
+        forget_logging()
+        try:
+            yield
+        finally:
+            forget_logging()
+            os.environ.pop("FASTREID_DATASETS")
+            if before is not None:
+                os.environ["FASTREID_DATASETS"] = before
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    """The model's tensors in a checkpoint."""
+    return torch.load(path, weights_only=True)["model"]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Whether two state dicts are equal bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def rows(out: Path) -> list[dict[str, float]]:
+    """The lines of metrics.json."""
+    return [json.loads(line) for line in (out / "metrics.json").read_text().splitlines()]

@@ -1,0 +1,74 @@
+"""What each of two processes does in test_two_processes.py; in a module of its own, which a spawned process can import."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from fastreid.utils import comm
+from fastreid.utils.events import EventStorage
+
+from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.engine import TriTrainer
+from tvilfm_plugin.host import default_setup
+
+SYNC = ("MODEL.BACKBONE.NORM", "syncBN", "MODEL.HEADS.NORM", "syncBN", "MODEL.LOSSES.GATHER", True)
+
+
+def config(file: Path, out: Path, *overrides: object) -> Any:
+    cfg = get_cfg()
+    cfg.merge_from_file(str(file))
+    cfg.merge_from_list(["OUTPUT_DIR", str(out), *overrides])
+    cfg.freeze()
+    return cfg
+
+
+def evaluate(cfg: Any) -> dict[str, float]:
+    """As --eval-only, on a rank 1 whose batch statistics have drifted away, as they do in training."""
+    model = TriTrainer.build_model(cfg)
+    TriTrainer.load_for_test(cfg, model)
+    if comm.get_rank() == 1:
+        for buffer in model.buffers():
+            buffer.add_(1)
+    return TriTrainer.test(cfg, model)
+
+
+def steps(cfg: Any, count: int) -> dict[str, Any]:
+    """Some iterations: the first batch of this rank, the gradients of the first step, and the weights before and after."""
+    trainer = TriTrainer(cfg)
+    trainer.resume_or_load(False)
+    model = trainer.model.module
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    batches = []
+
+    def watched(loader: Iterator[Any]) -> Iterator[Any]:
+        for batch in loader:
+            batches.append(batch)
+            yield batch
+
+    trainer._trainer._data_loader_iter = watched(trainer._trainer._data_loader_iter)
+    with EventStorage(0):
+        for trainer.iter in range(count):
+            trainer.run_step()
+            if trainer.iter == 0:
+                grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
+    return {"before": before, "batch": batches[0], "grads": grads, "after": model.state_dict()}
+
+
+def work(folder: str, stage1: str, stage2: str, trained: str) -> None:
+    out, weights = Path(folder), Path(trained)
+    (out / "steps").mkdir(exist_ok=True)
+    result = {
+        "evaluation": evaluate(config(Path(stage2), out / "eval", "MODEL.WEIGHTS", str(weights / "model_final.pth"))),
+        "stage2": steps(
+            config(Path(stage2), out / "steps", "MODEL.WEIGHTS", str(weights / "stage1" / "model_final.pth")), 3
+        ),
+        "gathered": steps(config(Path(stage1), out / "steps", *SYNC), 1),
+    }
+    cfg = config(Path(stage2), out / "train", "SOLVER.MAX_EPOCH", 1, "TEST.DRAWS", 1, "DATALOADER.NUM_WORKERS", 1)
+    default_setup(cfg, None)
+    trainer = TriTrainer(cfg)
+    trainer.resume_or_load(False)
+    result["training"] = trainer.train()
+    torch.save(result, os.path.join(folder, f"rank{comm.get_rank()}.pt"))

@@ -1,0 +1,53 @@
+"""Audit the text of a data set on disk: which images there are, who is for training, what the gallery shows."""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from tvilfm_plugin.captioning.audit import Audit, Subject, audit_text
+from tvilfm_plugin.data.datasets.base import TriDataset, person_of
+from tvilfm_plugin.data.datasets.check import DATASETS
+from tvilfm_plugin.data.items import Item
+from tvilfm_plugin.modality import Modality
+
+
+def audit_dataset(dataset: str, root: str, folder: str = "", trial: int = 1) -> list[Audit]:
+    """Audit the captions of both modalities; one without captions is left out.
+
+    Args:
+        dataset: "sysu", "regdb" or "llcm".
+        root: folder that holds the data sets.
+    """
+    kind = DATASETS[dataset]
+    # Without text, so that missing captions are a finding and no error.
+    images = kind(root, folder, trial=trial, text=False, verbose=False)
+    train = kind.read_split(images.dataset_dir, "train", trial)
+    test = kind.read_split(images.dataset_dir, "test", trial)
+    audits = []
+    for modality, parts in ((Modality.RGB, (train.rgb, test.rgb)), (Modality.IR, (train.ir, test.ir))):
+        bank = kind.read_bank(images.dataset_dir, modality, train)
+        if bank is None:
+            continue
+        subjects = _subjects(kind, *parts, gallery=images.gallery)
+        queried = {item.pid for item in images.query}
+        drawn = None
+        if modality is Modality.RGB and bank.persons is not None:
+            drawn = {pid: [c.text for c in said] for pid, said in bank.persons.items() if pid in queried}
+        captions = {key: bank[key] for key in bank}
+        audits.append(audit_text(subjects, captions, modality, bank.source, drawn))
+    return audits
+
+
+def _subjects(
+    kind: type[TriDataset], train: Sequence[Item], test: Sequence[Item], gallery: Iterable[Item]
+) -> list[Subject]:
+    shown = {item.path for item in gallery}
+    found: dict[str, Subject] = {}
+    for items, is_train in ((train, True), (test, False)):
+        for item in items:
+            key = kind.relative(item.path)
+            found.setdefault(key, Subject(key, person_of(item.path), is_train, item.path in shown))
+    return list(found.values())
+
+
+def subjects_of_texts(keys: Iterable[str], train_ids: Collection[int]) -> list[Subject]:
+    """The images that caption files name; training images are those of the given identities."""
+    return [Subject(key, person_of(key), person_of(key) in train_ids) for key in keys]

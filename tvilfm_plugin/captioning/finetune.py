@@ -1,0 +1,276 @@
+"""Fine-tune a captioner on image-text pairs with transformers' Trainer."""
+
+import json
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from tvilfm_plugin.captioning.captioner import CAPTIONER_REGISTRY, Captioner, Decoding
+from tvilfm_plugin.captioning.pairs import TextPair
+from tvilfm_plugin.captioning.rows import write_json
+from tvilfm_plugin.captioning.small_blip import build_small_blip
+from tvilfm_plugin.captioning.weights import Weights
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+SMALL = "small"
+"""In place of a folder or hub id: a small BLIP, built from its configuration for the vocabulary of the pairs."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train.
+
+    Attributes:
+        epochs: passes over the pairs; `steps` > 0 takes precedence.
+        batch_size: pairs per device.
+        warmup: share of the steps in which the rate rises; it falls to zero afterwards.
+        amp: "none", "bf16" or "fp16".
+        augment: flip, shift and change the brightness of training images.
+        keep_images: hold prepared images in memory (as bytes) from the first epoch on; not with `augment`.
+        save_every: checkpoint period in steps; 0 = four times in a run.
+        threads: of the data loader (0 = none); processes, not threads, in PyTorch's words.
+    """
+
+    epochs: float = 10.0
+    steps: int = 0
+    batch_size: int = 32
+    learning_rate: float = 1e-5
+    weight_decay: float = 0.05
+    warmup: float = 0.05
+    amp: str = "none"
+    augment: bool = False
+    keep_images: bool = True
+    save_every: int = 0
+    workers: int = 0
+    seed: int = 0
+    device: str = ""
+
+
+class PairDataset:
+    """Pairs as a map-style data set: prepared image and one of its captions.
+
+    Args:
+        fixed: always the first caption (validation) instead of a random one.
+    """
+
+    def __init__(
+        self, pairs: Sequence[TextPair], captioner: Captioner, *, augment: bool, keep: bool, fixed: bool, seed: int
+    ) -> None:
+        self.pairs, self.captioner = list(pairs), captioner
+        self.augment, self.fixed, self.seed = augment, fixed, seed
+        self._kept: dict[int, Any] | None = {} if keep and not augment else None
+        self._draws = 0
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        self._draws += 1
+        rng = random.Random(f"{self.seed}/{self._draws}/{index}")
+        texts = self.pairs[index].texts
+        return {"image": self._image(index, rng), "text": texts[0] if self.fixed else rng.choice(texts)}
+
+    def _image(self, index: int, rng: random.Random) -> Any:
+        if self._kept is not None and index in self._kept:
+            return self._kept[index]
+        with Image.open(self.pairs[index].image) as opened:
+            image = opened.convert("RGB")
+        prepared = self.captioner.prepare(distort(image, rng) if self.augment else image)
+        if self._kept is not None:
+            self._kept[index] = prepared
+        return prepared
+
+
+def distort(image: Image.Image, rng: random.Random) -> Image.Image:
+    """Flip, shift by up to 5 % and change the brightness a little; colours keep their names."""
+    if rng.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    dx, dy = (rng.uniform(-0.05, 0.05) * side for side in image.size)
+    image = image.transform(image.size, Image.Transform.AFFINE, (1, 0, dx, 0, 1, dy), Image.Resampling.BILINEAR)
+    gain = rng.uniform(0.9, 1.1)
+    return image.point(lambda value: min(255, round(value * gain)))
+
+
+def build_captioner(kind: str, init: str, pairs: Sequence[TextPair], **small: Any) -> Captioner:
+    """The captioner to fine-tune: `init` is a folder, a hub id, or "small".
+
+    Args:
+        small: keyword arguments of `build_small_blip`.
+    """
+    from tvilfm_plugin.captioning.captioner import load_captioner
+
+    if init != SMALL:
+        captioner = load_captioner(kind, init)
+    elif kind != "blip":
+        raise ValueError(f"init {SMALL!r} builds a BLIP; captioner {kind!r} needs a folder or a hub id.")
+    else:
+        from tvilfm_plugin.captioning.blip import BlipCaptioner
+
+        model, processor = build_small_blip((text for pair in pairs for text in pair.texts), **small)
+        captioner = BlipCaptioner(model, processor, weights=Weights(SMALL, SMALL, "untrained", {}))
+    if not captioner.trainable:
+        choices = ", ".join(sorted(name for name, kind in CAPTIONER_REGISTRY.items() if kind.trainable))
+        raise ValueError(f"Captioner {kind!r} cannot be fine-tuned here; choices are {choices}.")
+    return captioner
+
+
+def finetune(
+    captioner: Captioner,
+    train: Sequence[TextPair],
+    validation: Sequence[TextPair],
+    out: Path,
+    options: TrainingOptions,
+    *,
+    resume: bool = True,
+) -> dict[str, Any]:
+    """Train a captioner and save it to `out`, with `training.json` and a sheet of sample captions beside it.
+
+    Checkpoints lie in `out/checkpoints`; a run that finds one there goes on with it. Under torchrun every process trains on
+    its share of each batch.
+
+    Returns:
+        what `training.json` says: losses, steps, options.
+    """
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers.trainer_utils import get_last_checkpoint
+
+    if options.amp not in ("none", "bf16", "fp16"):
+        raise ValueError(f"Unknown precision {options.amp!r}; choices are none, bf16, fp16.")
+    world = _world_size()
+    per_epoch = max(1, -(-len(train) // (options.batch_size * world)))
+    steps = options.steps or max(1, round(options.epochs * per_epoch))
+    period = options.save_every or max(1, -(-steps // 4))
+    checkpoints = out / "checkpoints"
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints),
+        max_steps=steps,
+        per_device_train_batch_size=options.batch_size,
+        per_device_eval_batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        warmup_steps=round(options.warmup * steps),
+        lr_scheduler_type="cosine",
+        bf16=options.amp == "bf16",
+        fp16=options.amp == "fp16",
+        eval_strategy="steps" if validation else "no",
+        eval_steps=period,
+        save_strategy="steps",
+        save_steps=period,
+        save_total_limit=2,
+        logging_steps=max(1, steps // 50),
+        remove_unused_columns=False,
+        dataloader_num_workers=options.workers,
+        dataloader_pin_memory=_has_accelerator() and options.device != "cpu",
+        use_cpu=options.device == "cpu",
+        report_to="none",
+        seed=options.seed,
+        label_names=["labels"],
+        ddp_find_unused_parameters=True,
+        disable_tqdm=None,
+    )
+
+    class Quiet(TrainerCallback):
+        """Losses go to the log, not to the standard output between progress bars."""
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+            if state.is_world_process_zero and logs:
+                shown = {k: round(v, 5) for k, v in logs.items() if k in ("loss", "eval_loss", "learning_rate")}
+                logger.info(f"step {state.global_step} of {steps}: {shown}")
+
+    def collate(samples: Sequence[dict[str, Any]]) -> dict[str, "torch.Tensor"]:
+        return captioner.training_batch([sample["image"] for sample in samples], [sample["text"] for sample in samples])
+
+    def dataset(pairs: Sequence[TextPair], fixed: bool) -> PairDataset:
+        return PairDataset(
+            pairs, captioner, augment=options.augment and not fixed, keep=options.keep_images, fixed=fixed, seed=options.seed
+        )
+
+    trainer = Trainer(
+        model=captioner.model.train(),
+        args=arguments,
+        data_collator=collate,
+        train_dataset=dataset(train, False),  # type: ignore[arg-type]
+        eval_dataset=dataset(validation, True) if validation else None,  # type: ignore[arg-type]
+        callbacks=[Quiet()],
+    )
+    last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None
+    if last:
+        logger.info(f"Going on with {last}.")
+    result = trainer.train(resume_from_checkpoint=last)
+    losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
+    report = {
+        "init": captioner.weights.name,
+        "init_revision": captioner.weights.revision,
+        "pairs": len(train),
+        "validation_pairs": len(validation),
+        "steps": trainer.state.global_step,
+        "processes": world,
+        "training_loss": result.training_loss,
+        "validation_losses": losses,
+        "seconds": round(result.metrics.get("train_runtime", 0.0), 1),
+        "options": asdict(options),
+    }
+    if trainer.is_world_process_zero():
+        captioner.model.eval()
+        captioner.save(out)
+        write_json(out / "training.json", report)
+        draw_sample_sheet(captioner, [*validation, *train][:12], out / "samples.png")
+    trainer.accelerator.wait_for_everyone()
+    return report
+
+
+def _world_size() -> int:
+    import os
+
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _has_accelerator() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def draw_sample_sheet(captioner: Captioner, pairs: Sequence[TextPair], file: Path) -> None:
+    """A picture of some images with their first given caption and the captioner's own."""
+    import textwrap
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    images = []
+    for pair in pairs:
+        with Image.open(pair.image) as opened:
+            images.append(opened.convert("RGB"))
+    decoding, captioner.decoding = captioner.decoding, Decoding(max_new_tokens=50)
+    said = captioner.describe([captioner.prepare(image) for image in images], 0)
+    captioner.decoding = decoding
+    columns = 4
+    rows = -(-len(pairs) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.6 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    for n, (pair, image, description) in enumerate(zip(pairs, images, said, strict=True)):
+        axes = figure.add_subplot(rows, columns, n + 1)
+        axes.imshow(image)
+        axes.set_axis_off()
+        given, made = (textwrap.fill(text, 44) for text in (pair.texts[0], description.text or "(nothing)"))
+        axes.set_title(f"given: {given}\nmade: {made}", fontsize=7, loc="left")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.part")
+    figure.savefig(part, dpi=110, format="png")
+    part.replace(file)
+
+
+def read_training_report(folder: Path) -> dict[str, Any]:
+    """`training.json` of a fine-tuned captioner."""
+    content: dict[str, Any] = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    return content

@@ -1,0 +1,138 @@
+"""Image-text pairs: read for fine-tuning, and made for the infrared captioner."""
+
+import csv
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tvilfm_plugin.captioning.colour_filter import remove_colours
+from tvilfm_plugin.captioning.sources import SourceSet
+
+
+class TextPair(NamedTuple):
+    """An image file with one or several captions."""
+
+    image: str
+    texts: tuple[str, ...]
+
+
+def read_pairs(
+    file: Path, *, image_key: str = "image", text_key: str = "caption", root: Path | None = None
+) -> list[TextPair]:
+    """Read pairs from JSON, JSONL or CSV.
+
+    JSON holds a list of objects, or an object image -> text, texts or object (the released caption files are such).
+    Captions of one image may stand in one list or in several rows.
+
+    Args:
+        image_key: key or column of the image's path.
+        text_key: key or column of the caption, or of a list of captions.
+        root: what relative paths are relative to; default: the file's folder.
+    """
+    texts: dict[str, list[str]] = {}
+    for number, entry in enumerate(_entries(file, image_key, text_key), start=1):
+        missing = [key for key in (image_key, text_key) if entry.get(key) in (None, "", [])]
+        if missing:
+            raise ValueError(
+                f"{file}, entry {number} has no {' and no '.join(map(repr, missing))} (it has {', '.join(map(repr, entry))}). "
+                "Name the keys or columns with --image-key and --text-key."
+            )
+        found = entry[text_key]
+        found = [found] if isinstance(found, str) else found
+        if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+            raise ValueError(f"{file}, entry {number}: {text_key!r} is neither a text nor a list of texts.")
+        texts.setdefault(str(entry[image_key]), []).extend(text.strip() for text in found if text.strip())
+    base = root if root is not None else file.parent
+    pairs = [TextPair(str(base / image), tuple(dict.fromkeys(found))) for image, found in texts.items() if found]
+    if not pairs:
+        raise ValueError(f"{file} holds no pair.")
+    missing = [pair.image for pair in pairs if not Path(pair.image).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(pairs)} images of {file} do not exist, e.g. {missing[0]}. Give --images, the folder that "
+            "the paths are relative to."
+        )
+    return pairs
+
+
+def _entries(file: Path, image_key: str, text_key: str) -> list[Mapping[str, Any]]:
+    kind = file.suffix.lower()
+    if kind == ".csv":
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            return list(csv.DictReader(stream))
+    if kind == ".jsonl":
+        lines = file.read_text(encoding="utf-8").splitlines()
+        content: Any = [json.loads(line) for line in lines if line.strip()]
+    elif kind == ".json":
+        content = json.loads(file.read_text(encoding="utf-8"))
+    else:
+        raise ValueError(f"{file}: pairs are read from .json, .jsonl and .csv files.")
+    if isinstance(content, dict):
+        content = [
+            {image_key: image, **(entry if isinstance(entry, dict) else {text_key: entry})}
+            for image, entry in content.items()
+        ]
+    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+        raise ValueError(f"{file} holds neither a list of objects nor an object of images.")
+    return content
+
+
+def split_pairs(pairs: Sequence[TextPair], share: float, seed: int) -> tuple[list[TextPair], list[TextPair]]:
+    """Training and validation pairs; a folder (a person, in the data sets' layouts) is in one of them only."""
+    if not 0 <= share < 1:
+        raise ValueError(f"Validation share {share}: give a number from 0 to below 1.")
+    folders = sorted({str(Path(pair.image).parent.name) for pair in pairs})
+    random.Random(seed).shuffle(folders)
+    held = set(folders[: round(len(folders) * share)])
+    parts: tuple[list[TextPair], list[TextPair]] = ([], [])
+    for pair in pairs:
+        parts[Path(pair.image).parent.name in held].append(pair)
+    if not parts[0]:
+        raise ValueError(f"A validation share of {share} leaves nothing of {len(pairs)} pairs to train on.")
+    return parts
+
+
+def make_ir_pairs(
+    rgb: SourceSet,
+    ir: SourceSet,
+    captions: Mapping[str, str],
+    *,
+    colour_filter: str = "strict",
+    per_image: int = 1,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Pair infrared images with captions of visible images of the same person, without their colours (METHOD step 2).
+
+    Args:
+        rgb, ir: training images.
+        captions: caption by key, of visible images.
+        colour_filter: "strict", "released", or "none" (to see what the filter is good for).
+        per_image: visible captions drawn for each infrared image.
+
+    Returns:
+        one {"image": path relative to the data set, "caption": [texts]} per infrared image whose person has captions.
+    """
+    by_person: dict[int, list[str]] = {}
+    for source in rgb.sources:
+        if source.split == "train" and captions.get(source.key):
+            by_person.setdefault(source.pid, []).append(captions[source.key])
+    rng = random.Random(seed)
+    pairs = []
+    for source in ir.sources:
+        if source.split != "train" or source.pid not in by_person:
+            continue
+        pool = by_person[source.pid]
+        drawn = rng.sample(pool, min(per_image, len(pool)))
+        texts = [text if colour_filter == "none" else remove_colours(text, colour_filter) for text in drawn]
+        texts = [text for text in texts if text]
+        if texts:
+            image = Path(source.path).relative_to(ir.folder)
+            pairs.append({"image": str(image), "caption": texts})
+    if not pairs:
+        raise ValueError(
+            f"No training person of {ir.name} has both an infrared image and a visible caption "
+            f"({len(captions)} captions given)."
+        )
+    return pairs

@@ -1,0 +1,204 @@
+"""Results that survive a kill: one JSON line per image, appended and flushed batch by batch, merged when all are there."""
+
+import errno
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tvilfm_plugin.captioning.sources import Source
+
+Row = dict[str, Any]
+
+
+class RowStore:
+    """The rows of one kind of work in one folder, a file per rank.
+
+    A row is a JSON object with "image" (its key), "provenance" and a result, or "error" in place of the result. Rows with
+    an error are done again by the next run. Any number of ranks, on any number of machines that share the folder, may
+    write at the same time; the number may differ from run to run.
+
+    Args:
+        folder: for this work and nothing else; made on demand.
+        provenance: how this run makes its results; rows that were made otherwise are refused.
+    """
+
+    def __init__(self, folder: Path, provenance: Mapping[str, Any]) -> None:
+        self.folder, self.provenance = folder, dict(provenance)
+
+    def read(self) -> dict[str, Row]:
+        """Image -> row, of all ranks and runs. A result counts more than an error."""
+        rows: dict[str, Row] = {}
+        for file in sorted(self.folder.glob("rank*.jsonl")):
+            for row in _read_lines(file):
+                known = rows.get(row["image"])
+                if known is None or ("error" in known and "error" not in row):
+                    rows[row["image"]] = row
+        self._refuse_others(rows.values())
+        return rows
+
+    def _refuse_others(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            made = row.get("provenance", {})
+            if "error" in row or made == self.provenance:
+                continue
+            now = self.provenance
+            names = [name for name in sorted(set(made) | set(now)) if made.get(name) != now.get(name)]
+            differ = [f"{name}: {made.get(name)!r} then, {now.get(name)!r} now" for name in names]
+            raise ValueError(
+                f"{self.folder} holds rows that were made otherwise ({'; '.join(differ)}). Give the same options to go on "
+                "with them, --restart to put them aside, or another --out."
+            )
+
+    def restart(self) -> Path | None:
+        """Put existing rows aside, not away; returns where they lie now."""
+        if not self.folder.is_dir():
+            return None
+        number = 1
+        while (aside := self.folder.with_name(f"{self.folder.name}.{number}")).exists():
+            number += 1
+        os.rename(self.folder, aside)
+        return aside
+
+    def writer(self, rank: int) -> "RowWriter":
+        """Append rows as one rank; a context manager."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return RowWriter(self.folder / f"rank{rank:05d}.jsonl", self.provenance)
+
+
+class RowWriter:
+    """Appends the rows of one rank."""
+
+    def __init__(self, file: Path, provenance: Mapping[str, Any]) -> None:
+        self.file, self.provenance = file, dict(provenance)
+
+    def __enter__(self) -> "RowWriter":
+        self._stream = open(self.file, "a+b")
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._stream.close()
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            raise RuntimeError(
+                f"Another process writes {self.file}. Wait for it, or give every process its own --rank of --world-size."
+            ) from error
+        self._cut_torn_line()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stream.close()
+
+    def _cut_torn_line(self) -> None:
+        """A kill in the middle of a write leaves half a line; what follows it must not be glued to it."""
+        self._stream.seek(0)
+        size = os.fstat(self._stream.fileno()).st_size
+        position = size
+        while position:
+            start = max(0, position - 65536)
+            self._stream.seek(start)
+            newline = self._stream.read(position - start).rfind(b"\n")
+            if newline >= 0:
+                position = start + newline + 1
+                break
+            position = start
+        if position < size:
+            self._stream.truncate(position)
+        self._stream.seek(0, os.SEEK_END)
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Write rows so that a kill right after this returns loses none of them."""
+        lines = "".join(json.dumps({**row, "provenance": self.provenance}, ensure_ascii=False) + "\n" for row in rows)
+        self._stream.write(lines.encode("utf-8"))
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+
+
+def _read_lines(file: Path) -> Iterator[Row]:
+    with file.open("rb") as stream:
+        for line in stream:
+            if not line.endswith(b"\n"):
+                return  # torn by a kill, or being written at this moment
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{file} has a broken line ({error}). Remove the line, or put the folder aside.") from error
+            if not isinstance(row, dict) or not isinstance(row.get("image"), str):
+                raise ValueError(f"{file} has a line without an image: {line[:80]!r}.")
+            yield row
+
+
+# --- released formats -------------------------------------------------------------------------------------------------
+
+
+def merge(
+    folder: Path, name: str, sources: Sequence[Source], texts: Mapping[str, str], rephrases: Mapping[str, str] | None = None
+) -> list[Path]:
+    """Write captions in the released format: `caption_dict_*`, `id_caption_map_*`, and with rephrases `caption_llm_dict_*`.
+
+    The same rows give the same bytes, whoever made them in whatever order.
+
+    Args:
+        name: what follows in the file names, e.g. "Blip_RGB".
+        texts: caption by key; images without one are left out.
+        rephrases: rephrase by key, "" where there is none.
+    """
+    ordered = sorted(sources, key=lambda source: natural_order(source.key))
+    kept = [source for source in ordered if texts.get(source.key)]
+    persons: dict[str, list[str]] = {}
+    for source in sorted(kept, key=lambda source: (source.pid, natural_order(source.key))):
+        listed = persons.setdefault(str(source.pid), [])
+        if texts[source.key] not in listed:  # the released lists name each text once
+            listed.append(texts[source.key])
+    files = {
+        f"caption_dict_{name}.json": {source.key: {"description": texts[source.key]} for source in kept},
+        f"id_caption_map_{name}.json": persons,
+    }
+    if rephrases is not None:
+        files[f"caption_llm_dict_{name}.json"] = {
+            source.key: {"description": texts[source.key], "aug_description": rephrases.get(source.key, "")}
+            for source in kept
+        }
+    return [write_json(folder / file, content) for file, content in files.items()]
+
+
+def natural_order(text: str) -> list[Any]:
+    """Sort key that puts 2 before 10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
+
+
+def write_json(file: Path, content: object) -> Path:
+    """Write a JSON file all or nothing."""
+    return write_text(file, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+def write_text(file: Path, text: str) -> Path:
+    """Write a text file all or nothing."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    with part.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(part, file)
+    return file
+
+
+def read_descriptions(file: Path, field: str = "description") -> dict[str, str]:
+    """Path as it stands in the file -> text, of a released JSON file or of rows (JSONL)."""
+    if file.suffix == ".jsonl":
+        return {row["image"]: str(row["text"]) for row in _read_lines(file) if row.get("text")}
+    if file.is_dir():
+        return {k: v for part in sorted(file.glob("rank*.jsonl")) for k, v in read_descriptions(part).items()}
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} holds a {type(content).__name__}; expected image path -> {{'{field}': text}}.")
+    texts = {}
+    for path, entry in content.items():
+        text = entry if isinstance(entry, str) else entry.get(field, "") if isinstance(entry, dict) else ""
+        if text:
+            texts[path] = str(text)
+    return texts

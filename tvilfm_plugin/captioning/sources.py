@@ -1,0 +1,79 @@
+"""The images of a data set, by their paths relative to its root: the names that captions are filed under."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from tvilfm_plugin.data.datasets.base import caption_folders, person_of
+from tvilfm_plugin.data.datasets.check import DATASETS
+from tvilfm_plugin.modality import Modality
+
+SPLITS = ("train", "test", "all")
+
+
+class Source(NamedTuple):
+    """One image: the key of its caption, its file, its person, and its split ("train" or "test")."""
+
+    key: str
+    path: str
+    pid: int
+    split: str
+
+
+@dataclass(frozen=True)
+class SourceSet:
+    """The images of one modality.
+
+    Attributes:
+        name: of the data set.
+        folder: of the data set.
+        modality: of the images.
+        sources: sorted by key.
+        relative: strips what precedes a key in other people's paths.
+    """
+
+    name: str
+    folder: Path
+    modality: Modality
+    sources: tuple[Source, ...]
+    relative: Callable[[str], str]
+
+    @property
+    def text_folder(self) -> Path:
+        """Where the loaders look first for this modality's captions."""
+        return caption_folders(str(self.folder), self.modality)[0]
+
+    @property
+    def text_name(self) -> str:
+        """What the released files of this modality are called, e.g. "Blip_RGB"."""
+        return self.text_folder.name
+
+
+def find_sources(
+    dataset: str, root: str, modality: Modality, *, folder: str = "", split: str = "all", trial: int = 1
+) -> SourceSet:
+    """List a data set's images of one modality.
+
+    Args:
+        dataset: "sysu", "regdb" or "llcm".
+        root: folder that holds the data sets.
+        folder: the data set's folder below `root`; "" = the names it usually has.
+        split: "train", "test" or "all".
+        trial: RegDB's split.
+    """
+    if dataset not in DATASETS:
+        raise ValueError(f"Unknown data set {dataset!r}; choices are {', '.join(DATASETS)}.")
+    if split not in SPLITS:
+        raise ValueError(f"Unknown split {split!r}; choices are {', '.join(SPLITS)}.")
+    kind = DATASETS[dataset]
+    home = kind.find_folder(root, folder)
+    found: dict[str, Source] = {}
+    for part in ("train", "test") if split == "all" else (split,):
+        lists = kind.read_split(home, part, trial)
+        for item in lists.rgb if modality is Modality.RGB else lists.ir:
+            key = kind.relative(item.path)
+            found.setdefault(key, Source(key, item.path, person_of(item.path), part))
+    if not found:
+        raise FileNotFoundError(f"{kind.name} in {home} has no {modality.value} images in split {split!r}.")
+    return SourceSet(kind.name, Path(home), modality, tuple(found[key] for key in sorted(found)), kind.relative)

@@ -1,0 +1,225 @@
+"""The authors' checkpoint files as ours: every tensor is mapped, or ignored for a reason that is printed, or an error."""
+
+import contextlib
+import logging
+import pickle
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from tvilfm_plugin.checkpoints import released_mip
+from tvilfm_plugin.checkpoints.released_keys import our_key
+from tvilfm_plugin.compat import atomic_file
+from tvilfm_plugin.evaluation.provenance import KEY, Provenance
+
+logger = logging.getLogger("fastreid." + __name__)
+
+WRAPPERS = ("state_dict", "model", "net")
+CLASSIFIERS = {"tvilfm": "classifier.classifier.weight", "mip": "classifier.weight"}
+"""Method -> the released tensor whose rows are the training identities."""
+
+IGNORED = {
+    "logit_scale": "the temperature of a contrastive loss that neither stage uses",
+    "backup_classifier.classifier.weight": "stage 1's classifier, which nothing reads after stage 1",
+}
+IGNORED_MIP = {
+    r"base\.blocks\.\d+\.": "a block behind the last one that this config runs",
+    r"base\.(norm|fc)\.": "the ImageNet model's last norm and classifier, which MIP never runs",
+    r"base\.prompt_embed$": "the learned query of the instance prompts, which this config does not have",
+    r"base\.prompt_adapters\.": "layers that are built and never called",
+    r"(b3\.|zero_token$)": "the prompt reader, which this config does not have",
+    r"base\.(deep_)?prompt_embeddings$": "prompts of blocks that this config does not prompt",
+}
+UNTRAINED_TEXT = "text."
+
+
+class KeyReport(NamedTuple):
+    """What became of every name.
+
+    Attributes:
+        mapped: ours -> the released names that it was made of.
+        ignored: released name -> why.
+        missing: ours that the file lacks.
+        misshapen: lines with both shapes.
+        unexplained: released names that nothing accounts for.
+    """
+
+    mapped: dict[str, tuple[str, ...]]
+    ignored: dict[str, str]
+    missing: list[str]
+    misshapen: list[str]
+    unexplained: list[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether our model gets everything and nothing is left over."""
+        return not (self.missing or self.misshapen or self.unexplained)
+
+    def __str__(self) -> str:
+        lines = [f"mapped: {len(self.mapped)} tensors", f"ignored: {len(self.ignored)}"]
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self.ignored.items():
+            reasons.setdefault(reason, []).append(name)
+        lines += [f"  {_some(names)}: {reason}" for reason, names in reasons.items()]
+        for title, names in (("missing", self.missing), ("shape", self.misshapen), ("unexplained", self.unexplained)):
+            lines.append(f"{title}: {len(names)}")
+            lines += [f"  {name}" for name in names[:20]] + ([f"  ... and {len(names) - 20} more"] if len(names) > 20 else [])
+        return "\n".join(lines)
+
+
+def read_released(path: str | Path) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of an authors' file, and what lies beside them in it. No code of the file is run.
+
+    A wrapper {"state_dict" | "model" | "net": ...} and the prefix `module.` are taken off.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file {str(path)!r}: --weights names a checkpoint of the authors.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{str(path)!r} holds more than tensors (a pickled model or other objects), and loading it would run code from "
+            "the file. Save its state dict with the authors' code: torch.save(model.state_dict(), 'weights.pth'). "
+            f"({str(error).splitlines()[0]})"
+        ) from None
+    beside: list[str] = []
+    while isinstance(content, Mapping) and (found := [name for name in WRAPPERS if isinstance(content.get(name), Mapping)]):
+        beside += [str(name) for name in content if name != found[0]]
+        content = content[found[0]]
+    if not isinstance(content, Mapping) or not content:
+        raise ValueError(f"{str(path)!r} holds a {type(content).__name__}, not a state dict {{name: tensor}}.")
+    strange = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if strange:
+        raise ValueError(
+            f"{str(path)!r} has entries that are no tensors: {_some(strange)}. Expected a state dict {{name: tensor}}, bare or "
+            f"below one of {', '.join(WRAPPERS)}."
+        )
+    prefix = "module." if all(name.startswith("module.") for name in content) else ""
+    return {name.removeprefix(prefix): value for name, value in content.items()}, beside
+
+
+def is_stage2(official: Iterable[str]) -> bool:
+    """Whether a TVI-LFM file is of stage 2: these carry the pooling and the classifier of stage 1 along."""
+    return any(name.startswith("backup_") for name in official)
+
+
+def from_tvilfm(
+    official: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]] | None = None
+) -> tuple[dict[str, Tensor], KeyReport]:
+    """An authors' TVI-LFM state dict (481 keys; stage 2: 488) under our names.
+
+    Args:
+        official: their state dict.
+        shapes: name and shape of every tensor of our model; None: nothing is compared.
+
+    Returns:
+        float32 tensors, and the report.
+    """
+    state: dict[str, Tensor] = {}
+    mapped: dict[str, tuple[str, ...]] = {}
+    ignored, unexplained, misshapen = {}, [], []
+    for name, value in official.items():
+        if name in IGNORED:
+            ignored[name] = IGNORED[name]
+            continue
+        ours = our_key(name)
+        if ours is None or (shapes is not None and ours not in shapes):
+            unexplained.append(name)
+        elif shapes is not None and tuple(value.shape) != tuple(shapes[ours]):
+            misshapen.append(f"{name} is {tuple(value.shape)}, {ours} is {tuple(shapes[ours])}")
+        else:
+            state[ours] = value.float() if value.is_floating_point() else value
+            mapped[ours] = (name,)
+    known = {our_key(name) for name in official}
+    missing = [name for name in shapes or () if name not in known]
+    return state, KeyReport(mapped, ignored, missing, misshapen, unexplained)
+
+
+def from_mip(official: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]) -> tuple[dict[str, Tensor], KeyReport]:
+    """An authors' MIP state dict under our names; the arguments as in `from_tvilfm`."""
+    if not released_mip.is_released_mip(official):
+        return {}, KeyReport({}, {}, list(shapes), [], list(official))
+    state, report = released_mip.from_official(official, {name: tuple(shape) for name, shape in shapes.items()})
+    ignored, unexplained = {}, []
+    for name in report.unused:
+        reason = next((why for pattern, why in IGNORED_MIP.items() if re.match(pattern, name)), "")
+        if reason:
+            ignored[name] = reason
+        else:
+            unexplained.append(name)
+    return state, KeyReport(report.loaded, ignored, report.missing, report.misshapen, unexplained)
+
+
+METHODS = {"tvilfm": from_tvilfm, "mip": from_mip}
+
+
+def shapes_of(cfg: CfgNode, num_classes: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of the config's model; nothing is allocated or loaded.
+
+    Args:
+        num_classes: rows of the classifier.
+    """
+    from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    cfg.MODEL.TEXT.WEIGHTS = ""
+    cfg.MODEL.HEADS.NUM_CLASSES = num_classes
+    with torch.device("meta"), _without_the_warning_about_random_weights():
+        model: nn.Module = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
+@contextlib.contextmanager
+def _without_the_warning_about_random_weights() -> Iterator[None]:
+    from tvilfm_plugin.modeling import text_encoder
+
+    text_encoder.logger.disabled = True
+    try:
+        yield
+    finally:
+        text_encoder.logger.disabled = False
+
+
+def import_released(
+    method: str, weights: str | Path, out: str | Path, cfg: CfgNode, provenance: Provenance | None = None
+) -> KeyReport:
+    """Write an authors' checkpoint as one of ours; nothing is written if anything is missing, misshapen or unexplained.
+
+    Args:
+        method: "tvilfm" or "mip".
+        weights: the authors' file.
+        out: the .pth file to write, all or nothing.
+        cfg: config of the model (for TVI-LFM of stage 2).
+        provenance: record of the weights; whom they were trained on stands in no authors' file.
+    """
+    if method not in METHODS:
+        raise ValueError(f"Unknown method {method!r}; choices are {', '.join(METHODS)}.")
+    official, beside = read_released(weights)
+    classifier = official.get(CLASSIFIERS[method])
+    shapes = shapes_of(cfg, len(classifier) if classifier is not None and classifier.ndim == 2 else 1)
+    stage1 = method == "tvilfm" and not is_stage2(official)
+    if stage1:
+        shapes = {name: shape for name, shape in shapes.items() if not name.startswith("stage1.")}
+    state, report = METHODS[method](official, shapes)
+    report.ignored.update(dict.fromkeys(beside, "lies beside the weights"))
+    if not report.complete:
+        raise ValueError(f"{str(weights)!r} is no checkpoint of {method} with this config:\n{report}")
+    record = provenance or Provenance()
+    record.epoch_rule = "best Rank-1 on the test set"
+    # Stage 1's file holds CLIP's text tower, which stage 1 does not train: its model does not have one.
+    record.optional = (UNTRAINED_TEXT,) if stage1 else ()
+    with atomic_file(out) as file:
+        torch.save({"model": state, KEY: record.state_dict()}, file)
+    logger.info(f"{weights} -> {out}\n{report}")
+    return report
+
+
+def _some(names: Sequence[str], count: int = 4) -> str:
+    return ", ".join(names[:count]) + (f", ... ({len(names)})" if len(names) > count else "")

@@ -1,0 +1,56 @@
+"""Confidence intervals of a result table: what its numbers say about other people than those who were filmed."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tvilfm_plugin.evaluation.report import aligned
+from tvilfm_plugin.evaluation.statistics import Interval, identity_bootstrap
+from tvilfm_plugin.evaluation.stored import StoredEvaluation, per_query_values
+
+METRICS = ("R-1", "mAP")
+
+
+class RowIntervals(NamedTuple):
+    """A row of the result table: metric -> mean and interval, as fractions."""
+
+    label: str
+    source: str
+    intervals: dict[str, Interval]
+
+
+def row_intervals(stored: StoredEvaluation, folder: Path, resamples: int = 10_000, seed: int = 0) -> list[RowIntervals]:
+    """95 % intervals of every row, by bootstrap over identities.
+
+    Args:
+        folder: where `stored` was loaded from: its per-query values are read.
+        resamples, seed: of the bootstrap.
+    """
+    found = []
+    for label, card in stored.cards.items():
+        intervals = {}
+        for metric in METRICS:
+            # A query's draws and texts are not independent facts about people: they are averaged before the resampling.
+            values = per_query_values(folder, label, metric)
+            trials = values.reshape(-1, values.shape[-1])
+            counts = np.isfinite(trials).any(axis=0)
+            mean = np.full(trials.shape[1], np.nan)
+            mean[counts] = np.nanmean(trials[:, counts], axis=0)
+            intervals[metric] = identity_bootstrap(mean, stored.query.pids, resamples=resamples, seed=seed)
+        found.append(RowIntervals(label, card.text_source, intervals))
+    return found
+
+
+def intervals_table(rows: list[RowIntervals]) -> str:
+    """A Markdown table in percent."""
+    cells = [["row", "text source", *(f"{metric} [95 % interval]" for metric in METRICS)]]
+    for row in rows:
+        values = (row.intervals[metric] for metric in METRICS)
+        cells.append([row.label, row.source, *(f"{100 * v.mean:.2f} [{100 * v.low:.2f}, {100 * v.high:.2f}]" for v in values)])
+    people = rows[0].intervals[METRICS[0]].n
+    note = (
+        f"- Percentile bootstrap over the {people} query identities: how far the numbers could move with other people, for "
+        "these weights. Compare rows or runs with tools/compare.py: their intervals overlap more than their difference varies."
+    )
+    return "\n".join([*aligned(cells, names=2), "", note])

@@ -1,0 +1,483 @@
+"""A stored evaluation: what the network said, once, and everything needed to ask it again without the network."""
+
+import importlib
+import json
+import os
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tvilfm_plugin.evaluation.mer import (
+    Fusion,
+    Parts,
+    QueryType,
+    TextIndex,
+    Trial,
+    query_embeddings,
+    query_types,
+    rank_trials,
+    unit_after,
+)
+from tvilfm_plugin.evaluation.protocols import PROTOCOLS, Labels, Protocol
+from tvilfm_plugin.evaluation.ranking import RankMetrics
+from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard
+from tvilfm_plugin.modality import Modality
+
+Distance = Callable[[Tensor, Tensor], Any]
+"""(Q, D) query and (g, D) gallery vectors -> (Q, g) distances."""
+
+REMEDY = "Evaluate the run with tools/train_net.py and TEST.STORE True."
+
+
+class NotStoredError(LookupError):
+    """A stored evaluation does not hold what was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredEvaluation:
+    """The parts of one data set's evaluation, with the rules by which they are ranked.
+
+    Attributes:
+        parts: raw features of query, gallery union and distinct texts.
+        neck: (D,) scale and (D,) shift of the neck in eval mode.
+        fusion: raw infrared, text and filter text -> raw; None without text.
+        members: the modalities of the ensemble.
+        image_only: the query type without text.
+        query, gallery: labels of the queries and of the gallery union.
+        protocol: the data set's rules.
+        draws: setting -> per draw, the (g,) indices of its images in the union.
+        texts: the distinct strings; row i of `parts.texts` is string i.
+        text_index: (setting, source, seed) -> the string of every query.
+        cards: label -> protocol card. A label is `SETTING/TYPE` or `SETTING/TYPE@SOURCE`.
+        results: `LABEL/METRIC` -> percent, as they were printed.
+        query_paths, gallery_paths: image files.
+        fusion_name: of the fusion's class.
+        distance_settings: re-ranking and query expansion as the evaluator describes them; empty without.
+        distance: what computes them; None: minus the inner product.
+        image_parts, image_neck, image_protocol: what the row without text is searched with; None: the above.
+    """
+
+    parts: Parts
+    neck: tuple[Tensor, Tensor]
+    fusion: Fusion | None
+    members: tuple[Modality, ...]
+    image_only: QueryType
+    query: Labels
+    gallery: Labels
+    protocol: Protocol
+    draws: Mapping[str, tuple[np.ndarray, ...]]
+    texts: tuple[str, ...]
+    text_index: Mapping[tuple[str, str, int], TextIndex]
+    cards: Mapping[str, ProtocolCard] = field(default_factory=dict)
+    results: Mapping[str, float] = field(default_factory=dict)
+    query_paths: tuple[str, ...] = ()
+    gallery_paths: tuple[str, ...] = ()
+    fusion_name: str = ""
+    distance_settings: Mapping[str, Any] = field(default_factory=dict)
+    distance: Distance | None = None
+    image_parts: Parts | None = None
+    image_neck: tuple[Tensor, Tensor] | None = None
+    image_protocol: Protocol | None = None
+
+    # --- asking ------------------------------------------------------------------------------------------------------
+
+    def embed(self, raw: Tensor) -> Tensor:
+        """raw (N, D) -> unit (N, D): the neck, then L2."""
+        return unit_after(*self.neck)(raw)
+
+    def types(self, source: str) -> tuple[QueryType, ...]:
+        """The query types that a text source answers."""
+        return (self.image_only,) if source == NO_TEXT else query_types(source, self.members)
+
+    def seeds(self, setting: str, source: str) -> list[int]:
+        """Text seeds that are stored for a source, in stored order."""
+        return [seed for kept, name, seed in self.text_index if (kept, name) == (setting, source)]
+
+    def card(self, label: str) -> ProtocolCard:
+        """The protocol card of a label."""
+        if label not in self.cards:
+            raise NotStoredError(f"There is no row {label!r}; choices are {', '.join(self.cards) or 'none'}.")
+        return self.cards[label]
+
+    def text(self, setting: str, source: str, seed: int) -> TextIndex:
+        """Which strings the queries carried."""
+        if (setting, source, seed) not in self.text_index:
+            known = ", ".join("/".join(map(str, key)) for key in self.text_index) or "none"
+            raise NotStoredError(f"No texts of {setting}/{source}/{seed} (setting/source/seed) are stored, only {known}.")
+        return self.text_index[setting, source, seed]
+
+    def queries(self, setting: str, source: str, seed: int, draw: int, members: Sequence[Modality]) -> dict[Modality, Tensor]:
+        """Unit (Q, D) embeddings of the members for one text seed and gallery draw."""
+        rgb = ir = np.empty(0, np.int64)
+        if source != NO_TEXT:
+            text = self.text(setting, source, seed)
+            rgb, ir = text.rgb[draw], text.ir
+        with torch.no_grad():
+            return query_embeddings(self.parts, rgb, ir, members, self.fusion, self.embed)
+
+    def drawn_gallery(self, setting: str, draw: int) -> tuple[Tensor, Labels]:
+        """Unit (g, D) embeddings and labels of one gallery draw."""
+        columns = self._draws(setting)[draw]
+        embeddings = self.embed(self.parts.gallery[torch.from_numpy(columns)])
+        return embeddings, Labels(self.gallery.pids[columns], self.gallery.camids[columns])
+
+    def trials(
+        self,
+        setting: str,
+        source: str,
+        *,
+        types: Sequence[QueryType] | None = None,
+        seeds: Sequence[int] | None = None,
+        draws: Sequence[int] | None = None,
+        protocol: Protocol | None = None,
+        distance: Distance | None = None,
+    ) -> dict[str, list[list[Trial]]]:
+        """Rank again: query type -> trials as [text seed][gallery draw].
+
+        Args:
+            setting: e.g. "all".
+            source: a stored text source, or "none" for the images alone.
+            types: query types; by default all that the source answers.
+            seeds: text seeds; by default all that are stored.
+            draws: gallery draws by number; by default all.
+            protocol: other rules than the data set's.
+            distance: another distance than the stored evaluation's.
+        """
+        if source == NO_TEXT and (self.image_parts or self.image_neck or self.image_protocol):
+            return self.image_search().trials(
+                setting, source, types=types, draws=draws, protocol=protocol, distance=distance
+            )
+        kinds = self.types(source) if types is None else tuple(types)
+        galleries = self._draws(setting)
+        chosen = range(len(galleries)) if draws is None else draws
+        stored: list[TextIndex | None] = [None]
+        if source != NO_TEXT:
+            stored = [self.text(setting, source, seed) for seed in (self.seeds(setting, source) if seeds is None else seeds)]
+            if not stored:
+                raise NotStoredError(f"No text seed of source {source!r} is stored in setting {setting!r}.")
+        result: dict[str, list[list[Trial]]] = {kind.name: [] for kind in kinds}
+        for text in stored:
+            picked = None if text is None else TextIndex(text.rgb[list(chosen)], text.ir)
+            run: dict[str, list[Trial]] = {kind.name: [] for kind in kinds}
+            with torch.no_grad():
+                for trial in rank_trials(
+                    self.parts, picked, kinds, [galleries[t] for t in chosen], self.query, self.gallery,
+                    protocol or self.protocol, self.fusion, self.embed, distance or self.distance,
+                ):  # fmt: skip
+                    run[trial.query_type].append(trial._replace(draw=chosen[trial.draw]))
+            for name, of_draws in run.items():
+                result[name].append(of_draws)
+        return result
+
+    def evaluate(
+        self,
+        label: str,
+        *,
+        draws: Sequence[int] | None = None,
+        protocol: Protocol | None = None,
+        distance: Distance | None = None,
+    ) -> list[list[Trial]]:
+        """One row of the result table again, trials as [text seed][gallery draw]; the other arguments as in `trials`."""
+        card, kind = self.card(label), self.query_type(label)
+        seeds = None if card.text_source == NO_TEXT else card.text_seeds
+        found = self.trials(
+            card.setting, card.text_source, types=(kind,), seeds=seeds, draws=draws, protocol=protocol, distance=distance
+        )
+        return found[kind.name]
+
+    def query_type(self, label: str) -> QueryType:
+        """The query type of a label."""
+        name = label.split("/", 1)[1].split("@")[0]
+        return next(kind for kind in self.types(self.card(label).text_source) if kind.name == name)
+
+    def image_search(self) -> "StoredEvaluation":
+        """This evaluation with what the row without text is searched with in the place of the rest."""
+        return replace(
+            self,
+            parts=self.image_parts or self.parts,
+            neck=self.image_neck or self.neck,
+            protocol=self.image_protocol or self.protocol,
+            image_parts=None,
+            image_neck=None,
+            image_protocol=None,
+        )
+
+    def searched(self, label: str) -> "StoredEvaluation":
+        """This evaluation with the features and rules by which a row was searched."""
+        return self.image_search() if self.card(label).text_source == NO_TEXT else self
+
+    def _draws(self, setting: str) -> tuple[np.ndarray, ...]:
+        if setting not in self.draws:
+            raise NotStoredError(f"There is no setting {setting!r}; choices are {', '.join(self.draws)}.")
+        return self.draws[setting]
+
+    # --- files -------------------------------------------------------------------------------------------------------
+
+    def save(self, folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write results.json, rankings.npz and parts.pt, each all or nothing.
+
+        Args:
+            folder: is made if missing.
+            arrays: per-query values and rankings (`row_arrays`) that are kept beside labels, draws and texts.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        numbers: dict[str, Any] = {
+            "query_pids": self.query.pids,
+            "query_camids": self.query.camids,
+            "gallery_pids": self.gallery.pids,
+            "gallery_camids": self.gallery.camids,
+        }
+        numbers |= {f"draw/{name}/{t}": drawn for name, galleries in self.draws.items() for t, drawn in enumerate(galleries)}
+        for (setting, source, seed), index in self.text_index.items():
+            numbers |= {f"{setting}/{source}/{seed}/rgb": index.rgb, f"{setting}/{source}/{seed}/ir": index.ir}
+        tensors = {"query": self.parts.query, "gallery": self.parts.gallery}
+        tensors |= {"neck_scale": self.neck[0], "neck_shift": self.neck[1]}
+        if self.parts.texts is not None:
+            tensors["texts"] = self.parts.texts
+        if self.image_parts is not None and self.image_neck is not None:
+            tensors |= {"image_query": self.image_parts.query, "image_gallery": self.image_parts.gallery}
+            tensors |= {"image_neck_scale": self.image_neck[0], "image_neck_shift": self.image_neck[1]}
+        if isinstance(self.fusion, nn.Module):
+            tensors |= {f"fusion.{name}": value.detach().cpu() for name, value in self.fusion.state_dict().items()}
+        described = {
+            "results": dict(self.results),
+            "cards": {label: card.to_dict() for label, card in self.cards.items()},
+            "protocol": self.protocol.name,
+            "image_protocol": self.image_protocol.name if self.image_protocol else "",
+            "fusion": self.fusion_name,
+            "members": [m.value for m in self.members],
+            "image_only": {"name": self.image_only.name, "members": [m.value for m in self.image_only.members]},
+            "distance": dict(self.distance_settings),
+            "query_paths": list(self.query_paths),
+            "gallery_paths": list(self.gallery_paths),
+            "texts": list(self.texts),
+        }
+        write_file(folder / "rankings.npz", lambda f: np.savez_compressed(f, **{**numbers, **arrays}))
+        write_file(folder / "parts.pt", lambda f: torch.save(tensors, f))
+        write_file(folder / "results.json", lambda f: f.write(json.dumps(described, indent=1).encode()))
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        protocol: Protocol | None = None,
+        make_distance: Callable[[Mapping[str, Any]], Distance] | None = None,
+    ) -> Self:
+        """Read a folder that an evaluation wrote. Nothing in it is executed.
+
+        Args:
+            folder: RUN/evaluation/DATASET.
+            protocol: the rules, for a data set whose protocol is not one of `PROTOCOLS`.
+            make_distance: builds re-ranking and query expansion from their stored description; they are the host's, so
+                `evaluator.distance_function` is what does it.
+        """
+        folder = Path(folder)
+        described, tensors, arrays = _read_json(folder), _read_tensors(folder), _read_arrays(folder)
+        cards = {label: ProtocolCard(**card) for label, card in described["cards"].items()}
+        if not cards:
+            raise NotStoredError(f"{folder / 'results.json'} holds no protocol card: nothing says what was measured. {REMEDY}")
+        dataset = next(iter(cards.values())).dataset
+        # Files written before the protocol was stored name it by the data set.
+        name = described.get("protocol", dataset.removeprefix("Tri-"))
+        if protocol is None and name not in PROTOCOLS:
+            known = ", ".join(PROTOCOLS)
+            raise NotStoredError(f"{folder} was ranked by the rules of {name!r}; known are {known}. Give protocol=.")
+        if described.get("distance") and make_distance is None:
+            raise NotStoredError(
+                f"{folder} was ranked with {next(iter(cards.values())).reranking}; give "
+                "make_distance=tvilfm_plugin.evaluation.evaluator.distance_function to rank it again."
+            )
+        members = tuple(Modality(m) for m in described["members"])
+        image_only = described.get("image_only", {"name": "infrared", "members": ["ir"]})
+        texts = tensors.get("texts")
+        state = {key.removeprefix("fusion."): value for key, value in tensors.items() if key.startswith("fusion.")}
+        fusion = None
+        if texts is not None and Modality.FUSION in members:
+            fusion = registered_fusion(described["fusion"], tensors["query"].shape[1], state)
+        other_images = "image_query" in tensors
+        stored = cls(
+            parts=Parts(tensors["query"], tensors["gallery"], texts),
+            image_parts=Parts(tensors["image_query"], tensors["image_gallery"], None) if other_images else None,
+            image_neck=(tensors["image_neck_scale"], tensors["image_neck_shift"]) if other_images else None,
+            image_protocol=PROTOCOLS.get(described.get("image_protocol", "")),
+            neck=(tensors["neck_scale"], tensors["neck_shift"]),
+            fusion=fusion,
+            members=members,
+            image_only=QueryType(image_only["name"], tuple(Modality(m) for m in image_only["members"])),
+            query=Labels(arrays["query_pids"], arrays["query_camids"]),
+            gallery=Labels(arrays["gallery_pids"], arrays["gallery_camids"]),
+            protocol=protocol or PROTOCOLS[name],
+            draws=_draws_in(arrays),
+            texts=tuple(described["texts"]),
+            text_index=_texts_in(arrays),
+            cards=cards,
+            results=described["results"],
+            query_paths=tuple(described["query_paths"]),
+            gallery_paths=tuple(described["gallery_paths"]),
+            fusion_name=described["fusion"],
+            distance_settings=described.get("distance", {}),
+            distance=make_distance(described["distance"]) if described.get("distance") and make_distance else None,
+        )
+        stored._check(folder)
+        return stored
+
+    def _check(self, folder: Path) -> None:
+        """Files of different evaluations in one folder must not pass as one."""
+        sizes = {
+            "queries": (len(self.parts.query), len(self.query.pids), len(self.query_paths)),
+            "gallery images": (len(self.parts.gallery), len(self.gallery.pids), len(self.gallery_paths)),
+            "texts": (0 if self.parts.texts is None else len(self.parts.texts), len(self.texts)),
+        }
+        for what, counts in sizes.items():
+            if len(set(counts)) > 1:
+                listed = " and ".join(map(str, counts))
+                raise ValueError(f"The files in {folder} do not belong together: they count {listed} {what}. {REMEDY}")
+
+
+# --- rows of a table --------------------------------------------------------------------------------------------------
+
+
+def per_draw(of_seeds: Sequence[Sequence[Trial]]) -> list[RankMetrics]:
+    """Metrics of every gallery draw, averaged over the text seeds: the spread over draws is not that over texts."""
+    draws = zip(*([trial.metrics for trial in trials] for trials in of_seeds), strict=True)
+    return [RankMetrics(*(np.mean(values, axis=0) for values in zip(*seeds, strict=True))) for seeds in draws]
+
+
+def percent(of_seeds: Sequence[Sequence[Trial]]) -> dict[str, float]:
+    """Means over text seeds and draws, in percent."""
+    everything = per_draw(of_seeds)
+    values = {f"R-{k}": float(np.mean([100 * m.rank(k) for m in everything])) for k in (1, 5, 10, 20)}
+    values["mAP"] = float(np.mean([100 * m.mAP for m in everything]))
+    values["mINP"] = float(np.mean([100 * m.mINP for m in everything]))
+    return values
+
+
+def row_arrays(label: str, of_seeds: Sequence[Sequence[Trial]]) -> dict[str, np.ndarray]:
+    """Per-query values of every trial, (text seeds, draws, Q), and the best gallery images of the first draw, (Q, top)."""
+    stack = lambda name: np.array([[getattr(t.per_query, name) for t in trials] for trials in of_seeds])
+    first = of_seeds[0][0]
+    assert first.top is not None and first.similarity is not None
+    return {
+        f"{label}/ap": stack("ap"),
+        f"{label}/inp": stack("inp"),
+        f"{label}/first_match_rank": stack("first_match_rank").astype(np.int32),
+        f"{label}/top": first.top.astype(np.int32),
+        f"{label}/top_similarity": first.similarity.astype(np.float32),
+    }
+
+
+def per_query_values(folder: Path, label: str, metric: str) -> np.ndarray:
+    """(text seeds, draws, Q) stored values of a row: average precision, or 1 where the first hit is right; NaN if not valid.
+
+    Args:
+        metric: "mAP", "mINP" or "R-K".
+    """
+    arrays = _read_arrays(folder)
+    if f"{label}/ap" not in arrays:
+        known = [key.removesuffix("/ap") for key in arrays if key.endswith("/ap")]
+        raise NotStoredError(f"{folder} has no row {label!r}; choices are {', '.join(known)}.")
+    if metric in ("mAP", "mINP"):
+        return arrays[f"{label}/{metric[1:].lower()}"].astype(np.float64)
+    rank = arrays[f"{label}/first_match_rank"]
+    return np.where(rank > 0, (rank <= rank_of(metric)).astype(np.float64), np.nan)
+
+
+def rank_of(metric: str) -> int:
+    """K of "R-K"."""
+    if not metric.startswith("R-") or not metric[2:].isdigit() or int(metric[2:]) < 1:
+        raise ValueError(f"Unknown metric {metric!r}; choices are mAP, mINP and R-K, e.g. R-1.")
+    return int(metric[2:])
+
+
+def write_file(path: Path, write: Callable[[Any], Any]) -> None:
+    """All or nothing: a killed process leaves the old file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "wb") as file:
+        write(file)
+    os.replace(temporary, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """All or nothing, UTF-8."""
+    write_file(path, lambda file: file.write(text.encode()))
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def registered_fusion(name: str, dim: int, state: Mapping[str, Tensor]) -> Fusion:
+    """A fusion by the name that a config gives it, with its weights.
+
+    It is looked up where the config looks it up, and only when asked for: evaluation does not depend on modeling.
+    """
+    module = importlib.import_module("tvilfm_plugin.modeling.fusion")
+    kind = getattr(module, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, module.Fusion)):
+        registries = importlib.import_module("tvilfm_plugin.modeling.registries")
+        kind = registries.choose(registries.FUSION_REGISTRY, name, "The evaluation's fusion")
+    fusion = kind(dim=dim)
+    fusion.load_state_dict(dict(state))
+    return fusion.eval()
+
+
+def _file(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is no stored evaluation: {name} is missing. {REMEDY}")
+    return path
+
+
+def _read_json(folder: Path) -> dict[str, Any]:
+    path = _file(folder, "results.json")
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}). {REMEDY}") from None
+    needed = ("cards", "results", "fusion", "members", "query_paths", "gallery_paths", "texts")
+    missing = [key for key in needed if key not in described]
+    if missing:
+        raise NotStoredError(f"{path} lacks {', '.join(missing)}. {REMEDY}")
+    return described
+
+
+def _read_tensors(folder: Path) -> dict[str, Tensor]:
+    path = _file(folder, "parts.pt")
+    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    missing = [key for key in ("query", "gallery", "neck_scale", "neck_shift") if key not in tensors]
+    if missing:
+        raise NotStoredError(f"{path} lacks {', '.join(missing)}. {REMEDY}")
+    return tensors
+
+
+def _read_arrays(folder: Path) -> dict[str, np.ndarray]:
+    path = _file(Path(folder), "rankings.npz")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except (ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not an archive of plain arrays ({error}). {REMEDY}") from None
+
+
+def _draws_in(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, ...]]:
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for key, value in arrays.items():
+        if key.startswith("draw/"):
+            setting, number = key.removeprefix("draw/").rsplit("/", 1)
+            found.setdefault(setting, {})[int(number)] = value
+    return {setting: tuple(galleries[t] for t in sorted(galleries)) for setting, galleries in found.items()}
+
+
+def _texts_in(arrays: Mapping[str, np.ndarray]) -> dict[tuple[str, str, int], TextIndex]:
+    found = {}
+    for key, value in arrays.items():
+        if key.endswith("/rgb"):
+            setting, source, seed = key.removesuffix("/rgb").rsplit("/", 2)
+            found[setting, source, int(seed)] = TextIndex(value, arrays[f"{setting}/{source}/{seed}/ir"])
+    return found

@@ -1,0 +1,1 @@
+"""What the paper reports, and what it does not: tables and curves from stored evaluations."""
