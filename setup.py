@@ -30,7 +30,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["tvilfm_plugin", "tvilfm_plugin.*"]),
-    package_data={"tvilfm_plugin": ["py.typed"]},
+    package_data={"tvilfm_plugin": ["py.typed"], "": ["*.json"]},
     install_requires=HOST_NEEDS + OWN_NEEDS,
     extras_require={
         "captions": ["transformers>=5.0,<6", "accelerate>=1.0"],

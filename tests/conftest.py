@@ -5,14 +5,14 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import json  # noqa: E402
-import sys  # noqa: E402
-import warnings  # noqa: E402
-from pathlib import Path  # noqa: E402
+import json
+import sys
+import warnings
+from pathlib import Path
 
-import pytest  # noqa: E402
+import pytest
 
-import tvilfm_plugin  # noqa: E402, F401  (the compatibility fixes come before anything imports torchvision)
+import tvilfm_plugin  # noqa: F401  (the compatibility fixes come before anything imports torchvision)
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -57,7 +57,7 @@ def test_killed_in_both_stages(tiny, trained):
 
 
 def test_an_older_run_in_the_same_folder_is_never_resumed(tiny, trained):
-    """A fresh start over a finished run, killed before its first checkpoint; and mixed precision, where the processor has it."""
+    """A fresh start over a finished run, killed before its first checkpoint; with mixed precision, where there is any."""
     options = ["SEED", 4, "SOLVER.AMP.ENABLED", True, "TEST.DRAWS", 1, "DATASETS.MODES", "('all',)"]
     tiny("reference", *options)
     out = tiny.folder / "over"
@@ -66,7 +66,7 @@ def test_an_older_run_in_the_same_folder_is_never_resumed(tiny, trained):
     assert not (out / "stage1" / "model_final.pth").exists() and not (out / "stage1" / "last_checkpoint").exists()
     run_until_killed(tiny, 2, 7, "over", *options, "--resume")
     tiny("over", *options, "--resume")
-    assert "model_final.pth" == pointer(out)
+    assert pointer(out) == "model_final.pth"
     for name in FINALS:
         assert same(weights(out / name), weights(tiny.folder / "reference" / name)), name
         assert not same(weights(out / name), weights(trained / name)), name

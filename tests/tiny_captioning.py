@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
 from tvilfm_plugin.captioning.captioner import Captioner, Decoding, Description
 from tvilfm_plugin.captioning.weights import Weights
 from tvilfm_plugin.modality import Modality
@@ -31,8 +32,8 @@ def write_two_coloured(root: Path, people: int = 12, per_camera: int = 2, test_p
         (base / "exp" / f"{name}_id.txt").write_text(",".join(map(str, chosen or ids[:1])) + "\n")
     truth = {}
     for pid in ids:
-        # Every test person's pair of colours is met in training, on other images.
-        upper, lower = names[pid % 4], names[(pid // 4 + pid) % 4]
+        # Sixteen people have all pairs of colours; the others repeat them.
+        upper, lower = names[pid % 4], names[(pid // 4) % 4]
         for camera in range(1, 7):
             for number in range(1, per_camera + 1):
                 key = f"cam{camera}/{pid:04d}/{number:04d}.jpg"
@@ -57,7 +58,9 @@ class ToyCaptioner(Captioner):
         before: called with the number of images, before they are described.
     """
 
-    def __init__(self, modality: Modality = Modality.RGB, most: int = 10**9, before: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self, modality: Modality = Modality.RGB, most: int = 10**9, before: Callable[[int], None] | None = None
+    ) -> None:
         self.modality, self.decoding, self.prompt = modality, Decoding(), ""
         self.weights = Weights("toy", "toy", "1", {})
         self.most, self.before = most, before
@@ -157,9 +160,10 @@ def build_tiny_llm(folder: Path, pairs: Sequence[tuple[str, str]], *, chat: bool
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
     from tvilfm_plugin.captioning.rephrase import vicuna_prompt
 
-    template = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    template = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}<|assistant|>"
     core = Tokenizer(models.BPE())
     core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     specials = ["<pad>", "<s>", "</s>", "<|user|>", "<|assistant|>"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from matplotlib.colors import CSS4_COLORS
+
 from tvilfm_plugin.captioning.colour_filter import find_colours, has_colour, remove_colours
 from tvilfm_plugin.captioning.lexicon import lexicon
 

@@ -5,6 +5,7 @@ import importlib.util
 from pathlib import Path
 
 import golden_inputs as inputs
+import golden_inputs_mip as inputs_mip
 import numpy as np
 import pytest
 import torch
@@ -26,6 +27,7 @@ from tvilfm_plugin.modeling.identity_head import IdentityHead
 from tvilfm_plugin.modeling.mip.mip import MIP
 
 ROOT = Path(__file__).parents[2]
+MIP_KEYS = inputs_mip.golden("state_dict_keys.json")
 IR, TEXT, FUSION, RGB = Modality.IR, Modality.TEXT, Modality.FUSION, Modality.RGB
 BACKUP = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
@@ -204,7 +206,7 @@ def test_files_that_are_no_state_dicts(tmp_path):
         (lambda s: s.update({"base_model.visual.conv9.weight": torch.ones(2)}), "unexplained: 1\n  base_model.visual.conv9"),
         (lambda s: s.update({"text.extra": torch.ones(2)}), "unexplained: 1\n  text.extra"),
         (lambda s: s.pop("classifier.BN.bias"), "missing: 1\n  heads.neck.bias"),
-        (lambda s: s.update({"classifier.BN.bias": torch.ones(3)}), r"shape: 1\n  classifier.BN.bias is \(3,\), heads.neck.bias"),
+        (lambda s: s.update({"classifier.BN.bias": torch.ones(3)}), r"shape: 1\n  classifier.BN.bias is \(3,\), heads.neck"),
         (lambda s: s.pop("backup_pool.p"), "missing: 1\n  stage1.pool.p"),
     ],
 )
@@ -216,6 +218,17 @@ def test_anything_unexplained_is_an_error_and_nothing_is_written(tmp_path, small
     with pytest.raises(ValueError, match=message):
         import_released("tvilfm", tmp_path / "file.pth", tmp_path / "out.pth", cfg)
     assert not (tmp_path / "out.pth").exists()
+
+
+def test_the_keys_of_the_authors_mip_are_all_accounted_for(tmp_path, capsys):
+    keys = {name: entry["shape"] for name, entry in MIP_KEYS["keys"].items() if name not in MIP_KEYS["only_in_b_b3"]}
+    torch.save({f"module.{name}": torch.zeros(()).expand(shape) for name, shape in keys.items()}, tmp_path / "mip.pth")
+    words = ["--method", "mip", "--weights", str(tmp_path / "mip.pth"), "--out", str(tmp_path / "ours.pth")]
+    assert tool().main(words) == 0
+    printed = capsys.readouterr().out
+    assert "missing: 0" in printed and "unexplained: 0" in printed and "(IAEL)" in printed
+    assert tool().main([*words[:3], str(tmp_path / "none.pth"), *words[4:]]) == 1
+    assert "--weights names" in capsys.readouterr().err
 
 
 def test_mip(tmp_path):

@@ -16,6 +16,11 @@ def test_every_released_key_there_and_back():
 
 
 def test_what_has_no_counterpart():
-    for key in ("backup_pool.p", "backup_classifier.BN.weight", "base_model.visual.other", "heads"):
+    for key in ("backup_classifier.classifier.weight", "base_model.visual.other", "heads"):
         assert our_key(key) is None
     assert released_key("visual.backbone.base.fc.weight") is None
+
+
+def test_what_stage_2_keeps_of_stage_1():
+    for key, ours in (("backup_pool.p", "stage1.pool.p"), ("backup_classifier.BN.bias", "stage1.neck.bias")):
+        assert our_key(key) == ours and released_key(ours) == key

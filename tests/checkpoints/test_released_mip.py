@@ -15,9 +15,11 @@ from tvilfm_plugin.checkpoints.released_mip import (
     official_names,
     to_official,
 )
+from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.identity_head import IdentityHead
 from tvilfm_plugin.modeling.mip.encoder import test_feature as joined_feature
 from tvilfm_plugin.modeling.mip.mip import MIP
+from tvilfm_plugin.modeling.vi_baseline import VIBaseline
 
 KEYS = inputs.golden("state_dict_keys.json")
 
@@ -111,3 +113,19 @@ def test_heads_as_one_neck_and_one_classifier() -> None:
     assert {k for k in state if k.startswith("visual.")} == {f"visual.{k}" for k in model.visual.state_dict()}
     with pytest.raises(KeyError, match="no MIP checkpoint"):
         identity_head_state({"a": vectors})
+
+
+def test_a_mip_run_is_a_stage_one() -> None:
+    """A model with MIP's encoder and TVI-LFM's head takes the translated weights without a remainder."""
+    torch.manual_seed(0)
+    trained = MIP(small_config()).eval()
+    cfg = small_config()
+    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.FEAT_DIM = "build_mip_backbone", 160
+    cfg.MODEL.HEADS.NAME = "IdentityHead"
+    cfg.MODEL.LOSSES.NAME = ("identity",)
+    stage1 = VIBaseline(cfg).eval()
+    stage1.load_state_dict(identity_head_state(trained.state_dict()))
+    images, cameras = torch.randint(0, 256, (2, 3, 64, 32), dtype=torch.uint8), torch.tensor([3, 6])
+    with torch.no_grad():
+        expected = trained.encode_images(images, Modality.IR, cameras)
+        assert torch.equal(stage1.encode_images(images, Modality.IR, cameras), expected)

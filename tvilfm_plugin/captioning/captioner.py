@@ -1,5 +1,6 @@
 """What a captioner is: images in, descriptions out, and a record of how they were made."""
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
@@ -127,6 +128,7 @@ class Captioner(ABC):
         import torch
 
         weights = find_weights(name)
+        quiet_without_a_terminal()
         model, processor = cls.read(weights, getattr(torch, dtype))
         return cls(model.to(device).eval(), processor, weights=weights.checked(model), **options)
 
@@ -180,6 +182,14 @@ def seeded(seed: int, device: "torch.device") -> Any:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
+
+
+def quiet_without_a_terminal() -> None:
+    """transformers' own bars ("Loading weights") are of no use in a log file."""
+    from transformers.utils import logging
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
 
 
 def load_captioner(kind: str, name: str, **options: Any) -> Captioner:

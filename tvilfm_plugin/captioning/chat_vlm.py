@@ -39,6 +39,12 @@ class _ChatCaptioner(Captioner):
     def prepare(self, image: "Image.Image") -> "Image.Image":
         return image
 
+    def encode(self, turns: Sequence[Any], **options: Any) -> Any:
+        """Tokens and pixels of some conversations."""
+        return self.processor.apply_chat_template(
+            turns, tokenize=True, return_dict=True, processor_kwargs={"padding": True, "return_tensors": "pt"}, **options
+        )
+
     def ask(self, images: Sequence["Image.Image"], questions: Sequence[str], seed: int) -> list[str]:
         """The model's answers, one question about each image."""
         import torch
@@ -47,9 +53,7 @@ class _ChatCaptioner(Captioner):
             [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": asked}]}]
             for image, asked in zip(images, questions, strict=True)
         ]
-        inputs = self.processor.apply_chat_template(
-            turns, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", padding=True
-        ).to(self.model.device, self.model.dtype)
+        inputs = self.encode(turns, add_generation_prompt=True).to(self.model.device, self.model.dtype)
         with torch.inference_mode(), seeded(seed, self.model.device):
             written = self.model.generate(
                 **inputs, pad_token_id=self.processor.tokenizer.pad_token_id, **self.decoding.arguments()

@@ -145,7 +145,7 @@ def run_jobs(
     limit: int = 0,
     progress: bool = True,
     label: str = "",
-    is_done: Callable[[Row], bool] = lambda row: True,
+    holds: Callable[[Row], bool] | None = None,
 ) -> int:
     """Do what is not done yet of this process's share, batch by batch.
 
@@ -153,7 +153,7 @@ def run_jobs(
         keys: everything, the same in every process.
         prepare: key -> what `work` wants; runs in threads. If it fails, the image is listed with the error and skipped.
         work: a row (without provenance) for each job. Out of memory, the batch is halved, for good.
-        is_done: whether an existing row without an error still holds.
+        holds: whether the result of an earlier run still holds; without it every result does.
 
     Returns:
         number of results that were made.
@@ -162,9 +162,9 @@ def run_jobs(
         raise ValueError(f"Batch size {batch_size}: give at least 1.")
     if not 0 <= shard.rank < shard.world_size:
         raise ValueError(f"Rank {shard.rank} of {shard.world_size} processes: ranks are 0 to {shard.world_size - 1}.")
-    rows = store.read()
+    rows = store.read(holds)
     share = [key for n, key in enumerate(keys) if n % shard.world_size == shard.rank]
-    todo = [key for key in share if key not in rows or "error" in rows[key] or not is_done(rows[key])]
+    todo = [key for key in share if key not in rows or "error" in rows[key]]
     finished = len(share) - len(todo)
     todo = todo[:limit] if limit else todo
     made = 0

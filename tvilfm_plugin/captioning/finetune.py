@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ logger = logging.getLogger(__name__)
 SMALL = "small"
 """In place of a folder or hub id: a small BLIP, built from its configuration for the vocabulary of the pairs."""
 
+_MEMORY = 2 << 30  # bytes of prepared images that are held
+
 
 @dataclass(frozen=True)
 class TrainingOptions:
@@ -35,9 +39,10 @@ class TrainingOptions:
         warmup: share of the steps in which the rate rises; it falls to zero afterwards.
         amp: "none", "bf16" or "fp16".
         augment: flip, shift and change the brightness of training images.
-        keep_images: hold prepared images in memory (as bytes) from the first epoch on; not with `augment`.
+        keep_images: hold prepared images in memory from the first epoch on, as long as they need no more than 2 GB.
         save_every: checkpoint period in steps; 0 = four times in a run.
-        threads: of the data loader (0 = none); processes, not threads, in PyTorch's words.
+        workers: processes that load images.
+        device: "cpu" leaves a GPU alone.
     """
 
     epochs: float = 10.0
@@ -67,7 +72,8 @@ class PairDataset:
     ) -> None:
         self.pairs, self.captioner = list(pairs), captioner
         self.augment, self.fixed, self.seed = augment, fixed, seed
-        self._kept: dict[int, Any] | None = {} if keep and not augment else None
+        self._kept: dict[int, Any] | None = {} if keep else None
+        self._room = _MEMORY
         self._draws = 0
 
     def __len__(self) -> int:
@@ -77,27 +83,40 @@ class PairDataset:
         self._draws += 1
         rng = random.Random(f"{self.seed}/{self._draws}/{index}")
         texts = self.pairs[index].texts
-        return {"image": self._image(index, rng), "text": texts[0] if self.fixed else rng.choice(texts)}
+        image = self._prepared(index)
+        if self.augment:
+            processor = self.captioner.processor.image_processor
+            image = distort(image, rng, processor.image_mean, processor.image_std)
+        return {"image": image, "text": texts[0] if self.fixed else rng.choice(texts)}
 
-    def _image(self, index: int, rng: random.Random) -> Any:
+    def _prepared(self, index: int) -> Any:
         if self._kept is not None and index in self._kept:
             return self._kept[index]
         with Image.open(self.pairs[index].image) as opened:
-            image = opened.convert("RGB")
-        prepared = self.captioner.prepare(distort(image, rng) if self.augment else image)
-        if self._kept is not None:
+            prepared = self.captioner.prepare(opened.convert("RGB"))
+        if self._kept is not None and prepared.nbytes <= self._room:
+            self._room -= prepared.nbytes
             self._kept[index] = prepared
         return prepared
 
 
-def distort(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Flip, shift by up to 5 % and change the brightness a little; colours keep their names."""
-    if rng.random() < 0.5:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    dx, dy = (rng.uniform(-0.05, 0.05) * side for side in image.size)
-    image = image.transform(image.size, Image.Transform.AFFINE, (1, 0, dx, 0, 1, dy), Image.Resampling.BILINEAR)
+def distort(pixels: "torch.Tensor", rng: random.Random, mean: Sequence[float], std: Sequence[float]) -> "torch.Tensor":
+    """Flip, shift by up to a twelfth and change the brightness by up to a tenth; colours keep their names.
+
+    Args:
+        pixels: (3, H, W), normalised. What is shifted in repeats the edge.
+        mean, std: of the normalisation.
+    """
+    import torch
+
+    height, width = pixels.shape[-2:]
+    dy, dx = rng.randint(-(height // 12), height // 12), rng.randint(-(width // 12), width // 12)
+    rows = (torch.arange(height) + dy).clamp(0, height - 1)
+    columns = (torch.arange(width) + dx).clamp(0, width - 1)
+    columns = columns.flip(0) if rng.random() < 0.5 else columns
     gain = rng.uniform(0.9, 1.1)
-    return image.point(lambda value: min(255, round(value * gain)))
+    offset = torch.tensor([(gain - 1.0) * m / s for m, s in zip(mean, std, strict=True)]).view(3, 1, 1)
+    return pixels[:, rows[:, None], columns] * gain + offset
 
 
 def build_captioner(kind: str, init: str, pairs: Sequence[TextPair], **small: Any) -> Captioner:
@@ -140,7 +159,7 @@ def finetune(
     Returns:
         what `training.json` says: losses, steps, options.
     """
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import PrinterCallback, TrainerCallback, TrainingArguments
     from transformers.trainer_utils import get_last_checkpoint
 
     if options.amp not in ("none", "bf16", "fp16"):
@@ -175,7 +194,7 @@ def finetune(
         seed=options.seed,
         label_names=["labels"],
         ddp_find_unused_parameters=True,
-        disable_tqdm=None,
+        disable_tqdm=not sys.stderr.isatty(),
     )
 
     class Quiet(TrainerCallback):
@@ -194,7 +213,7 @@ def finetune(
             pairs, captioner, augment=options.augment and not fixed, keep=options.keep_images, fixed=fixed, seed=options.seed
         )
 
-    trainer = Trainer(
+    trainer = _trainer_class()(
         model=captioner.model.train(),
         args=arguments,
         data_collator=collate,
@@ -202,6 +221,7 @@ def finetune(
         eval_dataset=dataset(validation, True) if validation else None,  # type: ignore[arg-type]
         callbacks=[Quiet()],
     )
+    trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None
     if last:
         logger.info(f"Going on with {last}.")
@@ -228,9 +248,23 @@ def finetune(
     return report
 
 
-def _world_size() -> int:
-    import os
+def _trainer_class() -> Any:
+    """transformers' Trainer, in spite of a working directory that holds a folder `datasets`.
 
+    Python takes such a folder for a package, and the Trainer takes the package for Hugging Face's `datasets`.
+    """
+    from transformers import trainer
+
+    if not hasattr(getattr(trainer, "datasets", None), "Dataset"):
+        trainer.is_datasets_available = _no_datasets  # type: ignore[assignment]
+    return trainer.Trainer
+
+
+def _no_datasets() -> bool:
+    return False
+
+
+def _world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 

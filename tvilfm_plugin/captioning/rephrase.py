@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from tvilfm_plugin.captioning.captioner import Decoding, seeded
+from tvilfm_plugin.captioning.captioner import Decoding, quiet_without_a_terminal, seeded
 from tvilfm_plugin.captioning.colour_filter import remove_colours
 from tvilfm_plugin.captioning.engine import Job, Shard, run_jobs, write_failures
 from tvilfm_plugin.captioning.guards import clean_answer, objection
@@ -97,6 +97,7 @@ class LocalRephraser(Rephraser):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         weights = find_weights(name)
+        quiet_without_a_terminal()
         tokenizer = AutoTokenizer.from_pretrained(weights.source, **weights.options)
         model = AutoModelForCausalLM.from_pretrained(weights.source, dtype=getattr(torch, dtype), **weights.options)
         weights, placed = weights.checked(model), cast(Any, model).to(device).eval()
@@ -195,16 +196,18 @@ def rephrase_captions(
     def work(jobs: Sequence[Job]) -> list[Row]:
         return _rephrase_batch(rephraser, jobs, images.modality, colour_filter, instruction, retries)
 
+    def holds(row: Row) -> bool:
+        # A row is about the caption that it rephrases; a new caption needs a new one.
+        return bool(row["caption"] == texts.get(row["image"]))
+
     made = run_jobs(
         keys, store, lambda key: texts[key], work, batch_size=batch_size, workers=1, shard=shard, limit=limit,
-        progress=progress, label=f"rephrasing {images.modality.value}",
-        # A row holds for the caption that it rephrases; a new caption needs a new one.
-        is_done=lambda row: row["caption"] == texts.get(row["image"]),
+        progress=progress, label=f"rephrasing {images.modality.value}", holds=holds,
     )  # fmt: skip
-    rows = store.read()
-    held = {key: rows[key] for key in keys if key in rows}
-    failed = {key: str(row["error"]) for key, row in held.items() if "error" in row}
-    good = {key: row for key, row in held.items() if "error" not in row and row["caption"] == texts[key]}
+    rows = store.read(holds)
+    done = {key: rows[key] for key in keys if key in rows}
+    failed = {key: str(row["error"]) for key, row in done.items() if "error" in row}
+    good = {key: row for key, row in done.items() if "error" not in row}
     refused = Counter(reason.split(":")[0] for row in good.values() for reason in row["refused"])
     files: list[Path] = []
     if len(good) + len(failed) == len(keys):

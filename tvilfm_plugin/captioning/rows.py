@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,17 @@ class RowStore:
     def __init__(self, folder: Path, provenance: Mapping[str, Any]) -> None:
         self.folder, self.provenance = folder, dict(provenance)
 
-    def read(self) -> dict[str, Row]:
-        """Image -> row, of all ranks and runs. A result counts more than an error."""
+    def read(self, holds: Callable[[Row], bool] | None = None) -> dict[str, Row]:
+        """Image -> row, of all ranks and runs. A result counts more than an error.
+
+        Args:
+            holds: whether a result still holds; others are passed over.
+        """
         rows: dict[str, Row] = {}
         for file in sorted(self.folder.glob("rank*.jsonl")):
             for row in _read_lines(file):
+                if holds and "error" not in row and not holds(row):
+                    continue
                 known = rows.get(row["image"])
                 if known is None or ("error" in known and "error" not in row):
                     rows[row["image"]] = row

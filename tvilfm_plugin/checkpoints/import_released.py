@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 from tvilfm_plugin.checkpoints import released_mip
 from tvilfm_plugin.checkpoints.released_keys import our_key
 from tvilfm_plugin.compat import atomic_file
-from tvilfm_plugin.evaluation.provenance import KEY, Provenance
+from tvilfm_plugin.evaluation.provenance import KEY, NOT_RECORDED, Provenance
 
 logger = logging.getLogger("fastreid." + __name__)
 
@@ -32,6 +32,7 @@ IGNORED_MIP = {
     r"base\.(norm|fc)\.": "the ImageNet model's last norm and classifier, which MIP never runs",
     r"base\.prompt_embed$": "the learned query of the instance prompts, which this config does not have",
     r"base\.prompt_adapters\.": "layers that are built and never called",
+    r"(bottlenecks|classifiers)_ins_prompts\.": "the heads of the prompts' loss (IAEL), which this config switches off",
     r"(b3\.|zero_token$)": "the prompt reader, which this config does not have",
     r"base\.(deep_)?prompt_embeddings$": "prompts of blocks that this config does not prompt",
 }
@@ -212,7 +213,8 @@ def import_released(
     if not report.complete:
         raise ValueError(f"{str(weights)!r} is no checkpoint of {method} with this config:\n{report}")
     record = provenance or Provenance()
-    record.epoch_rule = "best Rank-1 on the test set"
+    # Known of TVI-LFM's training command; of MIP's files it is not.
+    record.epoch_rule = "best Rank-1 on the test set" if method == "tvilfm" else NOT_RECORDED
     # Stage 1's file holds CLIP's text tower, which stage 1 does not train: its model does not have one.
     record.optional = (UNTRAINED_TEXT,) if stage1 else ()
     with atomic_file(out) as file:

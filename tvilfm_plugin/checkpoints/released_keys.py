@@ -1,12 +1,14 @@
 """Names of the authors' released checkpoints and ours, both ways.
 
-Their complete model has 481 keys; ours has the same tensors except `logit_scale`, which nothing reads. In short::
+Their complete model has 481 keys; ours has the same tensors except `logit_scale`, which nothing reads. A file of stage 2
+has 488: pooling and head of stage 1 as well, of which ours keeps all but the classifier (TVILFM.IR_NECK stage1). In short::
 
     base_model.visual.{rgb,ir}_model.resnet_conv.{0,1}.*    visual.backbone.base.{conv1,bn1}.{rgb,ir}.*
     base_model.visual.shared_model.resnet_conv.{0..3}.*     visual.backbone.base.layer{1..4}.*
     base_model.visual.GEM.p                                 visual.pool.p
     base_model.*  (the text tower)                          text.*
     classifier.BN.*, classifier.classifier.weight           heads.neck.*, heads.classifier.weight
+    backup_pool.p, backup_classifier.BN.*                   stage1.pool.p, stage1.neck.*
 """
 
 import re
@@ -22,6 +24,8 @@ _TO_OURS = (
     (r"base_model\.(?!visual\.)(.+)", r"text.\1"),
     (r"classifier\.BN\.(.+)", r"heads.neck.\1"),
     (r"classifier\.classifier\.weight", "heads.classifier.weight"),
+    (r"backup_pool\.p", "stage1.pool.p"),
+    (r"backup_classifier\.BN\.(.+)", r"stage1.neck.\1"),
 )
 _TO_THEIRS = (
     (r"visual\.backbone\.base\.conv1\.(rgb|ir)\.(.+)", r"base_model.visual.\1_model.resnet_conv.0.\2"),
@@ -34,11 +38,13 @@ _TO_THEIRS = (
     (r"text\.(.+)", r"base_model.\1"),
     (r"heads\.neck\.(.+)", r"classifier.BN.\1"),
     (r"heads\.classifier\.weight", "classifier.classifier.weight"),
+    (r"stage1\.pool\.p", "backup_pool.p"),
+    (r"stage1\.neck\.(.+)", r"backup_classifier.BN.\1"),
 )
 
 
 def our_key(released: str) -> str | None:
-    """Our name of a released key; None for what we do not have (`logit_scale`, backup copies of stage 1)."""
+    """Our name of a released key; None for what we do not have (`logit_scale`, stage 1's classifier in stage 2)."""
     return _translate(released, _TO_OURS)
 
 

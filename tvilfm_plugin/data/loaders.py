@@ -87,7 +87,7 @@ class TrainLoader:
         self.sampler.start = self.batches * self.batch_size
         loader = torch.utils.data.DataLoader(
             self.dataset,
-            batch_sampler=torch.utils.data.BatchSampler(self.sampler, self.batch_size, drop_last=True),
+            batch_sampler=torch.utils.data.BatchSampler(self.sampler, self.batch_size, drop_last=True),  # type: ignore[arg-type]
             num_workers=self.num_workers,
             collate_fn=collate_pairs,
             pin_memory=self.device.type == "cuda",

@@ -90,22 +90,18 @@ def drop_attributes(text: str, share: float, seed: int = 0) -> str:
     if not stripped:
         return text
     starts = [match.start() for match in _phrase_pattern().finditer(stripped)]
-    ends = [*starts[1:], len(stripped)]
-    subject = stripped[: starts[0]] if starts else stripped
+    bounds = [0, *starts, len(stripped)]
+    phrases = [stripped[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    dropped = [rng.random() < share for _ in phrases]
+    if not any(dropped):
+        return text
     # A full stop ends the subject that makes up a whole text.
-    kept = [ANYBODY if rng.random() < share else subject.rstrip(" .")]
-    whole = True
-    for start, end in zip(starts, ends, strict=True):
-        phrase = stripped[start:end].rstrip()
-        if rng.random() < share:
-            whole = False
-            continue
-        kept.append(phrase if whole else _joined(phrase))
-        whole = True
-    result = "".join(kept).rstrip()
-    if stripped.endswith(".") and not result.endswith("."):
-        result += "."
-    return result
+    result = ANYBODY if dropped[0] else phrases[0].rstrip(" .")
+    for n in range(1, len(phrases)):
+        if not dropped[n]:
+            # Who or what comes first stays, so a dropped subject leaves no gap.
+            result += (_joined(phrases[n]) if n > 1 and dropped[n - 1] else phrases[n]).rstrip()
+    return result if not stripped.endswith(".") or result.endswith(".") else f"{result}."
 
 
 def wrong_person(pids: NDArray[np.int64], share: float, seed: int = 0) -> NDArray[np.int64]:

@@ -6,12 +6,11 @@ seeds are three more sources of variation; each is reported by itself and none i
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tvilfm_plugin.evaluation.protocols import Labels
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard, aligned
 from tvilfm_plugin.evaluation.statistics import PairedTest, Summary, holm, paired_randomisation, summarise
 from tvilfm_plugin.evaluation.stored import NotStoredError, StoredEvaluation, per_query_values
@@ -31,15 +30,17 @@ class Measured(NamedTuple):
         name: of the run, for messages.
         card: how it was measured.
         values: (text seeds, draws, Q) as fractions; NaN for a query that does not count.
-        query: labels of the queries.
-        galleries: labels of every gallery draw.
+        pids: (Q,) identity of every query.
+        queries: image of every query, by the end of its path: data sets lie in different places.
+        galleries: images of every gallery draw, likewise.
     """
 
     name: str
     card: ProtocolCard
     values: np.ndarray
-    query: Labels
-    galleries: tuple[Labels, ...]
+    pids: np.ndarray
+    queries: tuple[str, ...]
+    galleries: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,15 @@ def _is_wanted(row: RowName, wanted: str) -> bool:
 def measured(stored: StoredEvaluation, folder: Path, label: str, metric: str, name: str) -> Measured:
     """A row of a stored evaluation."""
     card = stored.card(label)
-    galleries = tuple(Labels(stored.gallery.pids[d], stored.gallery.camids[d]) for d in stored.draws[card.setting])
-    return Measured(name, card, per_query_values(folder, label, metric), stored.query, galleries)
+    images = _image_names(stored.gallery_paths)
+    galleries = tuple(tuple(images[i] for i in drawn) for drawn in stored.draws[card.setting])
+    values = per_query_values(folder, label, metric)
+    return Measured(name, card, values, stored.query.pids, _image_names(stored.query_paths), galleries)
+
+
+def _image_names(paths: Sequence[str]) -> tuple[str, ...]:
+    """Camera, person and file: the part of a path that does not depend on where a data set lies."""
+    return tuple("/".join(PurePath(path).parts[-3:]) for path in paths)
 
 
 def differing_columns(cards: Sequence[ProtocolCard], free: Sequence[str] = FREE_COLUMNS) -> dict[str, list[Any]]:
@@ -208,7 +216,7 @@ def compare(first: Sequence[Measured], second: Sequence[Measured], row: str, met
         test: `confidence`, `resamples` and `seed` of `paired_randomisation`.
     """
     a, b = _per_query(first), _per_query(second)
-    pids = first[0].query.pids
+    pids = first[0].pids
     paired = paired_randomisation(a, b, pids, **test)
     differences = identity_means(b - a, pids)
     deviation = float(differences.std(ddof=1)) if len(differences) > 1 else np.nan
@@ -309,14 +317,9 @@ def _welch(first: Sequence[Measured], second: Sequence[Measured]) -> tuple[float
 
 def _check_same_trials(one: Measured, other: Measured) -> None:
     """Equal cards promise equal trials; unequal ones would silently compare different people."""
-    same = _equal(one.query, other.query) and len(one.galleries) == len(other.galleries)
-    same = same and all(_equal(a, b) for a, b in zip(one.galleries, other.galleries, strict=True))
+    same = one.queries == other.queries and one.galleries == other.galleries and np.array_equal(one.pids, other.pids)
     if not same or one.values.shape[1:] != other.values.shape[1:]:
         raise ProtocolMismatch(
             f"{one.name} and {other.name} have equal protocol cards, but their queries or gallery draws differ "
-            f"({len(one.query.pids)} and {len(other.query.pids)} queries). Evaluate both on the same data."
+            f"({len(one.queries)} and {len(other.queries)} queries). Evaluate both on the same data."
         )
-
-
-def _equal(one: Labels, other: Labels) -> bool:
-    return np.array_equal(one.pids, other.pids) and np.array_equal(one.camids, other.camids)

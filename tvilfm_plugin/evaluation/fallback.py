@@ -30,41 +30,45 @@ def joint_peak(image: np.ndarray, text: np.ndarray) -> np.ndarray:
     return (standardised(image) + standardised(text)).max(axis=1)
 
 
-def text_trust(image: np.ndarray, text: np.ndarray, others: np.ndarray, low: float = LOW) -> np.ndarray:
+def other_peaks(image: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """`joint_peak` of every query's image with each of P arbitrary texts, (Q, P).
+
+    Args:
+        image: (Q, G) similarities of the query images to the gallery.
+        others: (P, G) similarities of the texts to the same gallery.
+    """
+    if image.ndim != 2 or others.ndim != 2 or others.shape[1] != image.shape[1]:
+        raise ValueError(f"Expected (Q, G) and (P, G) similarities to one gallery, got {image.shape} and {others.shape}.")
+    if not len(others):
+        raise ValueError("Agreement is judged against other texts, but there are none.")
+    seen, pool = standardised(image), standardised(others)
+    step = max(1, _CHUNK_ELEMENTS // pool.size)
+    blocks = [seen[start : start + step] for start in range(0, len(seen), step)]
+    return np.concatenate([(block[:, None, :] + pool[None]).max(axis=2) for block in blocks])
+
+
+def text_trust(peak: np.ndarray, others: np.ndarray, low: float = LOW) -> np.ndarray:
     """A weight in [0, 1] for the text of every query.
 
-    With u the share of `others` whose `joint_peak` with the query's image is smaller than the text's own, the weight is
+    With u the share of the other texts that agree less with the query's image than its own text does, the weight is
     (u - low) / (1 - low), and 0 below `low`. A text of a random other person has a uniform u, so its weight is
     (1 - low) / 2 on average; a fitting text has u near 1.
 
     Args:
-        image: (Q, G) similarities of the query images to the gallery.
-        text: (Q, G) similarities of their texts.
-        others: (P, G) similarities of arbitrary texts, e.g. captions of other people; no labels are needed, and a few that
-            happen to fit do little harm.
+        peak: (Q,) `joint_peak` of the queries and their texts.
+        others: (Q, P) `other_peaks` of the queries with arbitrary texts, e.g. captions of other people; no labels are
+            needed, and a few that happen to fit do little harm.
         low: agreement quantile below which the text is ignored.
 
     Returns:
         (Q,).
     """
-    if image.shape != text.shape or image.ndim != 2 or others.ndim != 2 or others.shape[1] != image.shape[1]:
-        raise ValueError(
-            f"Image and text need (Q, G) similarities and the other texts (P, G) to the same gallery, got {image.shape}, "
-            f"{text.shape} and {others.shape}."
-        )
-    if not len(others):
-        raise ValueError("Agreement is judged against other texts, but there are none.")
+    if peak.ndim != 1 or others.ndim != 2 or len(peak) != len(others):
+        raise ValueError(f"Expected (Q,) and (Q, P) peaks of the same queries, got {peak.shape} and {others.shape}.")
     if not 0 <= low < 1:
         raise ValueError(f"low is a quantile in [0, 1), got {low}.")
-    own, pool = joint_peak(image, text), standardised(others)
-    seen = standardised(image)
-    less = np.zeros(len(image))
-    step = max(1, _CHUNK_ELEMENTS // pool.size)
-    for start in range(0, len(image), step):
-        rows = slice(start, start + step)
-        peaks = (seen[rows, None, :] + pool[None]).max(axis=2)
-        # Half of the equal ones: a text that is itself among the others must not look better than they do.
-        less[rows] = (peaks < own[rows, None]).mean(axis=1) + (peaks == own[rows, None]).mean(axis=1) / 2
+    # Half of the equal ones: a text that is itself among the others must not look better than they do.
+    less = (others < peak[:, None]).mean(axis=1) + (others == peak[:, None]).mean(axis=1) / 2
     return np.clip((less - low) / (1 - low), 0, 1)
 
 

@@ -6,18 +6,26 @@ from typing import NamedTuple
 import numpy as np
 
 from tvilfm_plugin.evaluation.report import aligned
-from tvilfm_plugin.evaluation.statistics import Interval, identity_bootstrap
+from tvilfm_plugin.evaluation.statistics import Interval, Summary, identity_bootstrap, summarise
 from tvilfm_plugin.evaluation.stored import StoredEvaluation, per_query_values
 
 METRICS = ("R-1", "mAP")
 
 
 class RowIntervals(NamedTuple):
-    """A row of the result table: metric -> mean and interval, as fractions."""
+    """A row of the result table.
+
+    Attributes:
+        label, source: the row and its text source.
+        intervals: metric -> mean and interval over identities, as fractions.
+        draws, text_seeds: of the mAP in percent, over one source of variation each while the other is averaged.
+    """
 
     label: str
     source: str
     intervals: dict[str, Interval]
+    draws: Summary
+    text_seeds: Summary
 
 
 def row_intervals(stored: StoredEvaluation, folder: Path, resamples: int = 10_000, seed: int = 0) -> list[RowIntervals]:
@@ -38,19 +46,28 @@ def row_intervals(stored: StoredEvaluation, folder: Path, resamples: int = 10_00
             mean = np.full(trials.shape[1], np.nan)
             mean[counts] = np.nanmean(trials[:, counts], axis=0)
             intervals[metric] = identity_bootstrap(mean, stored.query.pids, resamples=resamples, seed=seed)
-        found.append(RowIntervals(label, card.text_source, intervals))
+        means = 100 * np.nanmean(per_query_values(folder, label, "mAP"), axis=2)
+        found.append(
+            RowIntervals(label, card.text_source, intervals, summarise(means.mean(axis=0)), summarise(means.mean(axis=1)))
+        )
     return found
 
 
 def intervals_table(rows: list[RowIntervals]) -> str:
     """A Markdown table in percent."""
     cells = [["row", "text source", *(f"{metric} [95 % interval]" for metric in METRICS)]]
+    cells[0] += ["mAP over draws", "mAP over text seeds"]
     for row in rows:
         values = (row.intervals[metric] for metric in METRICS)
         cells.append([row.label, row.source, *(f"{100 * v.mean:.2f} [{100 * v.low:.2f}, {100 * v.high:.2f}]" for v in values)])
+        cells[-1] += [_deviation(row.draws), _deviation(row.text_seeds)]
     people = rows[0].intervals[METRICS[0]].n
     note = (
         f"- Percentile bootstrap over the {people} query identities: how far the numbers could move with other people, for "
         "these weights. Compare rows or runs with tools/compare.py: their intervals overlap more than their difference varies."
     )
     return "\n".join([*aligned(cells, names=2), "", note])
+
+
+def _deviation(summary: Summary) -> str:
+    return f"± {summary.sd:.2f} (n={summary.n})" if summary.n > 1 else "(n=1)"

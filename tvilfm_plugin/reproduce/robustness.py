@@ -3,7 +3,7 @@
 Only new texts pass the text encoder; queries, gallery and the captions of the query images come from the stored evaluation.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from tvilfm_plugin.data.text_noise import drop_attributes, swap_colours, wrong_person
-from tvilfm_plugin.evaluation.fallback import LOW, fall_back, text_trust
+from tvilfm_plugin.evaluation.fallback import LOW, fall_back, joint_peak, other_peaks, text_trust
 from tvilfm_plugin.evaluation.mer import Parts, TextIndex, query_embeddings
+from tvilfm_plugin.evaluation.protocols import Labels
 from tvilfm_plugin.evaluation.ranking import aggregate, cmc_length, per_query
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard, aligned
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
@@ -85,6 +86,7 @@ def robustness_curves(
     seed: int = 0,
     low: float = LOW,
     draws: Sequence[int] | None = None,
+    progress: Callable[[Sequence[int]], Iterable[int]] = iter,
 ) -> list[Point]:
     """Every query type under every condition, and the ensemble with the fall-back.
 
@@ -96,6 +98,7 @@ def robustness_curves(
         seed: of the damage, and of the choice of texts against which the fall-back judges agreement.
         low: see `text_trust`.
         draws: gallery draws by number; by default all.
+        progress: may wrap the draws, e.g. by a progress bar.
     """
     text = stored.text(setting, source, text_seed)
     chosen = list(range(len(stored.draws[setting])) if draws is None else draws)
@@ -103,12 +106,15 @@ def robustness_curves(
     damaged = {c: damage(stored.texts, clean, stored.query.pids, c, seed) for c in conditions(shares)}
     extended, position = _with_texts(stored, encode, damaged.values())
     pool = _pool(clean, seed)
-    points = [_image_point(stored, setting, chosen)]
-    for condition, rows in damaged.items():
-        rgb = np.array([[position[one] for one in row] for row in rows])
-        blank = np.array([[not one.strip() for one in row] for row in rows])
-        points += _points(extended, setting, chosen, TextIndex(rgb, text.ir), blank, pool, condition, low)
-    return points
+    carried = {c: np.array([[position[one] for one in row] for row in rows]) for c, rows in damaged.items()}
+    values: dict[tuple[Condition, str], list[tuple[float, float, float]]] = {}
+    for t, draw in enumerate(progress(chosen)):
+        arena = _arena(extended, setting, draw, pool)
+        for condition, rgb in carried.items():
+            blank = np.array([not one.strip() for one in damaged[condition][t]])
+            for name, numbers in _measure(extended, arena, TextIndex(rgb, text.ir), t, blank, low).items():
+                values.setdefault((condition, name), []).append(numbers)
+    return [_image_point(stored, setting, chosen), *(_point(*key, numbers) for key, numbers in values.items())]
 
 
 def default_source(stored: StoredEvaluation) -> tuple[str, str, int]:
@@ -145,7 +151,8 @@ def cost_and_gain(points: Sequence[Point], card: ProtocolCard) -> str:
         "- Percent, means over the gallery draws. Δ: what the fall-back changes against trusting the text blindly: its cost "
         "in the first line, its gain where the text is bad. Trust: mean weight of the text."
     )
-    return "\n".join([*aligned(cells, names=1), "", note])
+    plain = f"- Plain similarities: the evaluation's re-ranking ({card.reranking}) is not used here."
+    return "\n".join([*aligned(cells, names=1), "", note, *([plain] if card.reranking != "none" else [])])
 
 
 def as_table(points: Sequence[Point]) -> list[dict[str, Any]]:
@@ -156,29 +163,44 @@ def as_table(points: Sequence[Point]) -> list[dict[str, Any]]:
 # --- one condition ----------------------------------------------------------------------------------------------------
 
 
-def _points(
-    stored: StoredEvaluation, setting: str, draws: Sequence[int], text: TextIndex, blank: np.ndarray, pool: np.ndarray,
-    condition: Condition, low: float,
-) -> list[Point]:  # fmt: skip
-    values: dict[str, list[tuple[float, float, float]]] = {}
-    for t, draw in enumerate(draws):
-        embeddings, gallery = stored.drawn_gallery(setting, draw)
-        with torch.no_grad():
-            queries = query_embeddings(stored.parts, text.rgb[t], text.ir, stored.members, stored.fusion, stored.embed)
-            assert stored.parts.texts is not None
-            others = (stored.embed(stored.parts.texts[torch.from_numpy(pool)]) @ embeddings.T).numpy()
-            similar = {m: (queries[m] @ embeddings.T).numpy() for m in stored.members}
-            voice = (stored.embed(stored.parts.texts[torch.from_numpy(text.rgb[t])]) @ embeddings.T).numpy()
-        trust = text_trust(similar[Modality.IR], voice, others, low)
-        trust[blank[t]] = 0.0  # that there is no text needs no judging
-        ranked = {m.value: similar[m] for m in stored.members if m is not Modality.IR}
-        ranked |= {"ensemble": sum(similar.values(), np.zeros(1, np.float32)), f"ensemble {FALLBACK}": fall_back(similar, trust)}
-        for name, similarity in ranked.items():
-            metrics = aggregate(
-                per_query(-similarity, stored.query, gallery, stored.protocol), cmc_length(gallery, stored.protocol)
-            )
-            values.setdefault(name, []).append((metrics.rank(1), metrics.mAP, float(trust.mean())))
-    return [_point(condition, name, numbers) for name, numbers in values.items()]
+class _Arena(NamedTuple):
+    """One gallery draw: (g, D) embeddings, labels, and the (Q, P) agreement of the images with arbitrary texts."""
+
+    embeddings: Tensor
+    gallery: Labels
+    image: np.ndarray
+    others: np.ndarray
+
+
+def _arena(stored: StoredEvaluation, setting: str, draw: int, pool: np.ndarray) -> _Arena:
+    embeddings, gallery = stored.drawn_gallery(setting, draw)
+    assert stored.parts.texts is not None
+    with torch.no_grad():
+        image = (stored.embed(stored.parts.query) @ embeddings.T).numpy()
+        others = (stored.embed(stored.parts.texts[torch.from_numpy(pool)]) @ embeddings.T).numpy()
+    return _Arena(embeddings, gallery, image, other_peaks(image, others))
+
+
+def _measure(
+    stored: StoredEvaluation, arena: _Arena, text: TextIndex, t: int, blank: np.ndarray, low: float
+) -> dict[str, tuple[float, float, float]]:
+    """R-1, mAP and mean trust of every query type in one gallery draw."""
+    needed = tuple(dict.fromkeys((*stored.members, Modality.TEXT)))
+    with torch.no_grad():
+        queries = query_embeddings(stored.parts, text.rgb[t], text.ir, needed, stored.fusion, stored.embed)
+        similar = {m: (queries[m] @ arena.embeddings.T).numpy() for m in needed}
+    trust = text_trust(joint_peak(arena.image, similar[Modality.TEXT]), arena.others, low)
+    trust[blank] = 0.0  # that there is no text needs no judging
+    members = {m: similar[m] for m in stored.members}
+    ranked = {m.value: members[m] for m in members if m is not Modality.IR}
+    ranked["ensemble"] = fall_back(members, np.ones(len(trust)))
+    ranked[f"ensemble {FALLBACK}"] = fall_back(members, trust)
+    result = {}
+    length = cmc_length(arena.gallery, stored.protocol)
+    for name, similarity in ranked.items():
+        metrics = aggregate(per_query(-similarity, stored.query, arena.gallery, stored.protocol), length)
+        result[name] = (metrics.rank(1), metrics.mAP, float(trust.mean()))
+    return result
 
 
 def _image_point(stored: StoredEvaluation, setting: str, draws: Sequence[int]) -> Point:
@@ -198,7 +220,7 @@ def _point(condition: Condition, query: str, values: Sequence[tuple[float, float
 
 
 def _with_texts(
-    stored: StoredEvaluation, encode: Encode, damaged: Iterator[list[list[str]]] | Any
+    stored: StoredEvaluation, encode: Encode, damaged: Iterable[list[list[str]]]
 ) -> tuple[StoredEvaluation, dict[str, int]]:
     """The evaluation with all new strings encoded, and the row of every string."""
     if stored.parts.texts is None:

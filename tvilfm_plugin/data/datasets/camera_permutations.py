@@ -26,10 +26,11 @@ class CameraPermutations:
     def read(cls, file: Path) -> Self:
         """The file as MATLAB wrote it: a cell per camera, in it a cell per identity."""
         from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
 
         try:
             content = loadmat(file)
-        except (ValueError, NotImplementedError, TypeError) as error:
+        except (MatReadError, ValueError, NotImplementedError, TypeError) as error:
             raise ValueError(f"{file} is no MATLAB file that scipy reads ({error}). Copy SYSU-MM01's again.") from None
         if KEY not in content:
             found = ", ".join(name for name in content if not name.startswith("__")) or "nothing"

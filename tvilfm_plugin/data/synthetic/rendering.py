@@ -66,6 +66,7 @@ _FAVOURED = {
 }
 _ABOVE_HEAD = {"bun": 0.066, "beanie": 0.046, "quiff": 0.056, "brimmed hat": 0.046, "curls": 0.052}
 _SCENE_WIDTHS = 5
+_BAD_LIGHT = 0.2  # share of the images whose light falsifies colours
 
 
 @dataclass(frozen=True)
@@ -131,13 +132,16 @@ def draw_look(person: Person, camera: Camera, rng: random.Random, wrong: float) 
         side = rng.randrange(2)
         pose = Pose(**{**vars(pose), "arms": _replace(pose.arms, side, 0.75), "elbows": _replace(pose.elbows, side, 1.5)})
     light, base = _LIGHTS[camera.number % len(_LIGHTS)] if rng.random() < 0.7 else rng.choice(_LIGHTS)
-    level = rng.uniform(0.86, 1.12)
-    gain = tuple(level * (0.45 + 0.55 * g) * rng.uniform(0.97, 1.03) for g in base)
+    # Errors come together: most images are lit well, and in a badly lit one several colours look like others.
+    in_bad_light = min(0.9, wrong / _BAD_LIGHT)
+    bad = rng.random() < (wrong / in_bad_light if wrong else 0.0)
+    level, tint = rng.uniform(0.86, 1.12), 1.0 if bad else 0.5
+    gain = tuple(level * (1.0 - tint + tint * g) * rng.uniform(0.97, 1.03) for g in base)
     seen = {}
     if not camera.infrared:
         for slot in ("upper", "lower", "shoes", "bag", "hair"):
             # The die is cast for every slot, so that a person without a bag draws the same image otherwise.
-            falsified = rng.random() < wrong
+            falsified = rng.random() < in_bad_light and bad
             name = getattr(person.palette, slot)
             options = LOOKS_LIKE[name]
             weights = [3.0 if option in _FAVOURED[light] else 1.0 for option in options]
@@ -294,7 +298,7 @@ def _colours(person: Person, look: Look) -> np.ndarray:
         shade = np.asarray(person.palette.shades[n], np.float32)
         colour = colour * (1.0 + shade) + 12.0 * shade
         if slot in look.seen:
-            colour = 0.3 * colour + 0.7 * np.asarray(_rgb(slot, look.seen[slot]), np.float32)
+            colour = 0.1 * colour + 0.9 * np.asarray(_rgb(slot, look.seen[slot]), np.float32)
         table[part, :3] = colour * _DARKER.get(part, 1.0)
     return np.clip(table, 0, 255).astype(np.uint8)
 

@@ -23,7 +23,7 @@ from tvilfm_plugin.data.synthetic.people import Person, draw_people
 from tvilfm_plugin.data.synthetic.rendering import Camera, Look, Studio, draw_look
 from tvilfm_plugin.data.synthetic.sheet import contact_sheet
 
-GENERATOR = 1
+GENERATOR = 3
 """Raised whenever the same spec would give other files, so that a tree of the old kind is not taken for the new one."""
 
 _SPEC_FILE = "synthetic.json"

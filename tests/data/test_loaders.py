@@ -1,0 +1,96 @@
+"""Training batches that can be continued at any position, and what is said about data that cannot be used."""
+
+import itertools
+
+import pytest
+import torch
+
+pytest.importorskip("fastreid")
+
+from two_processes import config
+
+from tvilfm_plugin.data.loaders import build_eval_loader, build_train_loader
+
+
+@pytest.fixture
+def loader(tiny):
+    def build(*overrides, text=True):
+        with tiny.environment():
+            return build_train_loader(config(tiny.config, tiny.folder, *overrides), text, seed=5)
+
+    return build
+
+
+def take(loader, count):
+    return list(itertools.islice(iter(loader), count))
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(
+        torch.equal(a[key], b[key]) if isinstance(a[key], torch.Tensor) else a[key] == b[key] for key in a
+    )
+
+
+def test_batches_continue_exactly_where_a_run_stopped(loader):
+    whole = take(loader(), 7)
+    assert not equal(whole[0], whole[1])
+    stopped = loader()
+    take(stopped, 3)
+    state = stopped.state_dict()
+    assert state == {"batches": 3, "seed": 5}
+    resumed = loader()
+    resumed.sampler.seed = 99
+    later = iter(resumed)  # the host asks for the iterator before it loads the state
+    resumed.load_state_dict(state)
+    assert all(equal(next(later), batch) for batch in whole[3:])
+
+
+def test_workers_change_nothing(loader):
+    stopped = loader("DATALOADER.NUM_WORKERS", 2)
+    batches = stopped.__iter__()
+    first = [next(batches) for _ in range(3)]
+    assert stopped.batches == 3, "what workers have read ahead does not count"
+    assert all(equal(a, b) for a, b in zip(first, take(loader(), 3), strict=True))
+
+
+def test_an_epoch_has_the_batches_of_the_larger_modality(loader):
+    built = loader()
+    assert len(built.dataset) // 8 == built.sampler.batches_per_epoch == int(32 / 8) + 1
+    assert built.dataset.num_classes == 4
+
+
+def test_without_text_there_are_no_tokens_but_the_same_images(loader):
+    (bare,), (full,) = take(loader(text=False), 1), take(loader(), 1)
+    assert full.keys() - bare.keys() == {"rgb_tokens", "ir_tokens"}
+    assert torch.equal(bare["rgb_aug"], full["rgb_aug"])
+
+
+def test_a_missing_gpu_is_said_and_not_needed(loader, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (batch,) = take(loader("MODEL.DEVICE", "cuda"), 1)
+    assert batch["rgb"].device.type == "cpu"
+
+
+def test_data_that_cannot_be_used(loader, tiny):
+    with pytest.raises(ValueError, match="IMS_PER_BATCH must be a multiple of DATALOADER.NUM_INSTANCE"):
+        loader("DATALOADER.NUM_INSTANCE", 3)
+    with pytest.raises(ValueError, match="needs 8 identities.*there are 4"):
+        loader("SOLVER.IMS_PER_BATCH", 16)
+    captions = tiny.folder / "data" / "SYSU-MM01" / "Text"
+    hidden = captions.rename(captions.with_name("Text.away"))
+    try:
+        loader(text=False)
+        with pytest.raises(FileNotFoundError, match="no caption_dict"):
+            loader()
+    finally:
+        hidden.rename(captions)
+
+
+def test_evaluation_has_every_row_once(tiny):
+    with tiny.environment():
+        built = build_eval_loader(config(tiny.config, tiny.folder, "TEST.IMS_PER_BATCH", 5), "TriSYSUMM01", False)
+    batches = list(built)
+    assert len(batches) == len(built)
+    rows = torch.cat([batch["row"] for batch in batches])
+    assert rows.tolist() == list(range(len(built.data.query) + len(built.data.gallery)))
+    assert all(len(set(batch["modality"])) == 1 for batch in batches)

@@ -1,0 +1,45 @@
+"""Slow literal twins of the statistics: one identity, one query, one text at a time."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def sign_flip_p(differences: Sequence[float]) -> float:
+    """Two-sided p-value of the mean under all sign patterns."""
+    observed = abs(np.mean(differences))
+    patterns = itertools.product((1, -1), repeat=len(differences))
+    means = [abs(np.mean([s * d for s, d in zip(signs, differences, strict=True)])) for signs in patterns]
+    return float(np.mean([mean >= observed - 1e-12 for mean in means]))
+
+
+def identity_means(values: np.ndarray, pids: np.ndarray) -> dict[int, float]:
+    """Mean of the non-NaN values of each identity; (..., Q) values are averaged over everything but the query first."""
+    found: dict[int, list[float]] = {}
+    for q, pid in enumerate(pids.tolist()):
+        trials = [v for v in np.asarray(values)[..., q].ravel().tolist() if v == v]
+        if trials:
+            found.setdefault(pid, []).append(sum(trials) / len(trials))
+    return {pid: sum(v) / len(v) for pid, v in sorted(found.items())}
+
+
+def average_precision(right: Sequence[bool]) -> float:
+    """Mean precision at the right places of a list."""
+    precisions = [sum(right[: n + 1]) / (n + 1) for n in range(len(right)) if right[n]]
+    return sum(precisions) / len(precisions)
+
+
+def trust(image: np.ndarray, text: np.ndarray, others: np.ndarray, low: float) -> list[float]:
+    """The fall-back's weight of each query's text, from (Q, G), (Q, G) and (P, G) similarities."""
+
+    def z(row: np.ndarray) -> np.ndarray:
+        return (row - row.mean()) / row.std()
+
+    weights = []
+    for seen, said in zip(image, text, strict=True):
+        own = max(z(seen) + z(said))
+        peaks = [max(z(seen) + z(other)) for other in others]
+        share = (sum(p < own for p in peaks) + sum(p == own for p in peaks) / 2) / len(peaks)
+        weights.append(min(max((share - low) / (1 - low), 0.0), 1.0))
+    return weights

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+import torch
+from stored_runs import DIM, TinyEvaluation
+
+from tvilfm_plugin.data.text_noise import swap_colours
+from tvilfm_plugin.evaluation.stored import StoredEvaluation
+from tvilfm_plugin.reproduce.robustness import (
+    DROPPED,
+    EMPTY,
+    FALLBACK,
+    SWAPPED,
+    WRONG,
+    Condition,
+    as_table,
+    conditions,
+    cost_and_gain,
+    damage,
+    default_source,
+    robustness_curves,
+)
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory):
+    return TinyEvaluation(tmp_path_factory.mktemp("robust"), noise=1.5)
+
+
+@pytest.fixture(scope="module")
+def curves(evaluation):
+    """Points, and the strings that were encoded for them (each at random, as an encoder that never saw colours)."""
+    encoded = []
+
+    def encode(texts):
+        encoded.extend(texts)
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(len(texts), DIM, generator=generator)
+
+    stored = StoredEvaluation.load(evaluation.folder)
+    points = robustness_curves(stored, encode, setting="all", source="oracle", text_seed=1, shares=(0.0, 0.5, 1.0))
+    return {(p.kind, p.share, p.query): p for p in points}, encoded
+
+
+def test_undamaged_texts_give_the_stored_numbers(evaluation, curves):
+    points, _ = curves
+    stored = StoredEvaluation.load(evaluation.folder)
+    trials = stored.trials("all", "oracle", seeds=[1])
+    for kind in (WRONG, SWAPPED, DROPPED):
+        for name in ("text", "fusion", "ensemble"):
+            expected = 100 * np.mean([trial.metrics.mAP for trial in trials[name][0]])
+            assert points[kind, 0.0, name].mAP == pytest.approx(expected, abs=0.02)  # sums in another order may turn a tie
+    assert points["none", 0.0, "infrared"].mAP == pytest.approx(evaluation.results["all/infrared/mAP"])
+
+
+def test_only_new_strings_are_encoded_and_once(evaluation, curves):
+    _, encoded = curves
+    assert len(encoded) == len(set(encoded)) and not set(encoded) & set(StoredEvaluation.load(evaluation.folder).texts)
+    assert "" in encoded and swap_colours(evaluation.strings[3]) in encoded
+
+
+def test_bad_text_harms_and_the_fall_back_saves_most_of_it(curves):
+    points, _ = curves
+    image = points["none", 0.0, "infrared"].mAP
+    good, bad = points[WRONG, 0.0, "ensemble"].mAP, points[WRONG, 1.0, "ensemble"].mAP
+    safe = points[WRONG, 1.0, f"ensemble {FALLBACK}"]
+    assert good > image > bad and safe.mAP > bad
+    assert points[WRONG, 0.0, f"ensemble {FALLBACK}"].trust > safe.trust + 0.2
+    half = points[WRONG, 0.5, "ensemble"].mAP
+    assert bad < half < good
+    empty = points[EMPTY, 1.0, f"ensemble {FALLBACK}"]
+    assert empty.trust == 0 and empty.mAP == pytest.approx(image, abs=0.02)
+
+
+def test_table_names_cost_and_gain(evaluation, curves):
+    points = list(curves[0].values())
+    card = StoredEvaluation.load(evaluation.folder).card("all/ensemble")
+    table = cost_and_gain(points, card).splitlines()
+    assert table[2].startswith("| undamaged (oracle)") and sum("undamaged" in line for line in table) == 1
+    assert len([line for line in table if line.startswith("|")]) == 2 + 1 + 3 * 2 + 1
+    assert {"kind", "share", "query", "mAP", "trust"} <= set(as_table(points)[0])
+
+
+def test_default_source_prefers_the_honest_one(evaluation):
+    stored = StoredEvaluation.load(evaluation.folder)
+    assert default_source(stored) == ("all", "oracle", 0)
+
+
+def test_conditions_and_damage():
+    assert conditions((0.0, 1.0))[-1] == Condition(EMPTY, 1.0) and len(conditions((0.0, 1.0))) == 7
+    texts, index, pids = ["red", "blue coat", "x"], np.array([[0, 1], [2, 0]]), np.array([1, 2])
+    assert damage(texts, index, pids, Condition(WRONG, 1.0), 0) == [["blue coat", "red"], ["red", "x"]]
+    assert damage(texts, index, pids, Condition(EMPTY, 1.0), 0) == [["", ""], ["", ""]]
+    assert damage(texts, index, pids, Condition(DROPPED, 0.0), 0) == [["red", "blue coat"], ["x", "red"]]
+
+
+def test_a_model_without_text_cannot_be_damaged(evaluation):
+    from dataclasses import replace
+
+    stored = replace(StoredEvaluation.load(evaluation.folder), text_index={})
+    with pytest.raises(LookupError, match="TEST.TEXT_SOURCES"):
+        default_source(stored)

@@ -1,0 +1,26 @@
+import matplotlib.image
+import pytest
+
+from tvilfm_plugin.visualization.curves import STYLES, Curve, draw_curves
+
+
+def draw(tmp_path, **panels):
+    return draw_curves(panels, tmp_path / "new" / "c.png", title="t", x_label="x", y_label="y", levels={"level": 2.0})
+
+
+def test_a_chart_is_drawn(tmp_path):
+    line = Curve([0, 50, 100], [3.0, 2.0, 1.0], [0.1, 0.2, 0.1])
+    out = draw(tmp_path, one={"a": line, "b": Curve([0, 100], [1, 1])}, two={"b": line})
+    pixels = matplotlib.image.imread(out)
+    assert pixels.shape[1] > pixels.shape[0] > 300 and [p.name for p in out.parent.iterdir()] == ["c.png"]
+    # Both curves' colours are in the picture.
+    shades = {tuple(int(round(255 * v)) for v in p) for p in pixels[..., :3].reshape(-1, 3)[::3]}
+    for colour, _, _ in STYLES[:2]:
+        assert tuple(bytes.fromhex(colour[1:])) in shades
+
+
+def test_what_cannot_be_told_apart_is_not_drawn(tmp_path):
+    with pytest.raises(ValueError, match="nothing to draw"):
+        draw(tmp_path, one={})
+    with pytest.raises(ValueError, match="told apart"):
+        draw(tmp_path, one={str(n): Curve([0], [0]) for n in range(len(STYLES) + 1)})

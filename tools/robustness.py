@@ -1,0 +1,139 @@
+"""What bad text does to a run's retrieval, and what a fall-back saves: curves (PNG), points (CSV, JSON) and a table.
+
+`python tools/robustness.py RUN`. The texts of the queries are damaged: those of wrong people, colours swapped, attributes
+dropped, nothing at all. Only new texts pass the text encoder of RUN/model_final.pth; images come from RUN/evaluation.
+"""
+
+import argparse
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import tvilfm_plugin  # noqa: F401  (fixes the host; before anything else of fast-reid)
+
+# isort: split
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.data.tokenizer import tokenize
+from tvilfm_plugin.engine import TriTrainer
+from tvilfm_plugin.evaluation.evaluator import distance_function, encode_texts
+from tvilfm_plugin.evaluation.fallback import LOW
+from tvilfm_plugin.evaluation.stored import StoredEvaluation, write_text
+from tvilfm_plugin.reproduce.robustness import (
+    EMPTY,
+    FALLBACK,
+    SHARES,
+    Point,
+    as_table,
+    cost_and_gain,
+    default_source,
+    robustness_curves,
+)
+from tvilfm_plugin.visualization.curves import Curve, draw_curves
+from tvilfm_plugin.visualization.stored import evaluations
+
+
+def load_model(run: Path, weights: str) -> Any:
+    """The trained model of a run, in eval mode."""
+    cfg = get_cfg()
+    cfg.merge_from_file(str(run / "config.yaml"))
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    cfg.MODEL.TEXT.WEIGHTS = ""  # the checkpoint brings them
+    cfg.MODEL.WEIGHTS = str(run / weights)
+    if not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    model = TriTrainer.build_model(cfg)
+    TriTrainer.load_for_test(cfg, model)
+    return model.eval()
+
+
+def check_same_weights(encoded: Tensor, stored: Tensor, run: Path) -> None:
+    """The model must be the one that was evaluated."""
+    largest, scale = float((encoded - stored).abs().max()), float(stored.abs().max())
+    if largest > 1e-3 * scale:
+        raise ValueError(
+            f"{run}: the model's features of known texts differ from the stored ones by {largest:.2g} (of {scale:.2g}). The "
+            "weights are not those of the evaluation: evaluate them again (tools/train_net.py --eval-only)."
+        )
+
+
+def panels(points: list[Point]) -> dict[str, dict[str, Curve]]:
+    """mAP over the damaged share, one panel per kind of damage."""
+    found: dict[str, dict[str, Curve]] = {}
+    for kind in dict.fromkeys(p.kind for p in points if p.kind not in ("none", EMPTY)):
+        of_kind = [p for p in points if p.kind == kind]
+        found[kind] = {}
+        for name in ("text", "fusion", "ensemble", f"ensemble {FALLBACK}"):
+            some = [p for p in of_kind if p.query == name]
+            if some:
+                found[kind][name] = Curve([100 * p.share for p in some], [p.mAP for p in some])
+    return found
+
+
+def as_csv(points: list[Point]) -> str:
+    file = io.StringIO()
+    writer = csv.DictWriter(file, fieldnames=Point._fields, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(as_table(points))
+    return file.getvalue()
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="output folder of a stage-2 run that was evaluated with TEST.STORE True")
+    parser.add_argument("--setting", help="e.g. all (default: the first)")
+    parser.add_argument("--source", help="text source that is damaged (default: witness, else human, oracle, self)")
+    parser.add_argument("--weights", default="model_final.pth", help="file in the run's folder (default: model_final.pth)")
+    parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES), help="damaged shares, 0 to 1")
+    parser.add_argument("--seed", type=int, default=0, help="of the damage")
+    parser.add_argument("--draws", type=int, help="gallery draws to use (default: all)")
+    parser.add_argument("--low", type=float, default=LOW, help="agreement quantile below which a text is ignored")
+    args = parser.parse_args(argv)
+
+    model = load_model(args.run, args.weights)
+
+    def encode(texts: Any) -> Tensor:
+        with torch.no_grad():
+            return encode_texts(model, tokenize, texts, quiet=False)
+
+    for folder in evaluations(args.run):
+        stored = StoredEvaluation.load(folder, make_distance=distance_function)
+        setting, source, text_seed = default_source(stored)
+        setting, source = args.setting or setting, args.source or source
+        text_seed = next(iter(stored.seeds(setting, source)), text_seed)
+        assert stored.parts.texts is not None
+        check_same_weights(encode(stored.texts[:16]), stored.parts.texts[:16], args.run)
+        points = robustness_curves(
+            stored, encode, setting=setting, source=source, text_seed=text_seed, shares=args.shares, seed=args.seed,
+            low=args.low, draws=None if args.draws is None else range(min(args.draws, len(stored.draws[setting]))),
+            progress=lambda draws: tqdm(draws, desc="Ranking", unit="draw", disable=None, leave=False),
+        )  # fmt: skip
+        card = next(c for c in stored.cards.values() if (c.setting, c.text_source) == (setting, source))
+        table = cost_and_gain(points, card)
+        out = folder / f"robustness_{setting}_{source}"
+        write_text(out.with_suffix(".csv"), as_csv(points))
+        described = {"card": card.to_dict(), "seed": args.seed, "low": args.low, "points": as_table(points)}
+        write_text(out.with_suffix(".json"), json.dumps(described, indent=1) + "\n")
+        write_text(out.with_suffix(".md"), table + "\n")
+        empty = next(p for p in points if p.kind == EMPTY and p.query == "ensemble")
+        image = next(p for p in points if p.kind == "none")
+        picture = draw_curves(
+            panels(points),
+            out.with_suffix(".png"),
+            title=f"{card.dataset} ({setting}), text source {source}",
+            x_label="damaged share, %",
+            y_label="mAP, %",
+            levels={f"{image.query} alone": image.mAP, "ensemble, empty text": empty.mAP},
+        )
+        print(f"## {card.dataset}, {setting}, text source {source}\n\n{table}\n\nCurves: {picture} (also .csv, .json, .md)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
