@@ -7,6 +7,7 @@ started again.
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -77,10 +78,16 @@ def main(argv: list[str] | None = None) -> int:
         device=args.device,
     )
     report = finetune(captioner, train, validation, args.out, options, resume=not args.from_scratch)
+    if os.environ.get("RANK", "0") != "0":
+        return 0
     losses = ", ".join(f"{loss:.3f}" for loss in report["validation_losses"]) or "none"
     print(f"{args.out}: {report['steps']} steps on {len(train)} pairs in {report['seconds']} s; validation loss {losses}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        status = main()
+    except (ConnectionError, FileNotFoundError, FileExistsError) as error:
+        sys.exit(f"{error}")  # the message says it all
+    sys.exit(status)

@@ -100,4 +100,8 @@ def default_device() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        status = main()
+    except (ConnectionError, FileNotFoundError, FileExistsError) as error:
+        sys.exit(f"{error}")  # the message says it all
+    sys.exit(status)

@@ -120,4 +120,8 @@ def build_rephraser(args: argparse.Namespace) -> Rephraser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        status = main()
+    except (ConnectionError, FileNotFoundError, FileExistsError) as error:
+        sys.exit(f"{error}")  # the message says it all
+    sys.exit(status)

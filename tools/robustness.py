@@ -25,8 +25,10 @@ from tvilfm_plugin.engine import TriTrainer
 from tvilfm_plugin.evaluation.evaluator import distance_function, encode_texts
 from tvilfm_plugin.evaluation.fallback import LOW
 from tvilfm_plugin.evaluation.stored import StoredEvaluation, write_text
+from tvilfm_plugin.modeling.text_encoder import FROM_CHECKPOINT
 from tvilfm_plugin.reproduce.robustness import (
     EMPTY,
+    EVIDENCE,
     FALLBACK,
     SHARES,
     Point,
@@ -44,7 +46,7 @@ def load_model(run: Path, weights: str) -> Any:
     cfg = get_cfg()
     cfg.merge_from_file(str(run / "config.yaml"))
     cfg.MODEL.BACKBONE.PRETRAIN = False
-    cfg.MODEL.TEXT.WEIGHTS = ""  # the checkpoint brings them
+    cfg.MODEL.TEXT.WEIGHTS = FROM_CHECKPOINT
     cfg.MODEL.WEIGHTS = str(run / weights)
     if not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
@@ -93,6 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES), help="damaged shares, 0 to 1")
     parser.add_argument("--seed", type=int, default=0, help="of the damage")
     parser.add_argument("--draws", type=int, help="gallery draws to use (default: all)")
+    parser.add_argument("--evidence", nargs="+", default=list(EVIDENCE), choices=EVIDENCE, help="what the fall-back judges by")
     parser.add_argument("--low", type=float, default=LOW, help="agreement quantile below which a text is ignored")
     args = parser.parse_args(argv)
 
@@ -111,14 +114,15 @@ def main(argv: list[str] | None = None) -> int:
         check_same_weights(encode(stored.texts[:16]), stored.parts.texts[:16], args.run)
         points = robustness_curves(
             stored, encode, setting=setting, source=source, text_seed=text_seed, shares=args.shares, seed=args.seed,
-            low=args.low, draws=None if args.draws is None else range(min(args.draws, len(stored.draws[setting]))),
+            low=args.low, evidence=args.evidence, draws=range(len(stored.draws[setting]))[: args.draws],
             progress=lambda draws: tqdm(draws, desc="Ranking", unit="draw", disable=None, leave=False),
         )  # fmt: skip
         card = next(c for c in stored.cards.values() if (c.setting, c.text_source) == (setting, source))
         table = cost_and_gain(points, card)
         out = folder / f"robustness_{setting}_{source}"
         write_text(out.with_suffix(".csv"), as_csv(points))
-        described = {"card": card.to_dict(), "seed": args.seed, "low": args.low, "points": as_table(points)}
+        described = {"card": card.to_dict(), "seed": args.seed, "low": args.low, "evidence": args.evidence}
+        described |= {"points": as_table(points)}
         write_text(out.with_suffix(".json"), json.dumps(described, indent=1) + "\n")
         write_text(out.with_suffix(".md"), table + "\n")
         empty = next(p for p in points if p.kind == EMPTY and p.query == "ensemble")

@@ -13,6 +13,7 @@ from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.engine import TriTrainer
 from tvilfm_plugin.host import default_setup
 from tvilfm_plugin.launch import launch
+from tvilfm_plugin.modeling.text_encoder import FROM_CHECKPOINT
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
@@ -29,7 +30,7 @@ def main(args: argparse.Namespace) -> Any:
     if args.eval_only:
         cfg.defrost()
         cfg.MODEL.BACKBONE.PRETRAIN = False
-        cfg.MODEL.TEXT.WEIGHTS = ""  # the checkpoint brings them
+        cfg.MODEL.TEXT.WEIGHTS = FROM_CHECKPOINT
         model = TriTrainer.build_model(cfg)
         TriTrainer.load_for_test(cfg, model)
         return TriTrainer.test(cfg, model)

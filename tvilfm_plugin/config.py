@@ -136,8 +136,11 @@ def add_tvilfm_config(cfg: CfgNode) -> None:
     cfg.MODEL.TEXT = CN()
     # An open_clip architecture name, or a local JSON file in open_clip's model-config format.
     cfg.MODEL.TEXT.ARCH = "RN50-quickgelu"
-    # Local OpenAI or open_clip weights, or an open_clip tag ("openai"); "" starts at random, with a warning.
+    # Local OpenAI or open_clip weights, or an open_clip tag ("openai"); "" starts at random, with a warning;
+    # "checkpoint" starts at random without one, because MODEL.WEIGHTS brings them.
     cfg.MODEL.TEXT.WEIGHTS = ""
+    # Compute no position behind a caption's end (on a CPU; the same to rounding). False: the padded batch.
+    cfg.MODEL.TEXT.PACK = True
 
     # --- losses ------------------------------------------------------------------------------------------------------
     # MODEL.LOSSES.NAME lists names of LOSS_REGISTRY ("identity", "weighted_triplet"); one weight per name, empty = 1 each.
@@ -162,6 +165,17 @@ def add_tvilfm_config(cfg: CfgNode) -> None:
     cfg.DATASETS.CACHE = ""
     # Probability that a caption is replaced by its rephrase in training (Eq. 3); 0 switches the rephrases off.
     cfg.INPUT.REPHRASE_PROB = 0.5
+    # Channel-augmented joint learning; padding and mirroring are fast-reid's INPUT.PADDING.SIZE and INPUT.FLIP.PROB.
+    cfg.INPUT.CAJ = CN()
+    # Visible view 1: probability of grayscale.
+    cfg.INPUT.CAJ.GRAY_PROB = 0.1
+    # Both visible views, infrared view: probability of random erasing.
+    cfg.INPUT.CAJ.RGB_ERASING_PROB = 0.6
+    cfg.INPUT.CAJ.IR_ERASING_PROB = 0.5
+    # Visible view 2: probability that one of R, G, B takes the place of all three.
+    cfg.INPUT.CAJ.EXCHANGE_PROB = 0.5
+    # Infrared view: probability of luminance grey where channel-adaptive gray did not copy a channel.
+    cfg.INPUT.CAJ.IR_GRAY_PROB = 0.6
 
     # --- solver ------------------------------------------------------------------------------------------------------
     # Warm-up in epochs (fast-reid's own is in iterations and delays the milestones); -1 = fast-reid's scheduler.

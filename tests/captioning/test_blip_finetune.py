@@ -191,10 +191,8 @@ def test_augmentation_keeps_size_and_colours() -> None:
     mean, std = torch.tensor([0.48, 0.46, 0.41]), torch.tensor([0.27, 0.26, 0.28])
     pixels = torch.zeros(3, 24, 12)
     pixels[0, :12], pixels[2, 12:] = 0.8, 0.8
-    shown = {
-        tuple(distort((pixels - mean.view(3, 1, 1)) / std.view(3, 1, 1), random.Random(n), mean.tolist(), std.tolist()).flatten())
-        for n in range(5)
-    }
+    prepared = (pixels - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    shown = {tuple(distort(prepared, random.Random(n), mean.tolist(), std.tolist()).flatten()) for n in range(5)}
     assert len(shown) == 5
     for values in shown:
         image = torch.tensor(values).view(3, 24, 12) * std.view(3, 1, 1) + mean.view(3, 1, 1)

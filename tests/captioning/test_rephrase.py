@@ -1,6 +1,9 @@
 """Rephrasing with a local model and with a server: the same guards, the same files."""
 
 import json
+import multiprocessing
+import os
+import random
 import threading
 import time
 from collections.abc import Sequence
@@ -19,6 +22,7 @@ from tvilfm_plugin.modality import Modality
 
 SHADES = ("red", "blue", "green", "white")
 GREEDY = Decoding(max_new_tokens=40)
+KILLS = int(os.environ.get("TVILFM_KILLS", "5"))
 
 
 def caption(upper: str, lower: str) -> str:
@@ -34,9 +38,13 @@ class Scripted(Rephraser):
 
     def __init__(self, answers: Sequence[str | Exception], temperature: float = 0.7) -> None:
         self.answers, self.decoding, self.seen = list(answers), Decoding(temperature=temperature), 0
+        self.begun: Any = None  # an event: answers come slowly, and the first is announced
 
     def answer(self, messages: Sequence[str], seed: int) -> list[str | Exception]:
         given = []
+        if self.begun is not None:
+            self.begun.set()
+            time.sleep(0.004)
         for _ in messages:
             given.append(self.answers[min(self.seen, len(self.answers) - 1)])
             self.seen += 1
@@ -49,7 +57,7 @@ class Scripted(Rephraser):
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     root = tmp_path_factory.mktemp("people")
-    return root, write_two_coloured(root, people=8, per_camera=1, test_people=2)
+    return root, write_two_coloured(root, people=8, per_camera=2, test_people=2)
 
 
 @pytest.fixture
@@ -166,6 +174,30 @@ def test_new_captions_and_failed_ones_are_done_again(images: SourceSet, tmp_path
     assert outcome.made == 2 and not outcome.failed
     entry = json.loads((tmp_path / "caption_llm_dict_Blip_RGB.json").read_text())[c]
     assert entry == {"description": texts[c], "aug_description": "Someone in a green shirt and white pants"}
+
+
+def test_kills_lose_nothing_and_double_nothing(truth: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    images = find_sources("sysu", str(truth[0]), Modality.RGB)
+    answer = "Someone in a red shirt and blue pants"
+    texts = {source.key: caption("red", "blue") for source in images.sources}
+    name = "caption_llm_dict_Blip_RGB.json"
+    run(Scripted([answer]), images, texts, tmp_path / "whole")
+    fork, rng = multiprocessing.get_context("fork"), random.Random(7)
+    for _ in range(KILLS):
+        slow = Scripted([answer])
+        slow.begun = fork.Event()
+        child = fork.Process(target=run, args=(slow, images, texts, tmp_path / "killed"), kwargs={"batch_size": 1})
+        child.start()
+        slow.begun.wait(20)
+        time.sleep(rng.uniform(0.0, 0.006))
+        child.kill()
+        child.join()
+    rows = tmp_path / "killed/rows/rephrases/rank00000.jsonl"
+    assert 0 < len(rows.read_bytes().splitlines()) < len(images.sources), "the kills should hit a run that is at work"
+    run(Scripted([answer]), images, texts, tmp_path / "killed")
+    assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    done = sorted(json.loads(line)["image"] for line in rows.open())
+    assert done == sorted(texts)
 
 
 def test_server_is_retried_with_patience_and_bounded_concurrency() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import random
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from tvilfm_plugin.data.captions import CaptionBank
 from tvilfm_plugin.modality import Modality
 
 FORK = multiprocessing.get_context("fork")
+KILLS = int(os.environ.get("TVILFM_KILLS", "5"))
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +83,13 @@ def test_kills_lose_nothing_and_double_nothing(images: SourceSet, tmp_path: Path
     run(images, tmp_path / "whole")
     out = tmp_path / "killed"
     rng = random.Random(5)
-    for _ in range(4):
+    for _ in range(KILLS):
         begun = FORK.Event()
         toy = ToyCaptioner(before=lambda n, begun=begun: (begun.set(), time.sleep(0.004)))
-        child = FORK.Process(target=run, args=(images, out), kwargs={"captioner": toy, "batch_size": 4})
+        child = FORK.Process(target=run, args=(images, out), kwargs={"captioner": toy, "batch_size": 2})
         child.start()
         begun.wait(20)
-        time.sleep(rng.uniform(0.0, 0.02))
+        time.sleep(rng.uniform(0.0, 0.008))
         child.kill()
         child.join()
     written = len((out / "rows/captions/rank00000.jsonl").read_bytes().splitlines())

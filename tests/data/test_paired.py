@@ -35,7 +35,7 @@ def make(text=True, augmentation=None, rephrase_prob=0.5, **changes):
         "ir_items": items("ir", camid=3),
         "rgb_tokens": rgb_tokens if text else None,
         "ir_tokens": ir_tokens if text else None,
-        "augmentation": augmentation or TrainAugmentation(),
+        "augmentation": augmentation or TrainAugmentation.caj(),
         "rephrase_prob": rephrase_prob,
         "batches_per_epoch": 3,
         "batch_size": 8,

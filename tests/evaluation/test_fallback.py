@@ -2,7 +2,15 @@ import numpy as np
 import oracles_stats as oracle
 import pytest
 
-from tvilfm_plugin.evaluation.fallback import fall_back, joint_peak, other_peaks, standardised, text_trust
+from tvilfm_plugin.evaluation.fallback import (
+    Evidence,
+    caption_evidence,
+    fall_back,
+    gallery_evidence,
+    other_peaks,
+    standardised,
+    text_trust,
+)
 from tvilfm_plugin.evaluation.protocols import REGDB, Labels
 from tvilfm_plugin.evaluation.ranking import rank_metrics
 from tvilfm_plugin.modality import Modality
@@ -25,15 +33,40 @@ def mean_ap(similarity, query, gallery):
 
 
 def trust_in(image, text, others, low=0.5):
-    return text_trust(joint_peak(image, text), other_peaks(image, others), low)
+    return text_trust([gallery_evidence(image, text, others)], low)
 
 
 @pytest.mark.parametrize("low", [0.0, 0.5, 0.8])
 def test_trust_equals_the_twin(low):
     rng = np.random.default_rng(1)
     image, text, others = rng.random((9, 30)), rng.random((9, 30)), rng.random((17, 30))
-    others[:3] = text[:3]  # ties
-    np.testing.assert_allclose(trust_in(image, text, others, low), oracle.trust(image, text, others, low), atol=1e-12)
+    gallery = gallery_evidence(image, text, others)
+    own, theirs = oracle.peaks(image, text, others)
+    np.testing.assert_allclose(gallery.own, own)
+    np.testing.assert_allclose(gallery.others, theirs)
+    other = Evidence(rng.random(9), rng.random((9, 17)))
+    expected = oracle.trust([own, other.own], [theirs, other.others], low)
+    np.testing.assert_allclose(text_trust([gallery, other], low), expected, atol=1e-12)
+
+
+def test_a_text_that_is_among_the_others_counts_half():
+    evidence = Evidence(np.array([2.0]), np.array([[1.0, 2.0, 3.0, 4.0]]))
+    assert text_trust([evidence], 0.0).tolist() == [0.375]
+
+
+def test_captions_tell_whose_text_it_is():
+    rng = np.random.default_rng(5)
+    shape, shared = rng.normal(size=(50, 16)), 10 * rng.normal(size=16)
+    caption, text = shape + shared + 0.3 * rng.normal(size=(50, 16)), shape - shared + rng.normal(size=(50, 16))
+    evidence = caption_evidence(text, text, caption)
+    centred = lambda rows: rows - rows.mean(axis=0)
+    a, b = centred(caption)[7], centred(text)
+    cosines = [float(a @ row / np.linalg.norm(a) / np.linalg.norm(row)) for row in b]
+    np.testing.assert_allclose(evidence.others[7], cosines)
+    np.testing.assert_allclose(evidence.own[7], cosines[7])
+    assert text_trust([evidence], 0.0).mean() > 0.9
+    wrong = caption_evidence(np.roll(text, 9, axis=0), text, caption)
+    assert text_trust([wrong], 0.0).mean() == pytest.approx(0.5, abs=0.1)
 
 
 def test_blocks_do_not_matter(monkeypatch):
@@ -81,10 +114,14 @@ def test_wrong_arguments_are_refused():
         other_peaks(image, np.ones((2, 4)))
     with pytest.raises(ValueError, match="there are none"):
         other_peaks(image, np.ones((0, 5)))
+    with pytest.raises(ValueError, match="got none"):
+        text_trust([])
     with pytest.raises(ValueError, match="quantile"):
         trust_in(image, image, image, low=1.0)
+    with pytest.raises(ValueError, match="2 queries"):
+        text_trust([Evidence(np.ones(2), np.ones((3, 4)))])
     with pytest.raises(ValueError, match="same queries"):
-        text_trust(np.ones(2), np.ones((3, 4)))
+        text_trust([Evidence(np.ones(3), np.ones((3, 4))), Evidence(np.ones(3), np.ones((3, 5)))])
     with pytest.raises(ValueError, match="add 'ir'"):
         fall_back({Modality.TEXT: image}, np.ones(3))
     with pytest.raises(ValueError, match="One weight"):

@@ -6,6 +6,7 @@ from stored_runs import DIM, TinyEvaluation
 from tvilfm_plugin.data.text_noise import swap_colours
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
 from tvilfm_plugin.reproduce.robustness import (
+    CAUTIOUS,
     DROPPED,
     EMPTY,
     FALLBACK,
@@ -68,6 +69,8 @@ def test_bad_text_harms_and_the_fall_back_saves_most_of_it(curves):
     half = points[WRONG, 0.5, "ensemble"].mAP
     assert bad < half < good
     empty = points[EMPTY, 1.0, f"ensemble {FALLBACK}"]
+    even = points[WRONG, 1.0, f"ensemble {CAUTIOUS}"].mAP
+    assert safe.mAP > even > bad  # judging each text beats trusting all of them less
     assert empty.trust == 0 and empty.mAP == pytest.approx(image, abs=0.02)
 
 
@@ -78,6 +81,12 @@ def test_table_names_cost_and_gain(evaluation, curves):
     assert table[2].startswith("| undamaged (oracle)") and sum("undamaged" in line for line in table) == 1
     assert len([line for line in table if line.startswith("|")]) == 2 + 1 + 3 * 2 + 1
     assert {"kind", "share", "query", "mAP", "trust"} <= set(as_table(points)[0])
+
+
+def test_unknown_evidence_is_refused(evaluation):
+    stored = StoredEvaluation.load(evaluation.folder)
+    with pytest.raises(ValueError, match="caption and gallery"):
+        robustness_curves(stored, lambda texts: None, setting="all", source="oracle", evidence=("horoscope",))
 
 
 def test_default_source_prefers_the_honest_one(evaluation):

@@ -102,8 +102,10 @@ class AttributeCaptioner(_ChatCaptioner):
         errors = [""] * len(images)
         # No detail is left to ask of an image on which nothing was found.
         waiting = [n for n in range(len(images)) if fields[n]]
-        for attempt in range(1 + self.retries):
-            if not waiting or (attempt and self.decoding.temperature == 0 and attempt > 1):
+        # A greedy model answers differently once, to the reminder, and then no more.
+        attempts = 1 + self.retries if self.decoding.temperature > 0 else 2
+        for attempt in range(attempts):
+            if not waiting:
                 break
             reminder = "\nYour last answer was not one JSON object with these keys. Answer with the JSON object only."
             asked = [question(fields[n], self.modality) + (reminder if attempt else "") for n in waiting]

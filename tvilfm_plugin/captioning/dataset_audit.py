@@ -1,10 +1,8 @@
 """Audit the text of a data set on disk: which images there are, who is for training, what the gallery shows."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from tvilfm_plugin.captioning.audit import Audit, Subject, audit_text
-from tvilfm_plugin.data.datasets.base import TriDataset, person_of
-from tvilfm_plugin.data.datasets.check import DATASETS
 from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.modality import Modality
 
@@ -16,6 +14,8 @@ def audit_dataset(dataset: str, root: str, folder: str = "", trial: int = 1) -> 
         dataset: "sysu", "regdb" or "llcm".
         root: folder that holds the data sets.
     """
+    from tvilfm_plugin.data.datasets.check import DATASETS
+
     kind = DATASETS[dataset]
     # Without text, so that missing captions are a finding and no error.
     images = kind(root, folder, trial=trial, text=False, verbose=False)
@@ -26,7 +26,7 @@ def audit_dataset(dataset: str, root: str, folder: str = "", trial: int = 1) -> 
         bank = kind.read_bank(images.dataset_dir, modality, train)
         if bank is None:
             continue
-        subjects = _subjects(kind, *parts, gallery=images.gallery)
+        subjects = _subjects(kind.relative, *parts, gallery=images.gallery)
         queried = {item.pid for item in images.query}
         drawn = None
         if modality is Modality.RGB and bank.persons is not None:
@@ -37,17 +37,23 @@ def audit_dataset(dataset: str, root: str, folder: str = "", trial: int = 1) -> 
 
 
 def _subjects(
-    kind: type[TriDataset], train: Sequence[Item], test: Sequence[Item], gallery: Iterable[Item]
+    relative: Callable[[str], str], train: Sequence[Item], test: Sequence[Item], gallery: Iterable[Item]
 ) -> list[Subject]:
     shown = {item.path for item in gallery}
     found: dict[str, Subject] = {}
     for items, is_train in ((train, True), (test, False)):
         for item in items:
-            key = kind.relative(item.path)
-            found.setdefault(key, Subject(key, person_of(item.path), is_train, item.path in shown))
+            key = relative(item.path)
+            found.setdefault(key, Subject(key, _person(item.path), is_train, item.path in shown))
     return list(found.values())
 
 
 def subjects_of_texts(keys: Iterable[str], train_ids: Collection[int]) -> list[Subject]:
     """The images that caption files name; training images are those of the given identities."""
-    return [Subject(key, person_of(key), person_of(key) in train_ids) for key in keys]
+    return [Subject(key, _person(key), _person(key) in train_ids) for key in keys]
+
+
+def _person(path: str) -> int:
+    from tvilfm_plugin.data.datasets.base import person_of
+
+    return person_of(path)

@@ -243,7 +243,8 @@ def finetune(
         captioner.model.eval()
         captioner.save(out)
         write_json(out / "training.json", report)
-        draw_sample_sheet(captioner, [*validation, *train][:12], out / "samples.png")
+        shown = validation or train
+        draw_sample_sheet(captioner, shown[:: max(1, len(shown) // 12)][:12], out / "samples.png")
     trainer.accelerator.wait_for_everyone()
     return report
 

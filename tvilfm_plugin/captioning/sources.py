@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tvilfm_plugin.data.datasets.base import caption_folders, person_of
-from tvilfm_plugin.data.datasets.check import DATASETS
 from tvilfm_plugin.modality import Modality
 
 SPLITS = ("train", "test", "all")
@@ -42,6 +40,8 @@ class SourceSet:
     @property
     def text_folder(self) -> Path:
         """Where the loaders look first for this modality's captions."""
+        from tvilfm_plugin.data.datasets.base import caption_folders
+
         return caption_folders(str(self.folder), self.modality)[0]
 
     @property
@@ -62,6 +62,10 @@ def find_sources(
         split: "train", "test" or "all".
         trial: RegDB's split.
     """
+    # The data sets are fast-reid's; captioning itself does without it.
+    from tvilfm_plugin.data.datasets.base import person_of
+    from tvilfm_plugin.data.datasets.check import DATASETS
+
     if dataset not in DATASETS:
         raise ValueError(f"Unknown data set {dataset!r}; choices are {', '.join(DATASETS)}.")
     if split not in SPLITS:

@@ -1,10 +1,9 @@
 """The authors' checkpoint files as ours: every tensor is mapped, or ignored for a reason that is printed, or an error."""
 
-import contextlib
 import logging
 import pickle
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -167,25 +166,16 @@ def shapes_of(cfg: CfgNode, num_classes: int) -> dict[str, tuple[int, ...]]:
     """
     from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
+    from tvilfm_plugin.modeling.text_encoder import FROM_CHECKPOINT
+
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.BACKBONE.PRETRAIN = False
-    cfg.MODEL.TEXT.WEIGHTS = ""
+    cfg.MODEL.TEXT.WEIGHTS = FROM_CHECKPOINT
     cfg.MODEL.HEADS.NUM_CLASSES = num_classes
-    with torch.device("meta"), _without_the_warning_about_random_weights():
+    with torch.device("meta"):
         model: nn.Module = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
     return {name: tuple(value.shape) for name, value in model.state_dict().items()}
-
-
-@contextlib.contextmanager
-def _without_the_warning_about_random_weights() -> Iterator[None]:
-    from tvilfm_plugin.modeling import text_encoder
-
-    text_encoder.logger.disabled = True
-    try:
-        yield
-    finally:
-        text_encoder.logger.disabled = False
 
 
 def import_released(

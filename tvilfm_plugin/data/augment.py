@@ -226,12 +226,31 @@ class View:
 class TrainAugmentation:
     """The three views of a training sample: two of the visible image, one of the infrared image.
 
-    The defaults are channel-augmented joint learning (CAJ), as TVI-LFM trains with it.
+    `caj` is channel-augmented joint learning, as TVI-LFM trains with it.
     """
 
-    rgb: View = View(CropFlip(gray_prob=0.1), erase_prob=0.6)
-    rgb_aug: View = View(CropFlip(), erase_prob=0.6, channels=partial(draw_exchange, prob=0.5))
-    ir: View = View(CropFlip(), erase_prob=0.5, channels=partial(draw_adaptive_gray, gray_prob=0.6))
+    rgb: View
+    rgb_aug: View
+    ir: View
+
+    @classmethod
+    def caj(
+        cls,
+        pad: int = 10,
+        flip_prob: float = 0.5,
+        gray_prob: float = 0.1,
+        rgb_erasing_prob: float = 0.6,
+        ir_erasing_prob: float = 0.5,
+        exchange_prob: float = 0.5,
+        ir_gray_prob: float = 0.6,
+    ) -> "TrainAugmentation":
+        """CAJ with other strengths; the defaults are the paper's, for images of 288 x 144 pixels."""
+        crop = CropFlip(pad, flip_prob)
+        return cls(
+            rgb=View(CropFlip(pad, flip_prob, gray_prob), rgb_erasing_prob),
+            rgb_aug=View(crop, rgb_erasing_prob, partial(draw_exchange, prob=exchange_prob)),
+            ir=View(crop, ir_erasing_prob, partial(draw_adaptive_gray, gray_prob=ir_gray_prob)),
+        )
 
     @classmethod
     def none(cls) -> "TrainAugmentation":

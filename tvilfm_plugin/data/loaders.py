@@ -112,6 +112,19 @@ def _caption_tokens(dataset: TriDataset, items: Sequence[Item], modality: Modali
     return [(store[c.text], store[c.rephrase] if c.rephrase else None) for c in captions]
 
 
+def _augmentation(cfg: CfgNode) -> TrainAugmentation:
+    caj = cfg.INPUT.CAJ
+    return TrainAugmentation.caj(
+        pad=cfg.INPUT.PADDING.SIZE,
+        flip_prob=cfg.INPUT.FLIP.PROB,
+        gray_prob=caj.GRAY_PROB,
+        rgb_erasing_prob=caj.RGB_ERASING_PROB,
+        ir_erasing_prob=caj.IR_ERASING_PROB,
+        exchange_prob=caj.EXCHANGE_PROB,
+        ir_gray_prob=caj.IR_GRAY_PROB,
+    )
+
+
 def build_train_loader(cfg: CfgNode, text: bool, seed: int) -> TrainLoader:
     """Batches of `SOLVER.IMS_PER_BATCH` visible-infrared pairs, split over the processes by identity.
 
@@ -141,7 +154,7 @@ def build_train_loader(cfg: CfgNode, text: bool, seed: int) -> TrainLoader:
         data.train_ir,
         _caption_tokens(data, data.train_rgb, Modality.RGB) if text else None,
         _caption_tokens(data, data.train_ir, Modality.IR) if text else None,
-        augmentation=TrainAugmentation(),
+        augmentation=_augmentation(cfg),
         rephrase_prob=cfg.INPUT.REPHRASE_PROB,
         batches_per_epoch=sampler.batches_per_epoch,
         batch_size=cfg.SOLVER.IMS_PER_BATCH,

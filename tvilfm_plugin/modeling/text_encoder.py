@@ -13,7 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tvilfm_plugin.modeling.packed_text import can_pack, packed_transformer
+
 logger = logging.getLogger("fastreid." + __name__)
+
+# For MODEL.TEXT.WEIGHTS: a checkpoint of the whole model follows, so nothing is loaded and nothing is warned of.
+FROM_CHECKPOINT = "checkpoint"
 
 # A TorchScript archive is a program: only the file that OpenAI published is run.
 OPENAI_ARCHIVES = {"afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762": "RN50"}
@@ -25,6 +30,9 @@ class TextEncoder(nn.Module):
     """Token ids -> one raw feature per caption, read at its end-of-text token.
 
     The parameters have the names of a CLIP state dict (`token_embedding.weight`, `transformer.resblocks.0...`).
+
+    Attributes:
+        pack: on a CPU, compute no position behind a caption's end (MODEL.TEXT.PACK).
     """
 
     attn_mask: Tensor
@@ -43,6 +51,7 @@ class TextEncoder(nn.Module):
         self.ln_final = tower.ln_final
         self.text_projection = tower.text_projection
         self.eot = eot
+        self.pack = can_pack(tower.transformer)
         self.register_buffer("attn_mask", _causal_mask(len(tower.positional_embedding)), persistent=False)
 
     @property
@@ -68,13 +77,25 @@ class TextEncoder(nn.Module):
             return tokens
         return tokens[:, : int(self.end_of_text(tokens).max()) + 1]
 
-    def features(self, tokens: Tensor) -> Tensor:
-        """(N, L) token ids -> (N, L, width) before the final norm and the projection."""
+    def embed(self, tokens: Tensor) -> Tensor:
+        """(N, L) token ids -> (N, L, width): tokens and positions."""
         length = tokens.shape[1]
         if length > self.context_length:
             raise ValueError(f"{length} tokens, but the text encoder has positions for {self.context_length}.")
-        embedded = self.token_embedding(tokens) + self.positional_embedding[:length]
-        return self.transformer(embedded, attn_mask=self.attn_mask[:length, :length])
+        return self.token_embedding(tokens) + self.positional_embedding[:length]
+
+    def features(self, tokens: Tensor) -> Tensor:
+        """(N, L) token ids -> (N, L, width) before the final norm and the projection."""
+        length = tokens.shape[1]
+        return self.transformer(self.embed(tokens), attn_mask=self.attn_mask[:length, :length])
+
+    def at_the_ends(self, tokens: Tensor) -> Tensor:
+        """(N, L) token ids -> (N, width): `features` at the end-of-text tokens."""
+        ends = self.end_of_text(tokens)
+        # A GPU would have to tell the host how many positions are left; there the padded batch is computed.
+        if self.pack and len(tokens) and tokens.device.type == "cpu":
+            return packed_transformer(self.transformer, self.embed(tokens), ends)
+        return self.features(tokens)[torch.arange(len(tokens), device=tokens.device), ends]
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Raw text features.
@@ -85,10 +106,8 @@ class TextEncoder(nn.Module):
         Returns:
             (N, D).
         """
-        tokens = self.trim(tokens)
-        rows = torch.arange(len(tokens), device=tokens.device)
         # The norm and the projection act on single positions: one per caption is enough.
-        return self.ln_final(self.features(tokens)[rows, self.end_of_text(tokens)]) @ self.text_projection
+        return self.ln_final(self.at_the_ends(self.trim(tokens))) @ self.text_projection
 
 
 def resize_projection(projection: Tensor, dim: int) -> Tensor:
@@ -113,10 +132,12 @@ def build_text_encoder(arch: str, weights: str, dim: int) -> TextEncoder:
     Args:
         arch: an open_clip architecture, or a JSON file in the format of open_clip's model configs.
         weights: a local file (OpenAI's TorchScript archive, a state dict as .pt/.pth, or .safetensors), an open_clip tag
-            such as "openai" (which open_clip fetches), or "" to start at random.
+            such as "openai" (which open_clip fetches), "" to start at random, or `FROM_CHECKPOINT`.
         dim: D, the width of the visual features.
     """
     config = _architecture(arch)
+    if weights == FROM_CHECKPOINT:
+        return TextEncoder(_tower(config, dim), eot=_eot(config))
     if not weights:
         logger.warning(
             f"MODEL.TEXT.WEIGHTS is empty: the text encoder {arch} starts at RANDOM. The published numbers need "

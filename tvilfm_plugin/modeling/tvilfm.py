@@ -113,8 +113,10 @@ class TVILFM(VIBaseline):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         arguments = super().from_config(cfg)
         dim = arguments["visual"].dim
+        text = build_text_encoder(cfg.MODEL.TEXT.ARCH, cfg.MODEL.TEXT.WEIGHTS, dim)
+        text.pack &= cfg.MODEL.TEXT.PACK
         return arguments | {
-            "text": build_text_encoder(cfg.MODEL.TEXT.ARCH, cfg.MODEL.TEXT.WEIGHTS, dim),
+            "text": text,
             "fusion": choose(FUSION_REGISTRY, cfg.TVILFM.FUSION, "TVILFM.FUSION")(dim=dim),
             "members": cfg.TVILFM.MEMBERS,
             "joint": cfg.TVILFM.JOINT,

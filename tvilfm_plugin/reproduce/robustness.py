@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tvilfm_plugin.data.text_noise import drop_attributes, swap_colours, wrong_person
-from tvilfm_plugin.evaluation.fallback import LOW, fall_back, joint_peak, other_peaks, text_trust
+from tvilfm_plugin.evaluation.fallback import LOW, Evidence, caption_evidence, fall_back, joint_peak, other_peaks, text_trust
 from tvilfm_plugin.evaluation.mer import Parts, TextIndex, query_embeddings
 from tvilfm_plugin.evaluation.protocols import Labels
 from tvilfm_plugin.evaluation.ranking import aggregate, cmc_length, per_query
@@ -23,6 +23,8 @@ from tvilfm_plugin.modality import Modality
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 WRONG, SWAPPED, DROPPED, EMPTY = "wrong person", "colours swapped", "attributes dropped", "empty text"
 FALLBACK = "with fall-back"
+CAUTIOUS = "with constant weight"
+EVIDENCE = ("caption", "gallery")
 POOL = 200
 """Texts against which the fall-back judges agreement."""
 
@@ -85,10 +87,14 @@ def robustness_curves(
     shares: Sequence[float] = SHARES,
     seed: int = 0,
     low: float = LOW,
+    evidence: Sequence[str] = EVIDENCE,
     draws: Sequence[int] | None = None,
     progress: Callable[[Sequence[int]], Iterable[int]] = iter,
 ) -> list[Point]:
     """Every query type under every condition, and the ensemble with the fall-back.
+
+    Beside it stands an ensemble that gives every text the same weight, the mean trust in the undamaged texts: what the
+    fall-back does better than that is due to judging each text.
 
     Args:
         stored: an evaluation with texts.
@@ -97,9 +103,12 @@ def robustness_curves(
         shares: degrees of damage.
         seed: of the damage, and of the choice of texts against which the fall-back judges agreement.
         low: see `text_trust`.
+        evidence: kinds of agreement that the fall-back judges by, of `EVIDENCE`.
         draws: gallery draws by number; by default all.
         progress: may wrap the draws, e.g. by a progress bar.
     """
+    if not evidence or set(evidence) - set(EVIDENCE):
+        raise ValueError(f"The fall-back judges by {' and '.join(EVIDENCE)}, or one of them; got {tuple(evidence)}.")
     text = stored.text(setting, source, text_seed)
     chosen = list(range(len(stored.draws[setting])) if draws is None else draws)
     clean = text.rgb[chosen]
@@ -110,9 +119,13 @@ def robustness_curves(
     values: dict[tuple[Condition, str], list[tuple[float, float, float]]] = {}
     for t, draw in enumerate(progress(chosen)):
         arena = _arena(extended, setting, draw, pool)
+        undamaged = float(_trust(extended, arena, TextIndex(clean, text.ir), t, low, evidence).mean())
         for condition, rgb in carried.items():
             blank = np.array([not one.strip() for one in damaged[condition][t]])
-            for name, numbers in _measure(extended, arena, TextIndex(rgb, text.ir), t, blank, low).items():
+            carried_now = TextIndex(rgb, text.ir)
+            trust = _trust(extended, arena, carried_now, t, low, evidence)
+            trust[blank] = 0.0  # that there is no text needs no judging
+            for name, numbers in _measure(extended, arena, carried_now, t, trust, undamaged).items():
                 values.setdefault((condition, name), []).append(numbers)
     return [_image_point(stored, setting, chosen), *(_point(*key, numbers) for key, numbers in values.items())]
 
@@ -134,25 +147,28 @@ def cost_and_gain(points: Sequence[Point], card: ProtocolCard) -> str:
     found: dict[tuple[str, float], dict[str, Point]] = {}
     for point in points:
         found.setdefault((point.kind, point.share), {})[point.query] = point
-    cells = [["text", "trust", "infrared mAP", "ensemble mAP", "fall-back mAP", "Δ mAP", "infrared R-1", "ensemble R-1"]]
-    cells[0] += ["fall-back R-1", "Δ R-1"]
+    cells = [["text", "trust"]]
+    for metric in ("mAP", "R-1"):
+        cells[0] += [f"{image.query} {metric}", "ensemble", "fall-back", "change", "constant weight"]
     seen_clean = False
     for (kind, share), row in found.items():
         if kind == NO_TEXT or (share == 0 and seen_clean):
             continue
         seen_clean = seen_clean or share == 0
-        ensemble, safe = row["ensemble"], row[f"ensemble {FALLBACK}"]
+        blind, safe, even = (row[name] for name in ("ensemble", f"ensemble {FALLBACK}", f"ensemble {CAUTIOUS}"))
         name = f"undamaged ({card.text_source})" if share == 0 else kind if kind == EMPTY else f"{kind}, {100 * share:.0f} %"
-        numbers = (image.mAP, ensemble.mAP, safe.mAP), (image.R1, ensemble.R1, safe.R1)
         cells.append([name, f"{safe.trust:.2f}"])
-        for three in numbers:
-            cells[-1] += [*(f"{value:.2f}" for value in three), f"{three[2] - three[1]:+.2f}"]
-    note = (
-        "- Percent, means over the gallery draws. Δ: what the fall-back changes against trusting the text blindly: its cost "
-        "in the first line, its gain where the text is bad. Trust: mean weight of the text."
-    )
-    plain = f"- Plain similarities: the evaluation's re-ranking ({card.reranking}) is not used here."
-    return "\n".join([*aligned(cells, names=1), "", note, *([plain] if card.reranking != "none" else [])])
+        for four in ((image.mAP, blind.mAP, safe.mAP, even.mAP), (image.R1, blind.R1, safe.R1, even.R1)):
+            cells[-1] += [f"{value:.2f}" for value in four[:3]] + [f"{four[2] - four[1]:+.2f}", f"{four[3]:.2f}"]
+    notes = [
+        "- Percent, means over the gallery draws. Change: the fall-back against trusting the text blindly, its cost in the "
+        "first line and its gain where the text is bad.",
+        "- Trust: mean weight of the text. Constant weight: every text has the mean trust in the undamaged ones, so what the "
+        "fall-back does better is due to judging each text, the rest to caution.",
+    ]
+    if card.reranking != "none":
+        notes.append(f"- Plain similarities: the evaluation's re-ranking ({card.reranking}) is not used here.")
+    return "\n".join([*aligned(cells, names=1), "", *notes])
 
 
 def as_table(points: Sequence[Point]) -> list[dict[str, Any]]:
@@ -164,11 +180,13 @@ def as_table(points: Sequence[Point]) -> list[dict[str, Any]]:
 
 
 class _Arena(NamedTuple):
-    """One gallery draw: (g, D) embeddings, labels, and the (Q, P) agreement of the images with arbitrary texts."""
+    """One gallery draw: (g, D) embeddings, labels, (Q, g) similarities of the images, (P, D) embeddings of arbitrary texts
+    and the (Q, P) agreement of the images with them."""
 
     embeddings: Tensor
     gallery: Labels
     image: np.ndarray
+    pool: np.ndarray
     others: np.ndarray
 
 
@@ -177,24 +195,37 @@ def _arena(stored: StoredEvaluation, setting: str, draw: int, pool: np.ndarray) 
     assert stored.parts.texts is not None
     with torch.no_grad():
         image = (stored.embed(stored.parts.query) @ embeddings.T).numpy()
-        others = (stored.embed(stored.parts.texts[torch.from_numpy(pool)]) @ embeddings.T).numpy()
-    return _Arena(embeddings, gallery, image, other_peaks(image, others))
+        texts = stored.embed(stored.parts.texts[torch.from_numpy(pool)])
+    return _Arena(embeddings, gallery, image, texts.numpy(), other_peaks(image, (texts @ embeddings.T).numpy()))
+
+
+def _trust(
+    stored: StoredEvaluation, arena: _Arena, text: TextIndex, t: int, low: float, kinds: Sequence[str]
+) -> np.ndarray:
+    """(Q,) trust in the texts of gallery draw t."""
+    assert stored.parts.texts is not None
+    with torch.no_grad():
+        said, caption = (stored.embed(stored.parts.texts[torch.from_numpy(rows)]) for rows in (text.rgb[t], text.ir))
+        similar = (said @ arena.embeddings.T).numpy()
+    evidence = []
+    if "caption" in kinds:
+        evidence.append(caption_evidence(said.numpy(), arena.pool, caption.numpy()))
+    if "gallery" in kinds:
+        evidence.append(Evidence(joint_peak(arena.image, similar), arena.others))
+    return text_trust(evidence, low)
 
 
 def _measure(
-    stored: StoredEvaluation, arena: _Arena, text: TextIndex, t: int, blank: np.ndarray, low: float
+    stored: StoredEvaluation, arena: _Arena, text: TextIndex, t: int, trust: np.ndarray, constant: float
 ) -> dict[str, tuple[float, float, float]]:
     """R-1, mAP and mean trust of every query type in one gallery draw."""
-    needed = tuple(dict.fromkeys((*stored.members, Modality.TEXT)))
     with torch.no_grad():
-        queries = query_embeddings(stored.parts, text.rgb[t], text.ir, needed, stored.fusion, stored.embed)
-        similar = {m: (queries[m] @ arena.embeddings.T).numpy() for m in needed}
-    trust = text_trust(joint_peak(arena.image, similar[Modality.TEXT]), arena.others, low)
-    trust[blank] = 0.0  # that there is no text needs no judging
-    members = {m: similar[m] for m in stored.members}
+        queries = query_embeddings(stored.parts, text.rgb[t], text.ir, stored.members, stored.fusion, stored.embed)
+        members = {m: (queries[m] @ arena.embeddings.T).numpy() for m in stored.members}
     ranked = {m.value: members[m] for m in members if m is not Modality.IR}
     ranked["ensemble"] = fall_back(members, np.ones(len(trust)))
     ranked[f"ensemble {FALLBACK}"] = fall_back(members, trust)
+    ranked[f"ensemble {CAUTIOUS}"] = fall_back(members, np.full(len(trust), constant))
     result = {}
     length = cmc_length(arena.gallery, stored.protocol)
     for name, similarity in ranked.items():

@@ -55,13 +55,14 @@ def test_weights_of_losses() -> None:
     full = MIP(cfg)
     data = {k: v for k, v in batch().items() if not k.endswith("draws")}
     reference = full.train()(data)
-    for name, key in (("loss_msel", "MSEL_WEIGHT"), ("loss_iael", "IAEL_WEIGHT")):
-        changed = small_config(**DETERMINISTIC, MSEL_EPOCH=1, **{key: 1.5})
+    for name, key in (("loss_msel", "MSEL_WEIGHT"), ("loss_iael", "IAEL_WEIGHT"), ("loss_triplet", "TRIPLET_WEIGHT")):
+        changed = small_config(**DETERMINISTIC, MSEL_EPOCH=1, **{key: 3 * cfg.MODEL.MIP[key]})
         other = MIP(changed)
         other.load_state_dict(full.state_dict())
         assert other.train()(data)[name].item() == pytest.approx(3 * reference[name].item(), rel=1e-5)
     silent = MIP(small_config(MSEL_WEIGHT=0.0, IAEL_WEIGHT=0.0, MSEL_EPOCH=1))
     assert set(silent.train()(batch())) == {"loss_identity", "loss_triplet"}
+    assert set(MIP(small_config(TRIPLET_WEIGHT=0.0)).train()(batch())) == {"loss_identity", "loss_iael"}
     assert not any("prompt" in name for name in silent.heads.state_dict())
 
 

@@ -45,6 +45,8 @@ def add_mip_config(cfg: CfgNode) -> None:
     cfg.MODEL.MIP.PARTS = 4
     cfg.MODEL.MIP.SHIFT = 5
     cfg.MODEL.MIP.GROUPS = 2
+    # Weight of the triplet loss (0 = off: a transformer without pre-training may collapse under it).
+    cfg.MODEL.MIP.TRIPLET_WEIGHT = 1.0
     # IAEL: weight of the identity loss on instance prompts (0 = off), and what reads a layer's prompts: their "mean", or a
     # "block" of its own as in the released code.
     cfg.MODEL.MIP.IAEL_WEIGHT = 0.5

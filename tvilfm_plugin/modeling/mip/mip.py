@@ -50,6 +50,7 @@ class MIP(VIBaseline):
         *,
         visual: MIPEncoder,
         heads: MIPHeads,
+        triplet_weight: float = 1.0,
         msel_weight: float = 0.5,
         msel_epoch: int = 10,
         iael_weight: float = 0.5,
@@ -58,12 +59,14 @@ class MIP(VIBaseline):
         """Args:
         visual: encodes both kinds of images.
         heads: necks and classifiers.
+        triplet_weight: of the batch-hard soft-margin triplet loss; 0 = off.
         msel_weight: of the modality-shared enhancement loss; 0 = off.
         msel_epoch: the first epoch that has it, counted from 1.
         iael_weight: of the identity loss on instance prompts; 0 = off.
         gather: compute the losses over the rows of all processes.
         """
         super().__init__(visual=visual, heads=heads, losses={}, gather=gather)  # type: ignore[arg-type]
+        self.triplet_weight = triplet_weight
         self.msel_weight = msel_weight
         self.msel_epoch = msel_epoch
         self.iael_weight = iael_weight
@@ -76,6 +79,7 @@ class MIP(VIBaseline):
         return {
             "visual": visual,
             "heads": build_mip_heads(cfg, visual),
+            "triplet_weight": mip.TRIPLET_WEIGHT,
             "msel_weight": mip.MSEL_WEIGHT,
             "msel_epoch": mip.MSEL_EPOCH,
             "iael_weight": mip.IAEL_WEIGHT,
@@ -133,10 +137,9 @@ class MIP(VIBaseline):
             logits = [gather_rows(rows) for rows in logits]
             prompt_logits = [gather_rows(rows) for rows in prompt_logits]
         branches = features.unbind(1)
-        losses = {
-            "loss_identity": branch_mean([identity_loss(rows, pids) for rows in logits]),
-            "loss_triplet": branch_mean([soft_margin_triplet(rows, pids) for rows in branches]),
-        }
+        losses = {"loss_identity": branch_mean([identity_loss(rows, pids) for rows in logits])}
+        if self.triplet_weight:
+            losses["loss_triplet"] = self.triplet_weight * branch_mean([soft_margin_triplet(rows, pids) for rows in branches])
         if self.msel_weight and self.epoch + 1 >= self.msel_epoch:
             msel = branch_mean([modality_shared_enhancement(rows, pids, labels) for rows in branches])
             losses["loss_msel"] = self.msel_weight * msel

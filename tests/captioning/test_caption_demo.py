@@ -1,0 +1,52 @@
+"""The demonstration's own parts: whose colours are new, what counts as right, and one short run of everything."""
+
+from pathlib import Path
+
+from tvilfm_plugin.captioning.demo import DemoOptions, run_demo, score_colours, withheld_people
+from tvilfm_plugin.captioning.sources import Source, SourceSet
+from tvilfm_plugin.data.datasets.sysu_mm01 import TriSYSUMM01
+from tvilfm_plugin.data.synthetic import Spec, make_synthetic
+from tvilfm_plugin.modality import Modality
+
+
+def person(split: str, upper: str, lower: str) -> dict[str, object]:
+    return {"split": split, "palette": {"upper": upper, "lower": lower}}
+
+
+def test_a_third_of_the_test_people_wear_new_colours() -> None:
+    people = {
+        "1": person("train", "red", "blue"), "2": person("train", "red", "blue"), "3": person("train", "black", "white"),
+        "4": person("test", "red", "blue"), "5": person("test", "black", "white"), "6": person("test", "black", "white"),
+    }  # fmt: skip
+    assert withheld_people({"people": people}) == {3}
+    assert withheld_people({"people": people}, share=1.0) == {1, 2, 3}
+
+
+def test_what_counts_as_right() -> None:
+    people = {"1": person("train", "red", "blue"), "2": person("test", "red", "blue"), "3": person("test", "grey", "pink")}
+    said = {
+        "a/2/1": "a man in a red shirt and blue jeans",
+        "a/2/2": "a man in a red shirt and jeans",  # a colour left out is not right
+        "a/2/3": "a man in a green shirt and blue jeans",  # the light of this image made it green
+        "a/3/1": "a man in a red and grey shirt, pink skirt",  # two colours are not right
+    }
+    seen = {"a/2/3": {"upper": "green"}}
+    facts = {"people": people, "images": {key: {"seen": seen.get(key, {})} for key in said}}
+    sources = tuple(Source(key, "", int(key.split("/")[1]), "test") for key in said)
+    images = SourceSet("x", Path(), Modality.RGB, sources, str)
+    scores = score_colours(facts, images, said, ())
+    assert (scores["all"].right, scores["all"].named, scores["all"].drawn, scores["all"].people) == (6, 7, 8, 2)
+    assert (scores["known colours"].right, scores["known colours"].drawn) == (5, 6)
+    assert (scores["new colours"].right, scores["new colours"].people) == (1, 1)
+    assert scores["person"].right == 5
+
+
+def test_one_short_run_gives_a_data_set_that_loads(tmp_path: Path) -> None:
+    spec = Spec("sysu", ids=16, test_ids=6, images_rgb=4, images_ir=2, test_images_rgb=4, test_images_ir=2, height=48)
+    made = make_synthetic(spec, tmp_path / "people", progress=False)
+    report = run_demo(made, tmp_path / "captioned", DemoOptions(rgb_steps=4, ir_steps=2, control=True))
+    assert report["infrared"]["captions"] == 16 * 2 and report["colours"]["all"]["people"] == 6
+    dataset = TriSYSUMM01(str(tmp_path), "captioned", verbose=False)
+    first = dataset.train_rgb[0].path
+    assert dataset.captions[Modality.RGB][dataset.relative(first)].text
+    assert (tmp_path / "captioned/captioners/report.md").is_file()

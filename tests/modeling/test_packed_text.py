@@ -1,0 +1,65 @@
+import golden_inputs as inputs
+import pytest
+import torch
+from oracles_modeling import small_config, write_tower
+from torch import nn
+
+from tvilfm_plugin.modeling.text_encoder import build_text_encoder
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    torch.manual_seed(0)
+    encoder = build_text_encoder(write_tower(tmp_path), "", 24)
+    for parameter in encoder.parameters():
+        if parameter.ndim == 1:
+            nn.init.uniform_(parameter, 0.2, 1.0)
+    return encoder
+
+
+def outcome(encoder, tokens, pack):
+    """Features, and the gradient of every parameter."""
+    encoder.pack = pack
+    encoder.zero_grad()
+    features = encoder(tokens)
+    (features * torch.linspace(-1, 1, features.numel()).view_as(features)).sum().backward()
+    return {"": features.detach()} | {name: p.grad.clone() for name, p in encoder.named_parameters()}
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_packed_equals_padded_in_value_and_gradient(encoder, n):
+    assert encoder.pack
+    tokens = torch.from_numpy(inputs.tokens(3, n))
+    padded, packed = outcome(encoder, tokens, False), outcome(encoder, tokens, True)
+    for name, value in padded.items():
+        assert torch.allclose(value, packed[name], rtol=1e-5, atol=1e-6 * float(value.abs().max())), name
+
+
+def test_what_lies_behind_the_end_is_not_read(encoder):
+    tokens = torch.from_numpy(inputs.tokens(3, 5))
+    noisy = tokens.clone()
+    for row, end in zip(noisy, encoder.end_of_text(tokens).tolist(), strict=True):
+        row[end + 1 :] = 7
+    with torch.no_grad():
+        assert torch.equal(encoder(tokens), encoder(noisy))
+
+
+def test_other_blocks_are_not_packed(encoder, tmp_path):
+    from open_clip.transformer import Transformer
+
+    from tvilfm_plugin.modeling.packed_text import can_pack
+
+    transformer = Transformer(16, 1, 2)
+    assert can_pack(transformer)
+    transformer.grad_checkpointing = True
+    assert not can_pack(transformer)
+    other = Transformer(16, 1, 2, block_type="custom", qk_norm=True)
+    assert not can_pack(other)
+
+
+def test_the_switch(tmp_path):
+    from fastreid.modeling.meta_arch import build_model
+
+    for value in (True, False):
+        cfg = small_config("TVILFM", write_tower(tmp_path), "MODEL.TEXT.PACK", value)
+        assert build_model(cfg).text.pack is value

@@ -1,0 +1,54 @@
+"""A text transformer over captions that lie end to end, without the positions behind their ends."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def can_pack(transformer: Any) -> bool:
+    """Whether the blocks are the ones that `packed_transformer` computes: CLIP's pre-norm attention and MLP."""
+    from open_clip.transformer import ResidualAttentionBlock
+
+    return not transformer.grad_checkpointing and all(
+        type(block) is ResidualAttentionBlock and not hasattr(block, "ln_1_kv") and isinstance(block.attn, nn.MultiheadAttention)
+        for block in transformer.resblocks
+    )
+
+
+def packed_transformer(transformer: Any, embedded: Tensor, ends: Tensor) -> Tensor:
+    """What the causal transformer says at the last position of every caption.
+
+    Norms, projections and MLPs act on single positions, so only attention needs captions side by side. Behind the last
+    attention, nothing but the last position of each caption is computed.
+
+    Args:
+        transformer: open_clip's, for which `can_pack` holds.
+        embedded: (N, L, width) embedded tokens; what lies behind a caption's end is not read.
+        ends: (N,) last position of each caption.
+
+    Returns:
+        (N, width).
+    """
+    count, length, width = embedded.shape
+    kept = (torch.arange(length, device=ends.device) <= ends[:, None]).flatten().nonzero().squeeze(1)
+    last = (ends + 1).cumsum(0) - 1
+    rows = embedded.reshape(-1, width).index_select(0, kept)
+    for number, block in enumerate(transformer.resblocks, start=1):
+        attended = _attend(block.attn, block.ln_1(rows), kept, count, length)
+        if number == len(transformer.resblocks):
+            rows, attended = rows[last], attended[last]
+        rows = rows + block.ls_1(block.attn.out_proj(attended))
+        rows = rows + block.ls_2(block.mlp(block.ln_2(rows)))
+    return rows
+
+
+def _attend(attention: nn.MultiheadAttention, rows: Tensor, kept: Tensor, count: int, length: int) -> Tensor:
+    """Causal self-attention of (T, width) rows, before the output projection; `kept` says where they lie in (N, L)."""
+    width = rows.shape[1]
+    projected = F.linear(rows, attention.in_proj_weight, attention.in_proj_bias)
+    padded = projected.new_zeros(count * length, 3 * width).index_copy(0, kept, projected)
+    heads = padded.view(count, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+    mixed = F.scaled_dot_product_attention(*heads.unbind(0), is_causal=True)
+    return mixed.transpose(1, 2).reshape(count * length, width).index_select(0, kept)
