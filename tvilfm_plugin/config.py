@@ -192,6 +192,8 @@ def add_tvilfm_config(cfg: CfgNode) -> None:
     # negative = as the rest of the text encoder (both are quirks of the released RegDB command).
     cfg.SOLVER.TEXT_BIAS_WEIGHT_DECAY = -1.0
     cfg.SOLVER.TEXT_EMBEDDING_LR = -1.0
+    # Update each flat parameter buffer in one pass (Adam, AdamW, SGD without clipping; the same to rounding).
+    cfg.SOLVER.FUSED = True
     # Iterations between two progress lines.
     cfg.SOLVER.LOG_PERIOD = 50
 

@@ -50,6 +50,9 @@ def default_setup(cfg: CfgNode, args: Any) -> None:
 
 # --- optimiser -------------------------------------------------------------------------------------------------------
 
+# Updates that torch computes in one pass over a buffer; the plain ones make a pass per operation.
+FUSED = ("Adam", "AdamW", "SGD")
+
 
 def keep_gradient_buffers(optimizer: torch.optim.Optimizer) -> None:
     """Let `zero_grad()` write zeros, in place, as it did before torch 2.0.
@@ -86,8 +89,11 @@ def contiguous_optimizer(cfg: CfgNode, groups: list[dict[str, Any]]) -> tuple[to
     parameters = ContiguousParams(groups)
     kind = getattr(torch.optim, cfg.SOLVER.OPT)
     kind = host_solver.maybe_add_freeze_layer(cfg, host_solver.maybe_add_gradient_clipping(cfg, kind))
-    sgd = {"momentum": cfg.SOLVER.MOMENTUM, "nesterov": cfg.SOLVER.NESTEROV} if cfg.SOLVER.OPT == "SGD" else {}
-    optimizer = kind(parameters.contiguous(), **sgd)
+    options = {"momentum": cfg.SOLVER.MOMENTUM, "nesterov": cfg.SOLVER.NESTEROV} if cfg.SOLVER.OPT == "SGD" else {}
+    # A fused step unscales the gradients itself, so clipping, which comes before, would see them scaled.
+    if cfg.SOLVER.get("FUSED", False) and cfg.SOLVER.OPT in FUSED and not cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
+        options["fused"] = True
+    optimizer = kind(parameters.contiguous(), **options)
     keep_gradient_buffers(optimizer)
     return optimizer, parameters
 

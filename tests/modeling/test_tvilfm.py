@@ -139,7 +139,7 @@ def test_both_texts_in_one_call(tower, fusion, captions):
     if fusion == "Add":
         del batch["ir_tokens"]
     rows = []
-    model.text.transformer.register_forward_hook(lambda m, i, o: rows.append(len(o)))
+    model.text.register_forward_hook(lambda m, i, o: rows.append(len(o)))
     model(batch)
     assert rows == [captions]
 

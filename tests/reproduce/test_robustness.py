@@ -78,7 +78,7 @@ def test_table_names_cost_and_gain(evaluation, curves):
     points = list(curves[0].values())
     card = StoredEvaluation.load(evaluation.folder).card("all/ensemble")
     table = cost_and_gain(points, card).splitlines()
-    assert table[2].startswith("| undamaged (oracle)") and sum("undamaged" in line for line in table) == 1
+    assert table[2].startswith("| undamaged (oracle)") and sum("| undamaged" in line for line in table) == 1
     assert len([line for line in table if line.startswith("|")]) == 2 + 1 + 3 * 2 + 1
     assert {"kind", "share", "query", "mAP", "trust"} <= set(as_table(points)[0])
 

@@ -29,8 +29,8 @@ _SMALL_BLIP = {"image_size": 48, "patch_size": 12, "width": 128, "vision_layers"
 class DemoOptions:
     """Lengths of the two trainings, and whether to train the infrared captioner once more without its colour filter."""
 
-    rgb_steps: int = 3600
-    ir_steps: int = 700
+    rgb_steps: int = 6000
+    ir_steps: int = 1000
     control: bool = False
     seed: int = 0
 
@@ -154,8 +154,9 @@ def _train(
     if not (folder / "training.json").is_file():
         captioner = build_captioner("blip", init, pairs, **(_SMALL_BLIP | {"seed": seed}))
         options = TrainingOptions(
-            steps=steps, batch_size=32, learning_rate=rate, augment=True, seed=seed, device="cpu", save_every=max(1, steps // 2)
-        )
+            steps=steps, batch_size=32, learning_rate=rate, augment=True, amp="bf16", seed=seed, device="cpu",
+            save_every=max(1, steps // 4),
+        )  # fmt: skip
         finetune(captioner, pairs, [], folder, options)
     modality = Modality.IR if name.startswith("ir") else Modality.RGB
     return load_captioner("blip", str(folder), modality=modality)

@@ -12,8 +12,7 @@ def can_pack(transformer: Any) -> bool:
     from open_clip.transformer import ResidualAttentionBlock
 
     return not transformer.grad_checkpointing and all(
-        type(block) is ResidualAttentionBlock and not hasattr(block, "ln_1_kv") and isinstance(block.attn, nn.MultiheadAttention)
-        for block in transformer.resblocks
+        type(block) is ResidualAttentionBlock and not hasattr(block, "ln_1_kv") for block in transformer.resblocks
     )
 
 
@@ -50,5 +49,6 @@ def _attend(attention: nn.MultiheadAttention, rows: Tensor, kept: Tensor, count:
     projected = F.linear(rows, attention.in_proj_weight, attention.in_proj_bias)
     padded = projected.new_zeros(count * length, 3 * width).index_copy(0, kept, projected)
     heads = padded.view(count, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
-    mixed = F.scaled_dot_product_attention(*heads.unbind(0), is_causal=True)
+    query, key, value = heads.unbind(0)
+    mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
     return mixed.transpose(1, 2).reshape(count * length, width).index_select(0, kept)

@@ -1,0 +1,125 @@
+"""Timing in pairs: the two sides take turns in one process, so that what slows the machine slows both."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table. Times are medians, in seconds of one run.
+
+    `ratio` is the median of the pairwise quotients reference / ours in CPU seconds. `gemm_fraction` is the counted
+    arithmetic of our side by its CPU time, as a fraction of the matrix products' rate in the same run.
+    """
+
+    name: str
+    target: float | None
+    ratio: float
+    ours_cpu: float
+    reference_cpu: float
+    ours_wall: float
+    reference_wall: float
+    difference: float
+    runs: int
+    gemm_fraction: float | None = None
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Rates of 1024 x 1024 matrix products in this process, GMAC per CPU second."""
+
+    threads: int
+    float32: float
+    bfloat16: float
+
+    @classmethod
+    def measure(cls) -> "Machine":
+        rates = []
+        for dtype in (torch.float32, torch.bfloat16):
+            matrix = torch.rand(1024, 1024).to(dtype)
+            rates.append(1.073741824 / min(timed(lambda m=matrix: m @ m)[0] for _ in range(5)))  # type: ignore[misc]
+        return cls(torch.get_num_threads(), *rates)
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, float]:
+    """CPU and wall seconds of one call."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def compare(
+    name: str,
+    ours: Callable[[], Any],
+    reference: Callable[[], Any],
+    difference: float,
+    runs: int,
+    *,
+    tolerance: float = 1e-5,
+    target: float | None = None,
+    gmac: float | None = None,
+    rate: float | None = None,
+    note: str = "",
+) -> Figure:
+    """Time both sides in turn.
+
+    Args:
+        difference: largest relative difference of the two results, found before; more than `tolerance` raises.
+        gmac: arithmetic that our side has to do.
+        rate: what the machine does of it, GMAC per CPU second.
+    """
+    if not difference <= tolerance:
+        raise AssertionError(f"{name}: the two sides differ by {difference:.1e}, allowed are {tolerance:.0e}; not timed.")
+    pairs = []
+    for turn in range(runs + 1):
+        sides = (ours, reference) if turn % 2 else (reference, ours)
+        times = {side: timed(side) for side in sides}
+        if turn or runs == 1:  # the first pair warms up
+            pairs.append((times[ours], times[reference]))
+    cpu = [(a[0], b[0]) for a, b in pairs]
+    ours_cpu = statistics.median(a for a, _ in cpu)
+    return Figure(
+        name=name,
+        target=target,
+        ratio=statistics.median(b / max(a, 1e-9) for a, b in cpu),
+        ours_cpu=ours_cpu,
+        reference_cpu=statistics.median(b for _, b in cpu),
+        ours_wall=statistics.median(a[1] for a, _ in pairs),
+        reference_wall=statistics.median(b[1] for _, b in pairs),
+        difference=difference,
+        runs=len(pairs),
+        gemm_fraction=None if gmac is None or rate is None else gmac / ours_cpu / rate,
+        note=note,
+    )
+
+
+def relative(ours: torch.Tensor, reference: torch.Tensor) -> float:
+    """Largest difference, relative to the largest value."""
+    ours, reference = ours.detach().float(), reference.detach().float()
+    return float((ours - reference).abs().max() / reference.abs().max().clamp(min=1e-12))
+
+
+def table(figures: list[Figure]) -> str:
+    """Markdown."""
+    lines = [
+        "| work | ratio | target | ours CPU s | reference CPU s | ours wall s | reference wall s | of GEMM rate | differs by "
+        "| note |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for f in figures:
+        target = "" if f.target is None else f"{f.target:g}x"
+        fraction = "" if f.gemm_fraction is None else f"{f.gemm_fraction:.0%}"
+        lines.append(
+            f"| {f.name} | **{f.ratio:.2f}x** | {target} | {f.ours_cpu:.4g} | {f.reference_cpu:.4g} | {f.ours_wall:.4g} | "
+            f"{f.reference_wall:.4g} | {fraction} | {f.difference:.0e} | {f.note} |"
+        )
+    return "\n".join(lines)
