@@ -17,7 +17,6 @@ from yacs.config import CfgNode
 
 from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.engine import TriTrainer, uses_text
-from tvilfm_plugin.modeling.mip.config import add_mip_config
 
 SHIPPED = sorted([*ROOT.glob("configs/*.yml"), *ROOT.glob("projects/*/configs/*.yml")])
 TVILFM = sorted(ROOT.glob("projects/TVILFM/configs/*.yml"))
@@ -25,6 +24,7 @@ TVILFM = sorted(ROOT.glob("projects/TVILFM/configs/*.yml"))
 SMALL = [
     "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", False, "MODEL.DUAL_STREAM.BASE", "build_small_resnet_backbone",
     "MODEL.BACKBONE.SMALL_WIDTH", 8, "MODEL.BACKBONE.SMALL_BLOCKS", (1, 1, 1, 1), "MODEL.BACKBONE.FEAT_DIM", 64,
+    "MODEL.MIP.WIDTH", 16, "MODEL.MIP.DEPTH", 3, "MODEL.MIP.HEADS", 2, "MODEL.MIP.PATCH", 8, "MODEL.MIP.PARTS", 3,
     "MODEL.TEXT.WEIGHTS", "", "INPUT.SIZE_TRAIN", [48, 24], "INPUT.SIZE_TEST", [48, 24], "DATASETS.ROOT", "",
     "DATALOADER.NUM_WORKERS", 0, "DATALOADER.NUM_INSTANCE", 2, "SOLVER.IMS_PER_BATCH", 8, "SEED", 1,
     "SOLVER.WEIGHT_DECAY", 0.0, "SOLVER.TEXT_WEIGHT_DECAY", 0.0, "SOLVER.TEXT_BIAS_WEIGHT_DECAY", 0.0,
@@ -33,7 +33,6 @@ SMALL = [
 
 def read(path: Path, *overrides: object) -> CfgNode:
     cfg = get_cfg()
-    add_mip_config(cfg)
     cfg.merge_from_file(str(path))
     cfg.merge_from_list(list(overrides))
     cfg.freeze()
@@ -85,9 +84,7 @@ def test_leaf_configs_say_only_what_differs():
 
 
 def test_every_key_of_ours_is_read():
-    ours = get_cfg()
-    add_mip_config(ours)
-    keys = flat(ours) - flat(host_cfg())
+    keys = flat(get_cfg()) - flat(host_cfg())
     assert len(keys) > 40
     loaded: set[str] = set()
     for path in (ROOT / "tvilfm_plugin").rglob("*.py"):
@@ -104,11 +101,11 @@ def test_every_key_of_ours_is_read():
 
 @pytest.fixture(scope="module")
 def stage1_weights(tiny, tmp_path_factory):
-    """Stage 1 of a data set, not trained: a file that stage 2 can begin with."""
+    """Stage 1 of a config, not trained: a file that stage 2 can begin with."""
     files: dict[str, Path] = {}
 
     def make(cfg: CfgNode) -> str:
-        name = cfg.DATASETS.NAMES[0]
+        name = cfg.TVILFM.STAGE1
         if name not in files:
             out = tmp_path_factory.mktemp("stage1")
             first = TriTrainer(read(Path(cfg.TVILFM.STAGE1), *SMALL, "OUTPUT_DIR", str(out)))

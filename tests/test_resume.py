@@ -27,10 +27,10 @@ def killed_at(stage: int, iteration: int) -> type[TriTrainer]:
     return Killed
 
 
-def run_until_killed(tiny, stage, iteration, *arguments):
+def run_until_killed(tiny, stage, iteration, *arguments, **keywords):
     """Fork, as importing everything again takes longer than training; the child dies by SIGKILL."""
     child = multiprocessing.get_context("fork").Process(
-        target=tiny, args=arguments, kwargs={"trainer": killed_at(stage, iteration)}
+        target=tiny, args=arguments, kwargs={"trainer": killed_at(stage, iteration), **keywords}
     )
     child.start()
     child.join(120)

@@ -19,8 +19,6 @@ from tvilfm_plugin.checkpoints.import_released import METHODS, import_released
 from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.data.datasets.check import DATASETS
 from tvilfm_plugin.evaluation.provenance import Provenance, TrainingSet
-from tvilfm_plugin.modeling.mip import build, mip  # noqa: F401  (registers the model and its backbone)
-from tvilfm_plugin.modeling.mip.config import add_mip_config
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = {"tvilfm": "projects/TVILFM/configs/sysu_released.yml", "mip": "projects/MIP/configs/sysu_released.yml"}
@@ -38,7 +36,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs on top of the config")
     args = parser.parse_args(argv)
     cfg = get_cfg()
-    add_mip_config(cfg)
     cfg.merge_from_file(args.config_file or str(ROOT / CONFIGS[args.method]))
     cfg.merge_from_list(args.opts)
     record = Provenance()

@@ -8,6 +8,8 @@ import yaml
 from fastreid.config import CfgNode
 from fastreid.config.config import BASE_KEY
 
+from tvilfm_plugin.modeling.mip.config import add_mip_config
+
 CN = CfgNode
 _STAGE1 = "STAGE1."
 
@@ -214,8 +216,12 @@ def add_tvilfm_config(cfg: CfgNode) -> None:
     cfg.TEST.HELD_OUT = 0
     # Who is searched: the "test" identities or, on SYSU-MM01, the validation identities ("val").
     cfg.TEST.SPLIT = "test"
+    # "standard", or "mip": one gallery draw and the Market-1501 rules, as MIP's authors (named so in every result).
+    cfg.TEST.PROTOCOL = "standard"
     # Rules by which the row without text is scored, a name in PROTOCOLS; "" = the data set's (the authors score LLCM's with
     # "SYSU-MM01").
     cfg.TEST.IMAGE_PROTOCOL = ""
     # Name in EVALUATOR_REGISTRY.
     cfg.TEST.EVALUATOR = "MEREvaluator"
+    # MIP's own keys: MODEL.MIP, and a few beside the host's.
+    add_mip_config(cfg)

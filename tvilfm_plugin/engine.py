@@ -18,10 +18,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from yacs.config import CfgNode
 
 from tvilfm_plugin.checkpoints.loading import Loaded, load_weights, read_checkpoint
+from tvilfm_plugin.checkpoints.released_mip import as_stage1
 from tvilfm_plugin.compat import seed_everything, write_text
-from tvilfm_plugin.config import stage1_config
+from tvilfm_plugin.config import get_cfg, stage1_config
 from tvilfm_plugin.data.datasets.base import TriDataset
-from tvilfm_plugin.data.loaders import build_eval_loader, build_train_loader, is_tri
+from tvilfm_plugin.data.loaders import TrainLoader, build_eval_loader, build_train_loader, is_tri
 from tvilfm_plugin.data.text_sources import draw_query_texts
 from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.epoch_rule import BEST, LABELS, SCORES, BestEpoch, EpochLabel, check_epoch_rule, finished_weights
@@ -32,9 +33,22 @@ from tvilfm_plugin.host import CompatTrainer, contiguous_optimizer
 logger = logging.getLogger("fastreid." + __name__)
 
 
+def declared(cfg: CfgNode, name: str, default: Any) -> Any:
+    """What the model's class says under `name`, else `default`.
+
+    A method with batches, learning rates or a schedule of its own (MIP) has `build_train_loader(cfg, seed)`,
+    `param_groups(cfg, model)` or `build_lr_scheduler(cfg, optimizer)` in its class.
+    """
+    return getattr(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), name, default)
+
+
 def uses_text(cfg: CfgNode) -> bool:
     """Whether the model of `cfg` has a text encoder."""
-    return bool(getattr(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), "has_text", False))
+    return bool(declared(cfg, "has_text", False))
+
+
+def _paired_loader(cfg: CfgNode, seed: int) -> TrainLoader:
+    return build_train_loader(cfg, uses_text(cfg), seed)
 
 
 def lr_factor(epoch: int, warmup: int, start: float, milestones: tuple[int, ...], gamma: float) -> float:
@@ -118,12 +132,22 @@ def recipe(cfg: CfgNode) -> str:
 
 
 def changed_keys(cfg: CfgNode, request: str) -> list[str]:
-    """Keys in which a stored recipe differs from that of `cfg`; empty if there is no stored recipe."""
+    """Keys in which a stored recipe differs from that of `cfg`; empty if there is no stored recipe.
+
+    A key that the stored recipe does not have came later: the run was made as its default says.
+    """
     if not os.path.isfile(request):
         return []
     with open(request, encoding="utf-8") as file:
         stored = set(file.read().splitlines())
-    return sorted({line.split(":")[0] for line in stored ^ set(recipe(cfg).splitlines())})
+    known = {_key(line) for line in stored}
+    defaults = set(recipe(get_cfg()).splitlines())
+    now = {line for line in recipe(cfg).splitlines() if _key(line) in known or line not in defaults}
+    return sorted({_key(line) for line in stored ^ now})
+
+
+def _key(line: str) -> str:
+    return line.split(":")[0]
 
 
 class EpochSeed(hooks.HookBase):
@@ -133,6 +157,15 @@ class EpochSeed(hooks.HookBase):
         # The sampler's seed is drawn where there is no SEED, and comes back with a resumed run.
         seed = self.trainer.data_loader.sampler.seed
         seed_everything(seed + 1_000_003 * (self.trainer.epoch + 1) + comm.get_rank())
+
+
+class ModelEpoch(hooks.HookBase):
+    """Tells the model which epoch begins (from 0), if it asks by having `set_epoch`: a loss of MIP's joins later."""
+
+    def before_epoch(self) -> None:
+        model = getattr(self.trainer.model, "module", self.trainer.model)
+        if hasattr(model, "set_epoch"):
+            model.set_epoch(self.trainer.epoch)
 
 
 class RollingCheckpoint(hooks.HookBase):
@@ -186,16 +219,19 @@ class TriTrainer(CompatTrainer):
         if not cls._is_ours(cfg):
             return super().build_train_loader(cfg)
         seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed() % 2**31
-        return build_train_loader(cfg, uses_text(cfg), seed)
+        return declared(cfg, "build_train_loader", _paired_loader)(cfg, seed)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Any:
         if not cls._is_ours(cfg):
             return super().build_optimizer(cfg, model)
-        return contiguous_optimizer(cfg, param_groups(cfg, model))
+        return contiguous_optimizer(cfg, declared(cfg, "param_groups", param_groups)(cfg, model))
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer, iters_per_epoch: int) -> Any:
+        own = declared(cfg, "build_lr_scheduler", None)
+        if own is not None and (schedule := own(cfg, optimizer)) is not None:
+            return schedule
         if cfg.SOLVER.WARMUP_EPOCHS < 0:
             return super().build_lr_scheduler(cfg, optimizer, iters_per_epoch)
         if cfg.SOLVER.WARMUP_ITERS or cfg.SOLVER.DELAY_EPOCHS:
@@ -229,6 +265,7 @@ class TriTrainer(CompatTrainer):
                 for seed in (cfg.TEST.TEXT_SEEDS if source not in ("self", "none") else (0,))
             ]
         name = dataset_name + ("" if cfg.TEST.SPLIT == "test" else f"-{cfg.TEST.SPLIT}")
+        name += "" if cfg.TEST.PROTOCOL == "standard" else f"-{cfg.TEST.PROTOCOL}"
         folder = os.path.join(output_dir or cfg.OUTPUT_DIR, "evaluation", name) if cfg.TEST.STORE else None
         evaluator = EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)(cfg, data, texts, tokenize, folder)
         return loader, evaluator
@@ -273,7 +310,7 @@ class TriTrainer(CompatTrainer):
             # Before the evaluation: a run that is stopped while it evaluates keeps the epoch.
             evaluation = next(i for i, hook in enumerate(ret) if isinstance(hook, hooks.EvalHook))
             ret.insert(evaluation, RollingCheckpoint(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD))
-        ret[:0] = [EpochSeed(), EpochLabel()]
+        ret[:0] = [EpochSeed(), EpochLabel(), ModelEpoch()]
         rule = self.cfg.SOLVER.EPOCH_RULE
         if rule == "last":
             return ret
@@ -308,7 +345,8 @@ class TriTrainer(CompatTrainer):
         if not weights and self.cfg.TVILFM.STAGE1 and not self.cfg.TVILFM.FROM_SCRATCH:
             weights = self._train_stage1(resume)
         if weights and uses_text(self.cfg):
-            self._go_on_from(load_weights(self._bare_model(), weights, may_miss=("text.", "stage1.")))
+            first = load_weights(self._bare_model(), weights, may_miss=("text.", "stage1."), translate=as_stage1)
+            self._go_on_from(first)
         elif weights:
             self._go_on_from(load_weights(self._bare_model(), weights, may_differ=("heads.classifier.",)))
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tvilfm_plugin.data import image_cache
-from tvilfm_plugin.data.image_cache import ImageCache, read_resized
+from tvilfm_plugin.data.image_cache import FILTERS, ImageCache, read_resized
 
 SIZE = (24, 12)
 
@@ -231,11 +231,11 @@ def test_a_folder_that_cannot_be_made(paths, tmp_path):
 def _build(paths, folder, log, barrier):
     real = image_cache.read_resized
 
-    def counted(path, size):
+    def counted(path, *arguments):
         with open(log, "a") as file:
             file.write(f"{path}\n")
         time.sleep(0.01)
-        return real(path, size)
+        return real(path, *arguments)
 
     image_cache.read_resized = counted
     barrier.wait()
@@ -259,11 +259,11 @@ def test_processes_that_build_at_once_all_succeed_and_one_decodes(paths, tmp_pat
 def _build_slowly(paths, folder):
     real = image_cache.read_resized
 
-    def slow(path, size):
+    def slow(path, *arguments):
         if path == paths[-1]:
             (folder.parent / "reached").touch()
             time.sleep(60)
-        return real(path, size)
+        return real(path, *arguments)
 
     image_cache.read_resized = slow
     ImageCache(paths, SIZE, folder)
@@ -282,3 +282,17 @@ def test_a_killed_build_leaves_nothing_that_is_trusted(paths, tmp_path):
     cache = ImageCache(paths, SIZE, folder)
     assert all((cache[i] == read_resized(path, SIZE)).all() for i, path in enumerate(paths))
     assert not files(folder, ".tmp") and len(files(folder, ".npy")) == 1
+
+
+def test_filters(paths, tmp_path):
+    caches = {name: ImageCache(paths, SIZE, tmp_path / "cache", name) for name in FILTERS}
+    assert len({cache.path for cache in caches.values()}) == len(FILTERS)
+    for name, cache in caches.items():
+        again = ImageCache(paths, SIZE, tmp_path / "cache", name)
+        assert again.path == cache.path
+        for path, image in zip(paths, again, strict=True):
+            expected = Image.open(path).convert("RGB").resize(SIZE[::-1], FILTERS[name])
+            np.testing.assert_array_equal(image, np.asarray(expected))
+    assert caches["lanczos"].path == ImageCache(paths, SIZE, tmp_path / "cache").path
+    with pytest.raises(ValueError, match="'nearest' .*choose lanczos, bicubic, bilinear"):
+        ImageCache(paths, SIZE, tmp_path / "cache", "nearest")

@@ -3,16 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from tiny_trees import write_file, write_regdb, write_sysu
+from tiny_trees import write_regdb, write_sysu
 
 from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.data.modal_augment import ModalAugmentation
 from tvilfm_plugin.data.modal_loader import build_mip_train_loader
-from tvilfm_plugin.data.modal_pairs import FILTERS, ModalPairs, ResizedImages, choose_filter
+from tvilfm_plugin.data.modal_pairs import ModalPairs
 from tvilfm_plugin.data.sampler import Pair
-from tvilfm_plugin.modeling.mip.config import add_mip_config
 
 
 def images(count: int) -> list[np.ndarray]:
@@ -42,21 +40,6 @@ def test_errors() -> None:
         pairs()[Pair(0, 1, 0)]
     with pytest.raises(ValueError, match="numbered 0..2"):
         pairs((0, 7))
-    with pytest.raises(ValueError, match="lanczos, bicubic, bilinear"):
-        choose_filter("nearest", "INPUT.RESAMPLE_TRAIN")
-
-
-def test_resized_images(tmp_path: Path) -> None:
-    write_file(tmp_path / "a.png", (20, 40))
-    for name, resample in FILTERS.items():
-        found = ResizedImages([str(tmp_path / "a.png")], (24, 12), choose_filter(name, "INPUT.RESAMPLE_TEST"))
-        assert len(found) == 1
-        assert np.array_equal(found[0], np.asarray(Image.open(tmp_path / "a.png").resize((12, 24), resample)))
-    same = ResizedImages([str(tmp_path / "a.png")], (40, 20), FILTERS["bicubic"])
-    assert np.array_equal(same[0], np.asarray(Image.open(tmp_path / "a.png")))
-    (tmp_path / "b.png").write_bytes(b"nothing")
-    with pytest.raises(OSError, match=r"b.png cannot be read"):
-        ResizedImages([str(tmp_path / "b.png")], (4, 4), FILTERS["bicubic"])[0]
 
 
 @pytest.mark.parametrize("resample", ["lanczos", "bicubic"])
@@ -64,7 +47,6 @@ def test_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resample: str) 
     write_sysu(tmp_path, captions=False)
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
     cfg = get_cfg()
-    add_mip_config(cfg)
     cfg.MODEL.DEVICE = "cpu"
     cfg.INPUT.SIZE_TRAIN = [24, 12]
     cfg.INPUT.RESAMPLE_TRAIN = resample
@@ -90,7 +72,6 @@ def test_loader_checks_the_camera_table(tmp_path: Path, monkeypatch: pytest.Monk
     write_regdb(tmp_path, captions=False)
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
     cfg = get_cfg()
-    add_mip_config(cfg)
     cfg.DATASETS.NAMES = ("TriRegDB",)
     cfg.DATALOADER.NUM_INSTANCE, cfg.SOLVER.IMS_PER_BATCH = 2, 4
     with pytest.raises(ValueError, match=r"cameras \[0, 1\], but MODEL.MIP.CAMERAS 6"):

@@ -1,7 +1,7 @@
 """Loading weights into a model, with a word about every key that does not fit."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance
 
 logger = logging.getLogger("fastreid." + __name__)
+
+Translation = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
 class Loaded(NamedTuple):
@@ -47,15 +49,21 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Provenance]:
 
 
 def load_weights(
-    model: nn.Module, path: str | Path, may_miss: Sequence[str] = (), may_differ: Sequence[str] = ()
+    model: nn.Module,
+    path: str | Path,
+    may_miss: Sequence[str] = (),
+    may_differ: Sequence[str] = (),
+    translate: Translation | None = None,
 ) -> Loaded:
     """Load a checkpoint; raise with the list of keys if anything but the named parts does not fit.
 
     Args:
         may_miss: prefixes of parts that the file may be wholly without; they keep their initial values.
         may_differ: prefixes of keys that the file may lack or hold in another shape; they keep their initial values.
+        translate: turns the file's tensors into the model's, where another kind of model may have been trained.
     """
     state, provenance = read_checkpoint(path)
+    state = translate(state) if translate else state
     own = model.state_dict()
     idle = tuple(part for part in provenance.optional if not any(name.startswith(part) for name in own))
     if any(name.startswith(idle) for name in state):

@@ -192,6 +192,11 @@ def identity_head_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return joined
 
 
+def as_stage1(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What stage 2 of TVI-LFM starts from: a MIP state dict translated by `identity_head_state`, any other as it is."""
+    return identity_head_state(state) if "heads.necks.0.weight" in state else dict(state)
+
+
 def _summary(names: Iterable[str]) -> str:
     """Names by their module, e.g. `base.blocks.11.* (12)`."""
     counts: dict[str, int] = {}

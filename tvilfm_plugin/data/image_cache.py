@@ -29,18 +29,23 @@ logger = logging.getLogger("fastreid." + __name__)
 
 # Goes up when the same files would give other pixels.
 RESIZE_VERSION = 1
+FILTERS = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+}
 _MAX_LISTED = 5
 _GIVE_UP_AFTER = 100
 _CHUNK = 16
 
 
-def read_resized(path: str, size: tuple[int, int]) -> np.ndarray:
-    """The RGB image of a file as (H, W, 3) uint8, resized with Lanczos; an image of that size is not resampled."""
+def read_resized(path: str, size: tuple[int, int], resample: str = "lanczos") -> np.ndarray:
+    """The RGB image of a file as (H, W, 3) uint8, resized with one of FILTERS; an image of that size is not resampled."""
     with Image.open(path) as image:
         rgb = image.convert("RGB")
     height, width = size
     if rgb.size != (width, height):
-        rgb = rgb.resize((width, height), Image.Resampling.LANCZOS)
+        rgb = rgb.resize((width, height), FILTERS[resample])
     return np.asarray(rgb)
 
 
@@ -51,23 +56,26 @@ class ImageCache(Sequence[np.ndarray]):
     time changes. Several processes may ask for the same cache at once: one builds, the others wait for it.
     """
 
-    def __init__(self, paths: Sequence[str], size: tuple[int, int], folder: Path | str) -> None:
+    def __init__(self, paths: Sequence[str], size: tuple[int, int], folder: Path | str, resample: str = "lanczos") -> None:
         """
         Args:
             paths: the image files; index i of the cache is paths[i].
             size: (H, W) that every image gets.
             folder: where cache files lie. Paths count relative to it, so a data set may move together with its cache.
+            resample: filter of the resizing, a name in FILTERS; each has cache files of its own.
         """
         if not paths:
             raise ValueError("An image cache needs at least one image; the list of paths is empty.")
+        if resample not in FILTERS:
+            raise ValueError(f"Images cannot be resized with {resample!r} (INPUT.RESAMPLE_*); choose {', '.join(FILTERS)}.")
         self.size = (int(size[0]), int(size[1]))
         self._shape = (len(paths), 3, *self.size)
         folder = Path(folder).absolute()
-        names, state = _identify(paths, self.size, folder)
+        names, state = _identify(paths, self.size, folder, resample)
         self.path = folder / f"{names}-{state}.npy"
         planes = _open(self.path, self._shape)
         if planes is None:
-            planes = self._build([os.fspath(path) for path in paths], names)
+            planes = self._build([os.fspath(path) for path in paths], names, resample)
         self._planes = planes
 
     def __len__(self) -> int:
@@ -90,7 +98,7 @@ class ImageCache(Sequence[np.ndarray]):
             )
         self._planes = planes
 
-    def _build(self, paths: list[str], names: str) -> np.ndarray:
+    def _build(self, paths: list[str], names: str, resample: str) -> np.ndarray:
         folder = self.path.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +110,7 @@ class ImageCache(Sequence[np.ndarray]):
                 # Only the holder of the lock writes here, so these were left behind by a process that died.
                 for stale in folder.glob(f"{names}-*.tmp"):
                     stale.unlink(missing_ok=True)
-                self._write(paths)
+                self._write(paths, resample)
                 for old in folder.glob(f"{names}-*.npy"):
                     if old != self.path:
                         old.unlink(missing_ok=True)
@@ -123,7 +131,7 @@ class ImageCache(Sequence[np.ndarray]):
     def _bytes(self) -> int:
         return int(np.prod(self._shape, dtype=np.int64))
 
-    def _write(self, paths: list[str]) -> None:
+    def _write(self, paths: list[str], resample: str) -> None:
         """Decode everything into a temporary file, then give it its name."""
         folder = self.path.parent
         free = shutil.disk_usage(folder).free
@@ -137,7 +145,7 @@ class ImageCache(Sequence[np.ndarray]):
         try:
             try:
                 _write_at(handle, header.getvalue(), 0)
-                _decode_all(paths, self.size, handle, len(header.getvalue()))
+                _decode_all(paths, self.size, resample, handle, len(header.getvalue()))
                 # Rename and data can reach the disk in either order, and a power cut may fall between them.
                 os.fsync(handle)
             finally:
@@ -152,10 +160,11 @@ class ImageError(OSError):
     """Some images cannot be read; the message names them."""
 
 
-def _identify(paths: Sequence[str], size: tuple[int, int], folder: Path) -> tuple[str, str]:
-    """Hash of (names, size), and hash of the state that the files are in."""
+def _identify(paths: Sequence[str], size: tuple[int, int], folder: Path, resample: str) -> tuple[str, str]:
+    """Hash of (names, size, filter), and hash of the state that the files are in."""
     names, state = hashlib.sha256(), hashlib.sha256()
-    names.update(f"{size[0]}x{size[1]}\n".encode())
+    # Lanczos came first: its files have no filter in their name.
+    names.update(f"{size[0]}x{size[1]}{'' if resample == 'lanczos' else ' ' + resample}\n".encode())
     state.update(f"{RESIZE_VERSION}\n".encode())
     parents: dict[str, str] = {}
     missing = []
@@ -203,7 +212,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _decode_all(paths: list[str], size: tuple[int, int], handle: int, offset: int) -> None:
+def _decode_all(paths: list[str], size: tuple[int, int], resample: str, handle: int, offset: int) -> None:
     """Decode on several threads (the decoder releases the interpreter) and write every image at its place."""
     stride = 3 * size[0] * size[1]
     broken: dict[int, str] = {}
@@ -215,7 +224,7 @@ def _decode_all(paths: list[str], size: tuple[int, int], handle: int, offset: in
             if stop.is_set():
                 break
             try:
-                image = read_resized(paths[index], size)
+                image = read_resized(paths[index], size, resample)
             # A damaged file raises whatever its decoder meets first: OSError, SyntaxError, ValueError, struct.error ...
             except Exception as error:
                 broken[index] = f"{paths[index]} ({type(error).__name__}: {error})"

@@ -50,14 +50,23 @@ def build_dataset(cfg: CfgNode, name: str, text: bool) -> TriDataset:
         gallery=cfg.DATASETS.GALLERY,
         validation=cfg.SOLVER.EPOCH_RULE == "validation",
         split=cfg.TEST.SPLIT,
+        protocol=cfg.TEST.PROTOCOL,
         text=text,
         verbose=comm.is_main_process(),
     )
 
 
-def image_cache(cfg: CfgNode, dataset: TriDataset, items: Sequence[Item], size: Sequence[int]) -> ImageCache:
+def image_cache(
+    cfg: CfgNode, dataset: TriDataset, items: Sequence[Item], size: Sequence[int], resample: str
+) -> ImageCache:
+    """The images of `items` at one size, decoded once.
+
+    Args:
+        size: (H, W).
+        resample: filter of the resizing.
+    """
     folder = Path(cfg.DATASETS.CACHE) if cfg.DATASETS.CACHE else Path(dataset.dataset_dir) / ".cache"
-    return ImageCache([item.path for item in items], (size[0], size[1]), folder)
+    return ImageCache([item.path for item in items], (size[0], size[1]), folder, resample)
 
 
 class TrainLoader:
@@ -92,6 +101,9 @@ class TrainLoader:
             collate_fn=collate_pairs,
             pin_memory=self.device.type == "cuda",
             multiprocessing_context=worker_context(self.num_workers),
+            # A loader draws a number when it starts. From the global generator, a resumed run would train with other
+            # dropout and noise than one that was not interrupted.
+            generator=torch.Generator().manual_seed(self.sampler.seed),
         )
         for batch in loader:
             self.batches += 1
@@ -148,8 +160,8 @@ def build_train_loader(cfg: CfgNode, text: bool, seed: int) -> TrainLoader:
         world_size=world,
     )
     paired = PairedDataset(
-        image_cache(cfg, data, data.train_rgb, cfg.INPUT.SIZE_TRAIN),
-        image_cache(cfg, data, data.train_ir, cfg.INPUT.SIZE_TRAIN),
+        image_cache(cfg, data, data.train_rgb, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN),
+        image_cache(cfg, data, data.train_ir, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN),
         data.train_rgb,
         data.train_ir,
         _caption_tokens(data, data.train_rgb, Modality.RGB) if text else None,
@@ -193,8 +205,8 @@ def build_eval_loader(cfg: CfgNode, name: str, text: bool) -> EvalLoader:
     if comm.is_main_process():
         data.show_test()
     rows = EvalSet(
-        image_cache(cfg, data, data.query, cfg.INPUT.SIZE_TEST),
-        image_cache(cfg, data, data.gallery, cfg.INPUT.SIZE_TEST),
+        image_cache(cfg, data, data.query, cfg.INPUT.SIZE_TEST, cfg.INPUT.RESAMPLE_TEST),
+        image_cache(cfg, data, data.gallery, cfg.INPUT.SIZE_TEST, cfg.INPUT.RESAMPLE_TEST),
         data.query,
         data.gallery,
         data.query_modality,

@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-import torch
 from fastreid.utils import comm
 from yacs.config import CfgNode
 
+from tvilfm_plugin.compat import usable_device
 from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.data.loaders import TrainLoader, build_dataset, image_cache
 from tvilfm_plugin.data.modal_augment import ModalAugmentation
-from tvilfm_plugin.data.modal_pairs import ModalPairs, ResizedImages, choose_filter
+from tvilfm_plugin.data.modal_pairs import ModalPairs
 from tvilfm_plugin.data.modal_sampler import ModalPairSampler
 
 
@@ -37,30 +36,21 @@ def build_mip_train_loader(cfg: CfgNode, seed: int) -> TrainLoader:
         rank=comm.get_rank(),
         world_size=world,
     )
-
-    def images(items: Sequence[Item]) -> Sequence[np.ndarray]:
-        resample = choose_filter(cfg.INPUT.RESAMPLE_TRAIN, "INPUT.RESAMPLE_TRAIN")
-        if cfg.INPUT.RESAMPLE_TRAIN == "lanczos":
-            return image_cache(cfg, data, items, cfg.INPUT.SIZE_TRAIN)
-        height, width = cfg.INPUT.SIZE_TRAIN
-        return ResizedImages([item.path for item in items], (height, width), resample)
-
     pairs = ModalPairs(
-        images(data.train_rgb),
-        images(data.train_ir),
+        image_cache(cfg, data, data.train_rgb, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN),
+        image_cache(cfg, data, data.train_ir, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN),
         data.train_rgb,
         data.train_ir,
         augmentation=ModalAugmentation(),
         batches_per_epoch=sampler.batches_per_epoch,
         batch_size=cfg.SOLVER.IMS_PER_BATCH,
     )
-    pairs.train_ids = list(data.train_ids)  # type: ignore[attr-defined]
     return TrainLoader(
         pairs,  # type: ignore[arg-type]
         sampler,  # type: ignore[arg-type]
         cfg.SOLVER.IMS_PER_BATCH // world,
         cfg.DATALOADER.NUM_WORKERS,
-        torch.device(cfg.MODEL.DEVICE),
+        usable_device(cfg.MODEL.DEVICE),
         data,
     )
 

@@ -1,60 +1,16 @@
 """MIP's training samples: one view of an infrared and one of a visible image of the same person."""
 
-import operator
 import random
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 
 from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.data.modal_augment import ModalAugmentation
 from tvilfm_plugin.data.sampler import Pair
-
-FILTERS = {
-    "lanczos": Image.Resampling.LANCZOS,
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-}
-
-
-def choose_filter(name: str, key: str) -> Image.Resampling:
-    """The resizing filter of a config key."""
-    if name not in FILTERS:
-        raise ValueError(f"{key} is {name!r}; choose one of {', '.join(FILTERS)}.")
-    return FILTERS[name]
-
-
-class ResizedImages(Sequence[np.ndarray]):
-    """`images[i]` is image i as (H, W, 3) uint8, decoded and resized when it is asked for, with the filter of one's choice."""
-
-    def __init__(self, paths: Sequence[str], size: tuple[int, int], resample: Image.Resampling) -> None:
-        """
-        Args:
-            paths: the image files.
-            size: (H, W).
-            resample: filter; an image of that size is not resampled.
-        """
-        self.paths = list(paths)
-        self.size = size
-        self.resample = resample
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
-        path = self.paths[operator.index(index)]
-        try:
-            with Image.open(path) as image:
-                rgb = image.convert("RGB")
-        except OSError as error:
-            raise OSError(f"{path} cannot be read: {error}. Restore the file, or take it off the data set's lists.") from error
-        if rgb.size != self.size[::-1]:
-            rgb = rgb.resize(self.size[::-1], self.resample)
-        return np.asarray(rgb)
 
 
 class ModalPairs(Dataset[dict[str, Any]]):

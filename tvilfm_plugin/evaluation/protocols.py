@@ -57,6 +57,8 @@ SYSU = Protocol("SYSU-MM01", camera_2_for_camera_3, count_identities=True)
 REGDB = Protocol("RegDB", nothing, count_identities=False)
 LLCM = Protocol("LLCM", same_person_same_camera, count_identities=True)
 MARKET = Protocol("Market-1501", same_person_same_camera, count_identities=False)
+# What MIP's authors score every data set by; their camera-3 queries find camera 2.
+MIP = Protocol("mip", same_person_same_camera, count_identities=False)
 
-PROTOCOLS = {protocol.name: protocol for protocol in (SYSU, REGDB, LLCM, MARKET)}
+PROTOCOLS = {protocol.name: protocol for protocol in (SYSU, REGDB, LLCM, MARKET, MIP)}
 """By the name that results store."""

@@ -2,6 +2,8 @@
 
 from tvilfm_plugin.modeling.backbones import build_dual_stream_backbone
 from tvilfm_plugin.modeling.identity_head import IdentityHead
+from tvilfm_plugin.modeling.mip.build import build_mip_backbone
+from tvilfm_plugin.modeling.mip.mip import MIP
 from tvilfm_plugin.modeling.registries import FUSION_REGISTRY, LOSS_REGISTRY
 from tvilfm_plugin.modeling.small_resnet import build_small_resnet_backbone
 from tvilfm_plugin.modeling.tvilfm import TVILFM
@@ -10,9 +12,11 @@ from tvilfm_plugin.modeling.vi_baseline import VIBaseline
 __all__ = [
     "FUSION_REGISTRY",
     "LOSS_REGISTRY",
+    "MIP",
     "TVILFM",
     "IdentityHead",
     "VIBaseline",
     "build_dual_stream_backbone",
+    "build_mip_backbone",
     "build_small_resnet_backbone",
 ]

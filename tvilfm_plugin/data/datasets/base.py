@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from tvilfm_plugin.data.captions import Caption, CaptionBank
 from tvilfm_plugin.data.items import EvalSetting, Item, draw_gallery, gallery_cells, group_by_person
-from tvilfm_plugin.evaluation.protocols import Protocol
+from tvilfm_plugin.evaluation.protocols import MIP, Protocol
 from tvilfm_plugin.modality import Modality
 
 __all__ = ["DIRECTIONS", "EvalSetting", "Split", "TriDataset"]
@@ -22,6 +22,7 @@ logger = logging.getLogger("fastreid." + __name__)
 
 DIRECTIONS = ("infrared-to-visible", "visible-to-infrared")
 GALLERIES = ("seeded", "rand_perm_cam")
+PROTOCOL_CHOICES = ("standard", "mip")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
@@ -52,6 +53,8 @@ class TriDataset(ImageDataset):
         gallery: "seeded" draws, or on SYSU-MM01 "rand_perm_cam", those of its evaluation code's exp/rand_perm_cam.mat.
         validation: keep SYSU-MM01's validation identities out of training, so that an epoch can be chosen on them.
         split: who is searched: the "test" identities, or on SYSU-MM01 the validation identities, "val".
+        protocol: "standard", the data set's own; or "mip", one gallery draw under the rules of MIP's authors. (Their draws
+            are not known: their seeds number the files in no fixed order. It is the first of the standard ones here.)
         verbose: whether to log warnings.
 
     Attributes:
@@ -68,7 +71,7 @@ class TriDataset(ImageDataset):
     name: str
     key: ClassVar[str]
     folders: ClassVar[tuple[str, ...]]
-    protocol: ClassVar[Protocol]
+    protocol: Protocol
     pattern: ClassVar[re.Pattern[str]]
     layout: ClassVar[str]
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
@@ -88,12 +91,17 @@ class TriDataset(ImageDataset):
         gallery: str = "seeded",
         validation: bool = False,
         split: str = "test",
+        protocol: str = "standard",
         verbose: bool = True,
         **kwargs: Any,
     ) -> None:
         if direction not in DIRECTIONS:
             raise ValueError(f"Unknown direction {direction!r}; choices are {', '.join(DIRECTIONS)}.")
         self._check_choices(gallery, validation, split)
+        if protocol not in PROTOCOL_CHOICES:
+            raise ValueError(f"TEST.PROTOCOL is {protocol!r}; choices are {', '.join(PROTOCOL_CHOICES)}.")
+        if protocol == "mip":
+            self.protocol, draws = MIP, 1
         if draws < 1:
             raise ValueError(f"{self.name} needs at least one gallery draw, not draws={draws}.")
         self.dataset_name = self.name
@@ -124,6 +132,8 @@ class TriDataset(ImageDataset):
         self.captions = self._read_captions(everyone) if text else {}
         if split == "val":
             self.name = f"{self.name} (validation identities)"
+        if protocol != "standard":
+            self.name = f"{self.name} (protocol {protocol})"
         if verbose and self.warnings:
             logger.warning(f"{self.name} in {self.dataset_dir}: " + " ".join(self.warnings))
         super().__init__(self.train_rgb + self.train_ir, query, drawn, verbose=verbose, **kwargs)

@@ -59,12 +59,12 @@ def add_mip_config(cfg: CfgNode) -> None:
 
     # What lengthens an identity's image lists before they are cut in groups: "none", "even" or "released" (RegDB).
     cfg.DATALOADER.MODAL_PADDING = "none"
-    # Filter of the resizing: "lanczos" (decoded once, cached), "bicubic" or "bilinear" (decoded each time).
+    # Filter of the resizing: "lanczos", "bicubic" or "bilinear".
     cfg.INPUT.RESAMPLE_TRAIN = "lanczos"
     cfg.INPUT.RESAMPLE_TEST = "lanczos"
 
     # Factors on SOLVER.BASE_LR: prompt libraries and banks, the generator (biases: SOLVER.BIAS_LR_FACTOR).
     cfg.SOLVER.PROMPT_LR_FACTOR = 5.0
     cfg.SOLVER.GENERATOR_LR_FACTOR = 15.0
-    # Epochs between two restarts of the cosine; 0 = MIP's schedule is not used.
+    # Epochs between two restarts of MIP's cosine; 0 = warm-up and steps as TVI-LFM.
     cfg.SOLVER.COSINE_PERIOD = 30

@@ -7,9 +7,12 @@ import torch
 from fastreid.config import configurable
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from yacs.config import CfgNode
 
 from tvilfm_plugin.data.modal_augment import erase_and_gray
+from tvilfm_plugin.data.modal_loader import build_mip_train_loader
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.distributed import gather_rows
 from tvilfm_plugin.modeling.losses import identity_loss
@@ -22,6 +25,7 @@ from tvilfm_plugin.modeling.mip.losses import (
     prompt_identity_loss,
     soft_margin_triplet,
 )
+from tvilfm_plugin.modeling.mip.optim import build_mip_scheduler, mip_param_groups
 from tvilfm_plugin.modeling.mip.prompts import modality_labels
 from tvilfm_plugin.modeling.vi_baseline import Batch, VIBaseline
 
@@ -43,6 +47,15 @@ class MIP(VIBaseline):
 
     visual: MIPEncoder
     heads: MIPHeads  # type: ignore[assignment]
+
+    # What the trainer takes from here instead of TVI-LFM's.
+    build_train_loader = staticmethod(build_mip_train_loader)
+    param_groups = staticmethod(mip_param_groups)
+
+    @staticmethod
+    def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> dict[str, LRScheduler] | None:
+        """The cosine with restarts; None leaves the schedule to the trainer."""
+        return build_mip_scheduler(cfg, optimizer) if cfg.SOLVER.COSINE_PERIOD else None
 
     @configurable
     def __init__(

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from yacs.config import CfgNode
 
 GENERATOR = "instance_prompts.block."
@@ -82,7 +82,7 @@ def mip_lr_factor(epoch: int, *, peak: float, **schedule: Any) -> float:
     return mip_lr(epoch + 1, peak, **schedule) / peak
 
 
-def build_mip_scheduler(cfg: CfgNode, optimizer: Optimizer) -> dict[str, LambdaLR]:
+def build_mip_scheduler(cfg: CfgNode, optimizer: Optimizer) -> dict[str, LRScheduler]:
     """What `build_lr_scheduler` returns: one factor per group, stepped by the host's hook after each epoch."""
     solver = cfg.SOLVER
     if solver.WARMUP_ITERS or solver.DELAY_EPOCHS:
