@@ -294,6 +294,13 @@ def test_recipe_names_what_changed(tmp_path):
     assert changed_keys(cfg, str(stored)) == []
     cfg.merge_from_list(["SOLVER.BASE_LR", 0.5, "INPUT.SIZE_TRAIN", [9, 9]])
     assert changed_keys(cfg, str(stored)) == ["INPUT.SIZE_TRAIN", "SOLVER.BASE_LR"]
+    # A key that is newer than the stored recipe: only another value than its default is a change.
+    lines = recipe(small_config("VIBaseline")).splitlines(keepends=True)
+    stored.write_text("".join(line for line in lines if not line.startswith("INPUT.RESAMPLE_TRAIN")))
+    older = small_config("VIBaseline")
+    assert changed_keys(older, str(stored)) == []
+    older.merge_from_list(["INPUT.RESAMPLE_TRAIN", "bicubic"])
+    assert changed_keys(older, str(stored)) == ["INPUT.RESAMPLE_TRAIN"]
     text = small_config("TVILFM")
     stored.write_text(recipe(text))
     text.merge_from_list(["TVILFM.FUSION", "Add"])

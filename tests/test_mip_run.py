@@ -12,7 +12,9 @@ pytest.importorskip("fastreid")
 from test_epoch_rule import card
 from test_resume import pointer, run_until_killed
 
+from tvilfm_plugin.checkpoints.import_released import shapes_of
 from tvilfm_plugin.checkpoints.released_mip import as_stage1, to_official
+from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.data.datasets import TriSYSUMM01
 from tvilfm_plugin.evaluation.protocols import MIP, SYSU
 
@@ -91,6 +93,23 @@ def test_weights_of_the_authors(tiny, mip, capsys):
     assert tool.main(words.split()) == 0
     assert "unexplained: 0" in capsys.readouterr().out
     assert tiny("mip_imported", "--eval-only", "MODEL.WEIGHTS", ours, config=config) == results
+
+
+@pytest.mark.parametrize("name", ["synthetic_mip", "sysu_mip"])
+def test_both_stages_have_the_same_encoder(name):
+    cfg, first = get_cfg(), get_cfg()
+    cfg.merge_from_file(str(ROOT / f"projects/TVILFM/configs/{name}.yml"))
+    first.merge_from_file(cfg.TVILFM.STAGE1)
+    cfg.MODEL.TEXT.ARCH = "RN50-quickgelu"
+    second, trained = (
+        {key: shape for key, shape in shapes_of(c, 7).items() if key.startswith("visual.")} for c in (cfg, first)
+    )
+    assert second == trained and first.MODEL.BACKBONE.FEAT_DIM == cfg.MODEL.BACKBONE.FEAT_DIM
+    for key in ("SIZE_TRAIN", "SIZE_TEST", "RESAMPLE_TRAIN", "RESAMPLE_TEST"):
+        assert cfg.INPUT[key] == first.INPUT[key], key
+    assert cfg.MODEL.PIXEL_MEAN == first.MODEL.PIXEL_MEAN and cfg.MODEL.PIXEL_STD == first.MODEL.PIXEL_STD
+    for key in ("STRIDE", "HEADS", "SHIFT", "GROUPS", "CAMERA_SCALE", "FIRST_CAMERA", "BLOCKS", "QUERY"):
+        assert cfg.MODEL.MIP[key] == first.MODEL.MIP[key], key
 
 
 def test_text_beside_a_frozen_mip(tiny, mip):

@@ -2,8 +2,10 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 pytest.importorskip("fastreid")
 
@@ -84,6 +86,21 @@ def test_data_that_cannot_be_used(loader, tiny):
             loader()
     finally:
         hidden.rename(captions)
+
+
+def test_filters_of_training_and_evaluation(loader, tiny):
+    # The images are 48 x 24: that size would not be resampled.
+    size = ("INPUT.SIZE_TRAIN", [32, 16], "INPUT.SIZE_TEST", [32, 16])
+    options = (*size, "INPUT.RESAMPLE_TRAIN", "bicubic", "INPUT.RESAMPLE_TEST", "bilinear")
+    with tiny.environment():
+        evaluation = build_eval_loader(config(tiny.config, tiny.folder, *options), "TriSYSUMM01", False).dataset[0]
+    train = loader(*options).dataset
+    for path, found, resample in (
+        (evaluation["img_paths"], evaluation["images"].numpy().transpose(1, 2, 0), Image.Resampling.BILINEAR),
+        (train.rgb_items[0].path, train.rgb_images[0], Image.Resampling.BICUBIC),
+    ):
+        expected = Image.open(path).convert("RGB").resize((16, 32), resample)
+        np.testing.assert_array_equal(found, np.asarray(expected))
 
 
 def test_evaluation_has_every_row_once(tiny):
