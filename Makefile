@@ -22,7 +22,7 @@ setup: .venv/.ready
 
 demo: setup
 	$(PY) tools/make_synthetic.py --layout sysu --ids 464 --test-ids 80 --seed 0 --out $(SYNTHETIC)
-	$(PY) tools/align_text.py --arch configs/text/tiny.json --people 2000 --seed 7 --out $(SYNTHETIC)/text_tower.pt
+	$(PY) tools/align_text.py --arch configs/text/tiny.json --people 2000 --seed 7 --benchmark $(SYNTHETIC) --out $(SYNTHETIC)/text_tower.pt
 	$(PY) tools/train_net.py --config-file projects/TVILFM/configs/synthetic.yml --resume
 	$(PY) tools/show_results.py $(DEMO)
 
