@@ -9,8 +9,9 @@ from tvilfm_plugin.data.synthetic import Spec, make_synthetic
 from tvilfm_plugin.modality import Modality
 
 
-def person(split: str, upper: str, lower: str) -> dict[str, object]:
-    return {"split": split, "palette": {"upper": upper, "lower": lower}}
+def person(split: str, upper: str, lower: str, pattern: str = "plain") -> dict[str, object]:
+    palette = {"upper": upper, "lower": lower, "second": "orange", "trim": "brown"}
+    return {"split": split, "palette": palette, "shape": {"pattern": pattern, "lower_pattern": "plain"}}
 
 
 def test_a_third_of_the_test_people_wear_new_colours() -> None:
@@ -23,28 +24,32 @@ def test_a_third_of_the_test_people_wear_new_colours() -> None:
 
 
 def test_what_counts_as_right() -> None:
-    people = {"1": person("train", "red", "blue"), "2": person("test", "red", "blue"), "3": person("test", "grey", "pink")}
+    people = {
+        "1": person("train", "red", "blue"), "2": person("test", "red", "blue"), "3": person("test", "grey", "pink", "tartan"),
+    }  # fmt: skip
     said = {
         "a/2/1": "a man in a red shirt and blue jeans",
         "a/2/2": "a man in a red shirt and jeans",  # a colour left out is not right
         "a/2/3": "a man in a green shirt and blue jeans",  # the light of this image made it green
-        "a/3/1": "a man in a red and grey shirt, pink skirt",  # two colours are not right
+        "a/3/1": "a man in a red and grey shirt, pink skirt",  # there is no red in it
+        "a/3/2": "a man in an orange checked shirt, pink skirt",  # the tartan's other colour
     }
     seen = {"a/2/3": {"upper": "green"}}
     facts = {"people": people, "images": {key: {"seen": seen.get(key, {})} for key in said}}
     sources = tuple(Source(key, "", int(key.split("/")[1]), "test") for key in said)
     images = SourceSet("x", Path(), Modality.RGB, sources, str)
     scores = score_colours(facts, images, said, ())
-    assert (scores["all"].right, scores["all"].named, scores["all"].drawn, scores["all"].people) == (6, 7, 8, 2)
+    assert (scores["all"].right, scores["all"].named, scores["all"].drawn, scores["all"].people) == (8, 9, 10, 2)
+    assert scores["all"].main == 7
     assert (scores["known colours"].right, scores["known colours"].drawn) == (5, 6)
-    assert (scores["new colours"].right, scores["new colours"].people) == (1, 1)
-    assert scores["person"].right == 5
+    assert (scores["new colours"].right, scores["new colours"].main, scores["new colours"].people) == (3, 2, 1)
+    assert scores["person"].right == 7
 
 
 def test_one_short_run_gives_a_data_set_that_loads(tmp_path: Path) -> None:
     spec = Spec("sysu", ids=16, test_ids=6, images_rgb=4, images_ir=2, test_images_rgb=4, test_images_ir=2, height=48)
     made = make_synthetic(spec, tmp_path / "people", progress=False)
-    report = run_demo(made, tmp_path / "captioned", DemoOptions(rgb_steps=4, ir_steps=2, control=True))
+    report = run_demo(made, tmp_path / "captioned", DemoOptions(12, 2, 4, 2, control=True))
     assert report["infrared"]["captions"] == 16 * 2 and report["colours"]["all"]["people"] == 6
     dataset = TriSYSUMM01(str(tmp_path), "captioned", verbose=False)
     first = dataset.train_rgb[0].path

@@ -162,6 +162,15 @@ def test_a_greedy_model_is_not_asked_twice(images: SourceSet, tmp_path: Path) ->
     assert scripted.seen == 1
 
 
+def test_splits_that_are_rephrased_one_by_one_share_a_file(truth: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    texts = dict.fromkeys(truth[1], caption("red", "blue"))
+    for split in ("train", "test"):
+        images = find_sources("sysu", str(truth[0]), Modality.RGB, split=split)
+        run(Scripted(["Someone in a red shirt and blue pants"]), images, texts, tmp_path)
+    content = json.loads((tmp_path / "caption_llm_dict_Blip_RGB.json").read_text())
+    assert len(content) == len(texts) and all(entry["aug_description"] for entry in content.values())
+
+
 def test_new_captions_and_failed_ones_are_done_again(images: SourceSet, tmp_path: Path) -> None:
     a, b, c = (source.key for source in images.sources[:3])
     texts = {key: caption("red", "blue") for key in (a, b, c)}

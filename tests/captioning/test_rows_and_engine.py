@@ -113,6 +113,13 @@ def test_a_torn_line_is_cut_and_done_again(images: SourceSet, tmp_path: Path) ->
         assert file.read_bytes() == whole
 
 
+def test_splits_that_are_captioned_one_by_one_share_a_file(data: Path, images: SourceSet, tmp_path: Path) -> None:
+    run(images, tmp_path / "at once")
+    for split in ("train", "test"):
+        run(find_sources("sysu", str(data), Modality.RGB, split=split), tmp_path / "apart")
+    assert files_of(tmp_path / "apart") == files_of(tmp_path / "at once")
+
+
 def test_two_writers_of_one_rank_are_refused(tmp_path: Path) -> None:
     store = RowStore(tmp_path / "rows", {})
     with store.writer(0), pytest.raises(RuntimeError, match="Another process writes"), store.writer(0):

@@ -113,7 +113,8 @@ def describe_images(
     done = sum("text" in rows.get(key, {}) for key in keys)
     files: list[Path] = []
     if len(failed) + done == len(keys):
-        files = merge(out, images.text_name, images.sources, {k: str(r["text"]) for k, r in rows.items() if "text" in r})
+        texts = {key: str(row["text"]) for key, row in rows.items() if "text" in row}
+        files = merge(out, images.text_name, images.known or images.sources, texts)
         files.append(write_failures(out / "rows" / "captions_failed.txt", failed))
     return Outcome(made, done, failed, files)
 

@@ -212,7 +212,7 @@ def rephrase_captions(
     files: list[Path] = []
     if len(good) + len(failed) == len(keys):
         content = {
-            key: {"description": text, "aug_description": good[key]["rephrase"] if key in good else ""}
+            key: {"description": text, "aug_description": rows.get(key, {}).get("rephrase", "")}
             for key, text in texts.items()
         }
         files = [write_json(target, content), write_failures(out / "rows" / "rephrases_failed.txt", failed)]

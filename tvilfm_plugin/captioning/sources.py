@@ -29,6 +29,7 @@ class SourceSet:
         modality: of the images.
         sources: sorted by key.
         relative: strips what precedes a key in other people's paths.
+        known: those of all splits, whose captions share the files; () = `sources`.
     """
 
     name: str
@@ -36,6 +37,7 @@ class SourceSet:
     modality: Modality
     sources: tuple[Source, ...]
     relative: Callable[[str], str]
+    known: tuple[Source, ...] = ()
 
     @property
     def text_folder(self) -> Path:
@@ -73,11 +75,13 @@ def find_sources(
     kind = DATASETS[dataset]
     home = kind.find_folder(root, folder)
     found: dict[str, Source] = {}
-    for part in ("train", "test") if split == "all" else (split,):
+    for part in ("train", "test"):
         lists = kind.read_split(home, part, trial)
         for item in lists.rgb if modality is Modality.RGB else lists.ir:
             key = kind.relative(item.path)
             found.setdefault(key, Source(key, item.path, person_of(item.path), part))
-    if not found:
+    known = tuple(found[key] for key in sorted(found))
+    chosen = tuple(source for source in known if split in ("all", source.split))
+    if not chosen:
         raise FileNotFoundError(f"{kind.name} in {home} has no {modality.value} images in split {split!r}.")
-    return SourceSet(kind.name, Path(home), modality, tuple(found[key] for key in sorted(found)), kind.relative)
+    return SourceSet(kind.name, Path(home), modality, chosen, kind.relative, known)

@@ -1,5 +1,6 @@
 """Stage 1: the visible-infrared backbone."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from tvilfm_plugin.modeling.identity_head import IdentityHead
 from tvilfm_plugin.modeling.registries import WeightedLoss, choose_losses, evaluate_losses
 from tvilfm_plugin.modeling.visual_encoder import VisualEncoder
 
+logger = logging.getLogger("fastreid." + __name__)
+
 Batch = Mapping[str, Any]
 
 
@@ -35,6 +38,7 @@ class VIBaseline(nn.Module):
     """
 
     has_text = False
+    _rule_is_named = False
     members: tuple[Modality, ...] = (Modality.IR,)
 
     @configurable
@@ -84,12 +88,22 @@ class VIBaseline(nn.Module):
         if isinstance(batch, Tensor):
             batch = {"images": batch}
         if not self.training:
+            self._name_the_rule()
             with full_precision(self.device):
                 return self._packed(batch)
         self._check_batch(batch)
         features, copies = self._training_rows(batch)
         _, logits = self.heads(features)
         return evaluate_losses(self.losses, features, logits, batch["targets"].repeat(copies), self.gather)
+
+    def _name_the_rule(self) -> None:
+        """Our evaluator encodes parts and never comes here: who calls this ranks by a rule of their own."""
+        if not self._rule_is_named:
+            self._rule_is_named = True
+            logger.info(
+                "Packed embeddings (Eq. 11): their cosine is the ensemble similarity, but fast-reid's own evaluator ranks the "
+                "union of all gallery draws by the Market rule, not by the data set's protocol (MEREvaluator does)."
+            )
 
     def _training_rows(self, batch: Batch) -> tuple[Tensor, int]:
         """Raw features (n*B, D) that the losses see, and n: row b of every block is the same person."""
