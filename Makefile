@@ -8,7 +8,7 @@ DEMO = logs/tvilfm/synthetic
 export OMP_WAIT_POLICY = PASSIVE
 export HF_HUB_OFFLINE = 1
 
-.PHONY: setup demo test lint bench bench-smoke clean
+.PHONY: setup demo demo-captions test lint bench bench-smoke clean
 
 setup: .venv/.ready
 
@@ -25,6 +25,11 @@ demo: setup
 	$(PY) tools/align_text.py --arch configs/text/tiny.json --people 2000 --seed 7 --benchmark $(SYNTHETIC) --out $(SYNTHETIC)/text_tower.pt
 	$(PY) tools/train_net.py --config-file projects/TVILFM/configs/synthetic.yml --resume
 	$(PY) tools/show_results.py $(DEMO)
+
+# Captions in place of the drawn ones: a small BLIP, fine-tuned on the training people, captions everybody.
+demo-captions: setup
+	$(PY) tools/make_synthetic.py --layout sysu --ids 464 --test-ids 80 --seed 0 --out $(SYNTHETIC)
+	$(PY) tools/demo_captions.py --dataset $(SYNTHETIC) --out datasets/synthetic_captioned
 
 test: setup
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
