@@ -29,7 +29,7 @@ demo: setup
 # Captions in place of the drawn ones: a small BLIP, fine-tuned on the training people, captions everybody.
 demo-captions: setup
 	$(PY) tools/make_synthetic.py --layout sysu --ids 464 --test-ids 80 --seed 0 --out $(SYNTHETIC)
-	$(PY) tools/demo_captions.py --dataset $(SYNTHETIC) --out datasets/synthetic_captioned
+	OMP_NUM_THREADS=1 $(PY) tools/demo_captions.py --dataset $(SYNTHETIC) --out datasets/synthetic_captioned
 
 test: setup
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
