@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tvilfm_plugin.data.synthetic.captioning import COLOURED, Statement, agrees, describe, observe, rephrase
+from tvilfm_plugin.data.synthetic.captioning import COLOURED, Statement, agrees, describe, jot, observe, rephrase
 from tvilfm_plugin.data.synthetic.people import CLOTHES_COLOURS, HAIR_COLOURS, Person, draw_people
 from tvilfm_plugin.data.synthetic.rendering import Camera, Look, draw_look
 from tvilfm_plugin.data.synthetic.writer import error_rates
@@ -85,3 +85,12 @@ def test_nothing_hidden_is_named() -> None:
 def test_captions_are_repeatable(infrared: bool) -> None:
     a, b = ([describe(s, rng) for *_, s, rng in taken(infrared)] for _ in range(2))
     assert a == b and len(set(a)) > 0.6 * len(a)
+
+
+def test_key_words_name_exactly_what_is_said() -> None:
+    for *_, statement, rng in taken(infrared=False):
+        text = jot(statement, rng)
+        words = re.findall(r"[a-z-]+", text)
+        assert text.split(", ")[0] == statement.said.get("gender", "person") and ", ," not in text
+        assert not {"a", "an", "is", "wearing"} & set(words)
+        assert set(COLOURS.findall(text)) == {value for attribute, value in statement.said.items() if attribute in COLOURED}

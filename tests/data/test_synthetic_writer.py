@@ -16,6 +16,7 @@ from tvilfm_plugin.data.datasets.sysu_mm01 import TriSYSUMM01
 from tvilfm_plugin.data.synthetic import writer
 from tvilfm_plugin.data.synthetic.captioning import agrees
 from tvilfm_plugin.data.synthetic.writer import Spec, cast, looks_in, make_synthetic, plan, take
+from tvilfm_plugin.data.text_sources import draw_query_texts
 from tvilfm_plugin.modality import Modality
 
 SMALL = {"ids": 14, "test_ids": 6, "height": 32, "test_images_rgb": 9}
@@ -54,6 +55,16 @@ def test_the_real_loaders_read_it(trees: dict[str, Path], layout: str, cls: type
         )
     with Image.open(data.query[0].path) as image:
         assert image.size == (16, 32)
+
+
+@pytest.mark.parametrize(("layout", "cls"), [("sysu", TriSYSUMM01), ("regdb", TriRegDB), ("llcm", TriLLCM)])
+def test_every_person_has_a_phrase_for_source_human(trees: dict[str, Path], layout: str, cls: type) -> None:
+    data = cls(root=str(trees[layout].parent), folder=layout, verbose=False)
+    file = trees[layout] / "Text" / "human_phrases.txt"
+    texts = draw_query_texts("human", data, data.settings[0].name, 0, human=str(file))
+    assert len(file.read_text().splitlines()) == SMALL["ids"]
+    said = dict(line.split("\t") for line in file.read_text().splitlines())
+    assert [texts.table[n] for n in texts.rgb[0]] == [said[str(item.pid)] for item in data.query]
 
 
 def test_captions_and_truth_belong_to_the_image(trees: dict[str, Path]) -> None:

@@ -1,7 +1,8 @@
 """Say in words what one image shows, with the mistakes that this image invites.
 
-`observe` decides what is said and what of it is wrong or left out; `describe` and `rephrase` only word it. Colours are read off
+`observe` decides what is said and what of it is wrong or left out; `describe`, `rephrase` and `jot` only word it. Colours are read off
 the image (`Look.seen`), what the view hides cannot be said, and the rest of the errors are a captioner's own.
+`jot` words what a passer-by would have seen of a person.
 """
 
 from __future__ import annotations
@@ -282,6 +283,13 @@ def rephrase(statement: Statement, rng: random.Random) -> str:
         sentences = [f"{lead} {dressed} {_and([p.upper, p.lower]) or 'everyday clothes'}"]
         sentences += [f"{p.pronoun} has {p.hair}{' and wears ' + p.shoes if p.shoes else ''}"] if p.hair else []
     return " ".join(f"{s[0].upper()}{s[1:]}." for s in (" ".join(sentence.split()) for sentence in sentences))
+
+
+def jot(statement: Statement, rng: random.Random) -> str:
+    """Word the same statement as a person does who fills in a form: key words with commas, no sentence."""
+    p = _phrases(statement, rng)
+    words = [statement.said.get("gender", "person"), p.hair, p.upper, p.lower, p.shoes, p.bag]
+    return ", ".join(" ".join(word for word in part.split() if word not in ("a", "an")) for part in words if part)
 
 
 def _and(parts: Sequence[str]) -> str:

@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 from PIL import Image
 from tqdm import tqdm
 
-from tvilfm_plugin.data.synthetic.captioning import SAID, Statement, describe, observe, rephrase
+from tvilfm_plugin.data.synthetic.captioning import SAID, Statement, describe, jot, observe, rephrase
 from tvilfm_plugin.data.synthetic.ceilings import ceilings
 from tvilfm_plugin.data.synthetic.people import Person, draw_people
 from tvilfm_plugin.data.synthetic.rendering import Camera, Look, Studio, draw_look
 from tvilfm_plugin.data.synthetic.sheet import contact_sheet
 
-GENERATOR = 3
+GENERATOR = 4
 """Raised whenever the same spec would give other files, so that a tree of the old kind is not taken for the new one."""
 
 _SPEC_FILE = "synthetic.json"
@@ -228,6 +228,7 @@ def _write(spec: Spec, root: Path, workers: int, progress: bool) -> None:
     for name, infrared in (("Blip_RGB", False), ("Blip_IR", True)):
         chosen = [photo for photo in photos if photo.shot.camera.infrared is infrared]
         _write_captions(spec.layout, root / "Text" / name, name, chosen)
+    _write_phrases(root / "Text" / "human_phrases.txt", cast_.people, spec)
     facts = _facts(spec, cast_, photos)
     _write_json(root / "attributes.json", facts, indent=None)
     contact_sheet([cast_.people[pid] for pid in cast_.test_ids], Studio(spec.height, spec.seed)).save(root / "people.png")
@@ -347,6 +348,17 @@ def _write_captions(layout: str, folder: Path, name: str, photos: Sequence[Photo
     _write_json(folder / f"id_caption_map_{name}.json", by_person)
 
 
+def _write_phrases(file: Path, people: Mapping[int, Person], spec: Spec) -> None:
+    """What one passer-by remembers of each person: seen once, in a place that has no camera, and put in key words."""
+    lines = []
+    for pid, person in people.items():
+        rng = random.Random(f"phrase/{spec.seed}/{pid}")
+        look = draw_look(person, Camera(0, infrared=False), rng, spec.wrong)
+        statement = observe(person, look, rng, wrong=spec.wrong, missing=spec.missing)
+        lines.append(f"{pid}\t{jot(statement, rng)}\n")
+    file.write_text("".join(lines), encoding="utf-8")
+
+
 def _write_json(file: Path, content: object, indent: int | None = 1) -> None:
     file.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
 
@@ -430,6 +442,7 @@ about real people, and must be called synthetic wherever they are shown.
   falsifies is named as it looks there.
 - Rank-1 on the test people: by chance {limits["chance"]:.1%}; a perfect reader of shapes {limits["shape"]:.1%}, of one caption
   {limits["caption"]:.1%}, of both {limits["both"]:.1%}.
+- `Text/human_phrases.txt` has one phrase per identity for text source `human`: what a passer-by noted, as often wrong and incomplete.
 - `attributes.json` holds the truth: each person's shape and palette; for each image its view, what is hidden, which colours its
   light falsifies, and what its caption says, says wrongly and leaves out.
 """
