@@ -13,6 +13,7 @@ import two_processes
 from fastreid.modeling.meta_arch import build_model
 
 from tvilfm_plugin.data.loaders import build_train_loader
+from tvilfm_plugin.epoch_rule import read_scores
 from tvilfm_plugin.launch import launch
 
 
@@ -121,3 +122,15 @@ def test_both_stages_in_one_command(tiny, out, ranks):
         assert {key: pytest.approx(last[key], abs=1e-5) for key in alone} == alone
         parts = [torch.load(at / "evaluation/TriSYSUMM01/parts.pt", weights_only=True) for at in (run, tiny.folder / name)]
         close(*parts)
+
+
+def test_the_epoch_is_chosen_once_for_all_processes(tiny, out, ranks):
+    folder = out / "chosen"
+    scores = read_scores(str(folder))
+    best = torch.load(folder / "model_best.pth", weights_only=True)
+    assert list(scores) == ["0", "1"] and best["epoch"] == int(max(scores, key=scores.get))
+    assert ranks[1]["chosen"] is None
+    # The reported result is that of the chosen weights, whichever process had which.
+    alone = tiny("two/rechecked", "--eval-only", "MODEL.WEIGHTS", folder / "model_best.pth", config=tiny.stage1)
+    reported = {key: ranks[0]["chosen"][key] for key in alone}
+    assert {key: pytest.approx(value, abs=1e-5) for key, value in reported.items()} == alone

@@ -56,6 +56,14 @@ def steps(cfg: Any, count: int) -> dict[str, Any]:
     return {"before": before, "batch": batches[0], "grads": grads, "after": model.state_dict()}
 
 
+def train(cfg: Any) -> Any:
+    """A whole training, as tools/train_net.py does it."""
+    default_setup(cfg, None)
+    trainer = TriTrainer(cfg)
+    trainer.resume_or_load(False)
+    return trainer.train()
+
+
 def work(folder: str, stage1: str, stage2: str, trained: str) -> None:
     out, weights = Path(folder), Path(trained)
     (out / "steps").mkdir(exist_ok=True)
@@ -67,8 +75,7 @@ def work(folder: str, stage1: str, stage2: str, trained: str) -> None:
         "gathered": steps(config(Path(stage1), out / "steps", *SYNC), 1),
     }
     cfg = config(Path(stage2), out / "train", "SOLVER.MAX_EPOCH", 1, "TEST.DRAWS", 1, "DATALOADER.NUM_WORKERS", 1)
-    default_setup(cfg, None)
-    trainer = TriTrainer(cfg)
-    trainer.resume_or_load(False)
-    result["training"] = trainer.train()
+    result["training"] = train(cfg)
+    chosen = ("SOLVER.EPOCH_RULE", "validation", "TEST.EVAL_PERIOD", 1, "SOLVER.IMS_PER_BATCH", 4)
+    result["chosen"] = train(config(Path(stage1), out / "chosen", *chosen, "MODEL.LOSSES.GATHER", True))
     torch.save(result, os.path.join(folder, f"rank{comm.get_rank()}.pt"))

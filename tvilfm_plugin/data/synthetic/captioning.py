@@ -1,8 +1,8 @@
 """Say in words what one image shows, with the mistakes that this image invites.
 
-`observe` decides what is said and what of it is wrong or left out; `describe`, `rephrase` and `jot` only word it. Colours are read off
+`observe` decides what is said and what of it is wrong or left out; `describe` and `rephrase` only word it. Colours are read off
 the image (`Look.seen`), what the view hides cannot be said, and the rest of the errors are a captioner's own.
-`jot` words what a passer-by would have seen of a person.
+`jot` puts a statement in key words, as a passer-by would.
 """
 
 from __future__ import annotations

@@ -442,7 +442,7 @@ about real people, and must be called synthetic wherever they are shown.
   falsifies is named as it looks there.
 - Rank-1 on the test people: by chance {limits["chance"]:.1%}; a perfect reader of shapes {limits["shape"]:.1%}, of one caption
   {limits["caption"]:.1%}, of both {limits["both"]:.1%}.
-- `Text/human_phrases.txt` has one phrase per identity for text source `human`: what a passer-by noted, as often wrong and incomplete.
+- `Text/human_phrases.txt` has one phrase per identity for text source `human`: what a passer-by noted, no less wrong.
 - `attributes.json` holds the truth: each person's shape and palette; for each image its view, what is hidden, which colours its
   light falsifies, and what its caption says, says wrongly and leaves out.
 """
