@@ -142,7 +142,7 @@ def test_ranks_share_whole_identities_of_one_batch() -> None:
     ("arguments", "message"),
     [
         ({"batch_size": 10, "num_instances": 4}, "multiple of DATALOADER.NUM_INSTANCE"),
-        ({"batch_size": 12, "num_instances": 4, "world_size": 2}, "cannot be shared by 2 processes"),
+        ({"batch_size": 12, "num_instances": 4, "world_size": 2}, "2 processes cannot share a batch"),
         ({"batch_size": 40, "num_instances": 4}, "needs 10 identities"),
         ({"batch_size": 8, "num_instances": 4, "rank": 2}, "Rank 2 does not exist"),
         ({"batch_size": 8, "num_instances": 4, "seed": -1}, "cannot be negative"),

@@ -144,15 +144,15 @@ def from_mip(official: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]
     """An authors' MIP state dict under our names; the arguments as in `from_tvilfm`."""
     if not released_mip.is_released_mip(official):
         return {}, KeyReport({}, {}, list(shapes), [], list(official))
-    state, report = released_mip.from_official(official, {name: tuple(shape) for name, shape in shapes.items()})
+    found = released_mip.from_official(official, {name: tuple(shape) for name, shape in shapes.items()})
     ignored, unexplained = {}, []
-    for name in report.unused:
+    for name in found.unused:
         reason = next((why for pattern, why in IGNORED_MIP.items() if re.match(pattern, name)), "")
         if reason:
             ignored[name] = reason
         else:
             unexplained.append(name)
-    return state, KeyReport(report.loaded, ignored, report.missing, report.misshapen, unexplained)
+    return found.state, KeyReport(found.loaded, ignored, found.missing, found.misshapen, unexplained)
 
 
 METHODS = {"tvilfm": from_tvilfm, "mip": from_mip}

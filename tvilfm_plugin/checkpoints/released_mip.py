@@ -5,18 +5,12 @@ block i reads slice i - 1; ours has one slice per prompted layer, the first libr
 name, so the same functions translate gradients.
 """
 
-import logging
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-
-from tvilfm_plugin.checkpoints.loading import read_state_dict
-
-logger = logging.getLogger("fastreid." + __name__)
 
 LIBRARY = "visual.modality_prompts.library"
 FIRST_LIBRARY = "base.prompt_embeddings"
@@ -48,25 +42,22 @@ _RENAMED = (
 )
 
 
-class KeyReport(NamedTuple):
-    """What became of every name.
+class Translation(NamedTuple):
+    """The authors' tensors under our names, and what became of every name.
 
     Attributes:
+        state: what fits our model.
         loaded: our name -> the names in the authors' file that it was made of.
         missing: ours that the file lacks.
         misshapen: ours whose shape differs, with both shapes.
         unused: names of the file that our model does not have: what its config does not use.
     """
 
+    state: dict[str, Tensor]
     loaded: dict[str, tuple[str, ...]]
     missing: list[str]
     misshapen: list[str]
     unused: list[str]
-
-    def __str__(self) -> str:
-        lines = [f"{len(self.loaded)} tensors loaded, {len(self.unused)} of the file not used ({_summary(self.unused)})"]
-        lines += [f"missing: {_summary(self.missing)}"] if self.missing else []
-        return "\n".join([*lines, *(f"shape: {line}" for line in self.misshapen)])
 
 
 def official_names(name: str) -> tuple[str, ...]:
@@ -91,17 +82,12 @@ def is_released_mip(names: Iterable[str]) -> bool:
     return {"base.patch_embed.proj.weight", "b1.0.norm1.weight", "bottleneck.weight"} <= set(names)
 
 
-def from_official(
-    official: Mapping[str, Tensor], shapes: Mapping[str, torch.Size | tuple[int, ...]]
-) -> tuple[dict[str, Tensor], KeyReport]:
+def from_official(official: Mapping[str, Tensor], shapes: Mapping[str, torch.Size | tuple[int, ...]]) -> Translation:
     """The authors' tensors under our names.
 
     Args:
         official: their state dict.
         shapes: name and shape of every tensor of our model.
-
-    Returns:
-        What fits, and a report.
     """
     state: dict[str, Tensor] = {}
     loaded: dict[str, tuple[str, ...]] = {}
@@ -119,7 +105,7 @@ def from_official(
             continue
         state[name], loaded[name] = value, theirs
     used = {their for theirs in loaded.values() for their in theirs}
-    return state, KeyReport(loaded, missing, misshapen, sorted(set(official) - used))
+    return Translation(state, loaded, missing, misshapen, sorted(set(official) - used))
 
 
 def to_official(state: Mapping[str, Tensor], depth: int = 12) -> dict[str, Tensor]:
@@ -140,27 +126,6 @@ def to_official(state: Mapping[str, Tensor], depth: int = 12) -> dict[str, Tenso
         else:
             official[theirs[0]] = value
     return official
-
-
-def load_released_mip(model: nn.Module, path: str | Path, may_miss: tuple[str, ...] = ("heads.classifier.",)) -> KeyReport:
-    """Load an authors' checkpoint into a `MIP` model, in place, and log the key report.
-
-    Args:
-        model: built with the config that the file was trained with (`projects/MIP/configs/*_released.yml`).
-        path: their file.
-        may_miss: names that may be missing, or of another shape, and then keep their values.
-    """
-    shapes = {name: value.shape for name, value in model.state_dict().items()}
-    state, report = from_official(read_state_dict(path), shapes)
-    wrong = [line for line in (*report.missing, *report.misshapen) if not line.startswith(may_miss)]
-    if wrong:
-        raise RuntimeError(
-            f"{str(path)!r} does not fit this config ({len(wrong)} tensors):\n  " + "\n  ".join(wrong[:20]) + "\n"
-            "The released SYSU-MM01 checkpoint needs projects/MIP/configs/sysu_released.yml, RegDB's regdb_released.yml."
-        )
-    model.load_state_dict(state, strict=False)
-    logger.info(f"{path}: {report}")
-    return report
 
 
 def identity_head_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -195,13 +160,3 @@ def identity_head_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def as_stage1(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What stage 2 of TVI-LFM starts from: a MIP state dict translated by `identity_head_state`, any other as it is."""
     return identity_head_state(state) if "heads.necks.0.weight" in state else dict(state)
-
-
-def _summary(names: Iterable[str]) -> str:
-    """Names by their module, e.g. `base.blocks.11.* (12)`."""
-    counts: dict[str, int] = {}
-    for name in names:
-        part = re.match(r"(?:base\.)?(?:blocks\.\d+|[^.]+)", name)
-        key = part.group(0) if part else name
-        counts[key] = counts.get(key, 0) + 1
-    return ", ".join(f"{key} ({count})" for key, count in counts.items()) or "none"

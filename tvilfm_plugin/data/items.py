@@ -35,6 +35,26 @@ def group_by_person(items: Sequence[Item]) -> dict[int, list[int]]:
     return groups
 
 
+def count_identities(*items: Sequence[Item]) -> int:
+    """K, the number of training identities; raises unless they are numbered 0..K-1."""
+    pids = {item.pid for some in items for item in some}
+    if pids != set(range(len(pids))):
+        raise ValueError(
+            f"Training identities must be numbered 0..{len(pids) - 1}; the {len(pids)} identities here run from "
+            f"{min(pids)} to {max(pids)}. Relabel them in ascending order."
+        )
+    return len(pids)
+
+
+def check_same_person(rgb: Item, ir: Item) -> None:
+    """Raise unless a pair shows one person."""
+    if rgb.pid != ir.pid:
+        raise ValueError(
+            f"A pair must show one person, but {rgb.path} shows identity {rgb.pid} and {ir.path} identity {ir.pid}. "
+            "Give the sampler the same items as the data set."
+        )
+
+
 def gallery_cells(items: Sequence[Item], camids: Collection[int]) -> list[list[int]]:
     """Indices of each (identity, camera) that has images, both ascending, each cell sorted by path.
 

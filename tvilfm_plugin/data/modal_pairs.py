@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from tvilfm_plugin.data.items import Item
+from tvilfm_plugin.data.items import Item, check_same_person, count_identities
 from tvilfm_plugin.data.modal_augment import ModalAugmentation
 from tvilfm_plugin.data.sampler import Pair
 
@@ -43,13 +43,7 @@ class ModalPairs(Dataset[dict[str, Any]]):
         for kind, items, images in (("visible", rgb_items, rgb_images), ("infrared", ir_items, ir_images)):
             if len(items) != len(images):
                 raise ValueError(f"Unequal numbers of {kind} items ({len(items)}) and images ({len(images)}).")
-        pids = {item.pid for item in rgb_items} | {item.pid for item in ir_items}
-        if pids != set(range(len(pids))):
-            raise ValueError(
-                f"Training identities must be numbered 0..{len(pids) - 1}; the {len(pids)} identities here run from "
-                f"{min(pids)} to {max(pids)}. Relabel them in ascending order."
-            )
-        self.num_classes = len(pids)
+        self.num_classes = count_identities(rgb_items, ir_items)
         self.rgb_images, self.ir_images = rgb_images, ir_images
         self.rgb_items, self.ir_items = rgb_items, ir_items
         self.augmentation = augmentation
@@ -60,11 +54,7 @@ class ModalPairs(Dataset[dict[str, Any]]):
 
     def __getitem__(self, pair: Pair) -> dict[str, Any]:
         rgb_item, ir_item = self.rgb_items[pair.rgb], self.ir_items[pair.ir]
-        if rgb_item.pid != ir_item.pid:
-            raise ValueError(
-                f"A pair must show one person, but {rgb_item.path} shows identity {rgb_item.pid} and {ir_item.path} "
-                f"identity {ir_item.pid}. Give the sampler the same items as the data set."
-            )
+        check_same_person(rgb_item, ir_item)
         rng = random.Random(pair.seed)
         rgb, rgb_draws = self.augmentation(self.rgb_images[pair.rgb], rng)
         ir, ir_draws = self.augmentation(self.ir_images[pair.ir], rng)

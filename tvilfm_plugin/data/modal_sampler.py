@@ -5,9 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from torch.utils.data import Sampler
 
-from tvilfm_plugin.data.sampler import Pair
+from tvilfm_plugin.data.sampler import Pair, PairSampler
 
 PADDINGS = ("none", "even", "released")
 
@@ -109,7 +108,7 @@ def _repeat(indices: Sequence[int], count: int, numpy: np.random.RandomState) ->
     return [int(index) for index in numpy.choice(indices, count, replace=True)] if count else []
 
 
-class ModalPairSampler(Sampler[Pair]):
+class ModalPairSampler(PairSampler):
     """Endless pairs of the same person in MIP's batches: pair n of a batch is its n-th infrared and its n-th visible image.
 
     An epoch of the authors' sampler has a batch more or less, by the draws. Here every epoch has `batches_per_epoch`, the
@@ -118,64 +117,18 @@ class ModalPairSampler(Sampler[Pair]):
 
     Attributes:
         batches_per_epoch: batches that count as one epoch.
-        local_batch_size: pairs of a batch that this rank yields.
     """
 
     def __init__(
-        self,
-        rgb_pids: Sequence[int],
-        ir_pids: Sequence[int],
-        batch_size: int = 32,
-        num_instances: int = 4,
-        padding: str = "none",
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        start: int = 0,
+        self, rgb_pids: Sequence[int], ir_pids: Sequence[int], *args: int, padding: str = "none", **kwargs: int
     ) -> None:
-        """
-        Args:
-            rgb_pids: identity of each visible image.
-            ir_pids: identity of each infrared image.
-            batch_size: pairs in a batch, over all ranks.
-            num_instances: pairs of one identity in a batch.
-            padding: see `draw_epoch`.
-            seed: non-negative; another seed, other batches.
-            rank: this process.
-            world_size: how many processes there are.
-            start: pairs that this rank has consumed already.
-        """
-        if num_instances < 1 or batch_size < 1 or batch_size % num_instances:
-            raise ValueError(
-                f"A batch of {batch_size} pairs cannot hold {num_instances} pairs of each of its identities: "
-                "SOLVER.IMS_PER_BATCH must be a multiple of DATALOADER.NUM_INSTANCE."
-            )
-        self.num_identities = batch_size // num_instances
-        if not 0 <= rank < world_size:
-            raise ValueError(f"Rank {rank} does not exist among {world_size} processes; ranks are 0..{world_size - 1}.")
-        if self.num_identities % world_size:
-            raise ValueError(
-                f"A batch of {self.num_identities} identities cannot be shared by {world_size} processes: each takes whole "
-                f"identities. Use a number of processes that divides {self.num_identities}, or change SOLVER.IMS_PER_BATCH."
-            )
-        if seed < 0 or start < 0:
-            raise ValueError(f"Seed and start cannot be negative; got seed {seed} and start {start}.")
+        """The arguments of `PairSampler`, and `padding` of `draw_epoch`."""
+        super().__init__(rgb_pids, ir_pids, *args, **kwargs)
         # Infrared first, as in a batch.
         self._offset = len(ir_pids)
         self._pids = [*map(int, ir_pids), *map(int, rgb_pids)]
         self._visible = [False] * len(ir_pids) + [True] * len(rgb_pids)
-        shared = set(map(int, rgb_pids)) & set(map(int, ir_pids))
-        if len(shared) < self.num_identities:
-            raise ValueError(
-                f"A batch needs {self.num_identities} identities with images of both kinds, and there are {len(shared)} "
-                f"({len(set(rgb_pids))} have visible, {len(set(ir_pids))} have infrared images). "
-                "Lower SOLVER.IMS_PER_BATCH, raise DATALOADER.NUM_INSTANCE, or check the data set."
-            )
-        self.batch_size = batch_size
-        self.num_instances = num_instances
         self.padding = padding
-        self.seed, self.rank, self.world_size, self.start = seed, rank, world_size, start
-        self.local_batch_size = batch_size // world_size
         self.batches_per_epoch = len(self._draw(np.random.SeedSequence(0)))
 
     def _draw(self, seed: np.random.SeedSequence) -> list[ModalBatch]:

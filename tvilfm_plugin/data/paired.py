@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from tvilfm_plugin.data.augment import TrainAugmentation
-from tvilfm_plugin.data.items import Item
+from tvilfm_plugin.data.items import Item, check_same_person, count_identities
 from tvilfm_plugin.data.sampler import Pair
 
 Tokens = Sequence[tuple[Tensor, Tensor | None]]
@@ -61,13 +61,7 @@ class PairedDataset(Dataset[dict[str, Any]]):
             if len(items) != len(images) or (tokens is not None and len(tokens) != len(items)):
                 texts = "no captions" if tokens is None else f"{len(tokens)} captions"
                 raise ValueError(f"Unequal numbers of {kind} items ({len(items)}), images ({len(images)}) and {texts}.")
-        pids = {item.pid for item in rgb_items} | {item.pid for item in ir_items}
-        if pids != set(range(len(pids))):
-            raise ValueError(
-                f"Training identities must be numbered 0..{len(pids) - 1}; the {len(pids)} identities here run from "
-                f"{min(pids)} to {max(pids)}. Relabel them in ascending order."
-            )
-        self.num_classes = len(pids)
+        self.num_classes = count_identities(rgb_items, ir_items)
         self.rgb_images, self.ir_images = rgb_images, ir_images
         self.rgb_items, self.ir_items = rgb_items, ir_items
         self.rgb_tokens = None if rgb_tokens is None else TokenTable(rgb_tokens)
@@ -81,11 +75,7 @@ class PairedDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, pair: Pair) -> dict[str, Any]:
         rgb_item, ir_item = self.rgb_items[pair.rgb], self.ir_items[pair.ir]
-        if rgb_item.pid != ir_item.pid:
-            raise ValueError(
-                f"A pair must show one person, but {rgb_item.path} shows identity {rgb_item.pid} and {ir_item.path} "
-                f"identity {ir_item.pid}. Give the sampler the same items as the data set."
-            )
+        check_same_person(rgb_item, ir_item)
         rng = random.Random(pair.seed)
         # Drawn first, and also without texts: so both stages see the same views of a pair, however often erasing draws.
         rephrase_rgb, rephrase_ir = rng.random() < self.rephrase_prob, rng.random() < self.rephrase_prob

@@ -42,14 +42,11 @@ def draw_batch(
     return np.concatenate(rgb), np.concatenate(ir)
 
 
-class IdentityPairSampler(Sampler[Pair]):
-    """Endless pairs of the same person, in independent batches.
-
-    Batch n is a function of (seed, n) alone, so any position is reached at once and every process knows the whole
-    batch; each rank yields its own share of it, whole identities.
+class PairSampler(Sampler[Pair]):
+    """What all samplers of pairs share: the sizes of a batch, checked, and this rank's place in it.
 
     Attributes:
-        batches_per_epoch: batches after which as many images were drawn as the larger modality has.
+        num_identities: P, identities in a batch.
         local_batch_size: pairs of a batch that this rank yields.
     """
 
@@ -90,21 +87,36 @@ class IdentityPairSampler(Sampler[Pair]):
             )
         if seed < 0 or start < 0:
             raise ValueError(f"Seed and start cannot be negative; got seed {seed} and start {start}.")
-        rgb, ir = np.asarray(rgb_pids, np.int64), np.asarray(ir_pids, np.int64)
-        shared = np.intersect1d(rgb, ir)
-        if len(shared) < self.num_identities:
+        rgb, ir = np.unique(np.asarray(rgb_pids, np.int64)), np.unique(np.asarray(ir_pids, np.int64))
+        self._shared = np.intersect1d(rgb, ir)
+        if len(self._shared) < self.num_identities:
             raise ValueError(
                 f"A batch needs {self.num_identities} identities with images of both kinds, and there are "
-                f"{len(shared)} ({len(np.unique(rgb))} with visible, {len(np.unique(ir))} with infrared images). "
+                f"{len(self._shared)} ({len(rgb)} with visible, {len(ir)} with infrared images). "
                 "Lower SOLVER.IMS_PER_BATCH, raise DATALOADER.NUM_INSTANCE, or check the data set."
             )
-        self.rgb_groups = _groups(rgb, shared)
-        self.ir_groups = _groups(ir, shared)
         self.batch_size = batch_size
         self.num_instances = num_instances
         self.seed, self.rank, self.world_size, self.start = seed, rank, world_size, start
         self.local_batch_size = batch_size // world_size
-        self.batches_per_epoch = int(max(len(rgb), len(ir)) / batch_size) + 1
+
+
+class IdentityPairSampler(PairSampler):
+    """Endless pairs of the same person, in independent batches.
+
+    Batch n is a function of (seed, n) alone, so any position is reached at once and every process knows the whole
+    batch; each rank yields its own share of it, whole identities.
+
+    Attributes:
+        batches_per_epoch: batches after which as many images were drawn as the larger modality has.
+    """
+
+    def __init__(self, rgb_pids: Sequence[int], ir_pids: Sequence[int], *args: int, **kwargs: int) -> None:
+        """The arguments of `PairSampler`."""
+        super().__init__(rgb_pids, ir_pids, *args, **kwargs)
+        self.rgb_groups = _groups(np.asarray(rgb_pids, np.int64), self._shared)
+        self.ir_groups = _groups(np.asarray(ir_pids, np.int64), self._shared)
+        self.batches_per_epoch = int(max(len(rgb_pids), len(ir_pids)) / self.batch_size) + 1
 
     def batch(self, number: int) -> list[Pair]:
         """All pairs of global batch `number` (0, 1, ...), the same on every rank."""
