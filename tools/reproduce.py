@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -201,7 +201,7 @@ def _as_stage1(cfg: CfgNode) -> list[str]:
 
 
 def carry_out(jobs: list[Job], parallel: int) -> list[str]:
-    """Do what is missing, stage 1 first; returns what failed."""
+    """Do what is missing, what others start from first; returns what failed."""
     failed: list[str] = []
     lock = threading.Lock()
     broken: set[Path] = set()
@@ -226,9 +226,12 @@ def carry_out(jobs: list[Job], parallel: int) -> list[str]:
             return
         print(f"{job}: done in {time.monotonic() - start:.0f} s", flush=True)
 
-    for phase in (True, False):
-        with ThreadPoolExecutor(parallel) as pool:
-            list(pool.map(do, [job for job in jobs if (job.run is STAGE1) == phase]))
+    with ThreadPoolExecutor(parallel) as pool:
+        first = {pool.submit(do, job): job for job in jobs if job.parent is None}
+        # A row waits for its own stage 1 only.
+        rest = [pool.submit(do, job) for done in as_completed(first) for job in jobs if job.parent is first[done]]
+    for future in (*first, *rest):
+        future.result()
     return failed
 
 
