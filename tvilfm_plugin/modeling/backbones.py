@@ -72,7 +72,7 @@ def _measured_dim(backbone: DualStream, pool: nn.Module, image_size: tuple[int, 
 
 def with_dim(cfg: CfgNode, dim: int) -> CfgNode:
     """The config for what is built behind a visual encoder of width D: FEAT_DIM says it, also where it was 0."""
-    if cfg.MODEL.BACKBONE.FEAT_DIM == dim:
+    if dim == cfg.MODEL.BACKBONE.FEAT_DIM:
         return cfg
     cfg = cfg.clone()
     cfg.defrost()
