@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import tvilfm_plugin  # noqa: F401  (registers the models)
+from tvilfm_plugin.compat import write_text
 from tvilfm_plugin.config import get_cfg, visual_part
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.backbones import build_visual_encoder
@@ -25,6 +26,8 @@ from tvilfm_plugin.modeling.visual_encoder import DualStreamEncoder, VisualEncod
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "projects" / "TVILFM" / "configs"
+README = CONFIGS.parent / "README.md"
+MARKS = ("<!-- backbones:begin -->", "<!-- backbones:end -->")
 SMALLEST: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_suffix(".json").read_text())
 # Two thirds of the synthetic configs' image size, a quarter and a third of their epochs: minutes on one thread.
 RECIPE = [
@@ -91,34 +94,45 @@ def train(name: str, out: Path) -> None:
 
 
 def scores(name: str, out: Path) -> list[str]:
-    """What is in the smallest variant: its million parameters, CPU seconds, R-1 of the infrared and the ensemble query."""
+    """Of the smallest variant: its million parameters, CPU seconds, and R-1 of the infrared and the ensemble query."""
     if not (out / name / "seconds.json").is_file():
-        return ["not run"] + [""] * 3
+        return ["", "not run", "", ""]
     last = json.loads((out / name / "metrics.json").read_text().splitlines()[-1])
     rank1 = [f"{last[f'all/{query}/R-1']:.1f}" for query in ("infrared", "ensemble")]
     smallest = size(name, *(word for pair in SMALLEST[name].items() for word in pair), *RECIPE[:4])
-    seconds = (out / name / "seconds.json").read_text().strip()
-    return [f"{smallest.parameters / 1e6:.2f}", seconds, *rank1]
+    return [f"{smallest.parameters / 1e6:.2f}", (out / name / "seconds.json").read_text().strip(), *rank1]
+
+
+def rows(names: list[str], out: Path | None) -> str:
+    """The table, in Markdown."""
+    headers = ["config", "stem modules", "D", "parameters (M)", "GMAC"]
+    headers += ["smallest (M)", "CPU s", "infrared", "ensemble"] if out else []
+    lines = []
+    for name in names:
+        real = size(name)
+        line = [f"`{name}.yml`", real.stem, str(real.dim), f"{real.parameters / 1e6:.1f}", f"{real.macs / 1e9:.2f}"]
+        lines.append(line + (scores(name, out) if out else []))
+    return tabulate(lines, headers, tablefmt="pipe", disable_numparse=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.backbones", description=__doc__)
-    parser.add_argument("--train", type=Path, metavar="OUT", help="train what is missing in this folder first")
+    parser.add_argument("--train", type=Path, metavar="OUT", help="train what is missing in this folder, and do no more")
     parser.add_argument("--runs", type=Path, metavar="OUT", help="put the figures of such a folder into the table")
-    parser.add_argument("--only", nargs="+", choices=SMALLEST, default=list(SMALLEST))
+    parser.add_argument("--only", nargs="+", choices=SMALLEST, help="these configs instead of all")
+    parser.add_argument("--write", action="store_true", help="put the table between the marks in projects/TVILFM/README.md")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    for name in args.only if args.train else ():
-        train(name, args.train)
-    out = args.runs or args.train
-    headers = ["config", "stem modules", "D", "parameters (M)", "GMAC"]
-    headers += ["smallest (M)", "CPU s", "infrared", "ensemble"] if out else []
-    rows = []
-    for name in [*args.only, *(["sysu_mip"] if args.only == list(SMALLEST) else [])]:
-        real = size(name)
-        row = [f"`{name}.yml`", real.stem, real.dim, f"{real.parameters / 1e6:.1f}", f"{real.macs / 1e9:.2f}"]
-        rows.append(row + (scores(name, out) if out else []))
-    print(tabulate(rows, headers, tablefmt="pipe", disable_numparse=True))
+    if args.train:
+        for name in args.only or SMALLEST:
+            train(name, args.train)
+        return
+    table = rows(args.only or [*SMALLEST, "sysu_mip"], args.runs)
+    print(table)
+    if args.write:
+        before, rest = README.read_text(encoding="utf-8").split(MARKS[0])
+        after = rest.split(MARKS[1])[1]
+        write_text(README, f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}")
 
 
 if __name__ == "__main__":

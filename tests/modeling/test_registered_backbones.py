@@ -153,7 +153,7 @@ def test_pretrained_files_in_the_form_that_each_backbone_reads(name, wrap, tmp_p
 
 
 def test_repvgg_gives_the_same_features_when_its_branches_are_merged():
-    """Deploy form: BN statistics go into one convolution per block. The host's top-level switch leaves the stems as they are."""
+    """Deploy form: BN statistics go into one convolution per block. The host leaves stems as they are."""
     torch.manual_seed(0)
     visual = build_visual_encoder(config("sysu_repvgg"))
     for module in visual.modules():
