@@ -194,6 +194,23 @@ def test_backbone_files_are_found_from_any_folder(name, depth, tmp_path, monkeyp
     assert sum(parameter.numel() for parameter in backbone.parameters()) > 10**6
 
 
+def test_a_backbone_file_does_not_inherit_from_the_last_one():
+    """RegNetX after RegNetY: its files do not mention SE_ON, which the other's set in the config that they share."""
+    regnet = importlib.import_module("fastreid.modeling.backbones.regnet.regnet")
+
+    def blocks(depth):
+        cfg = small_config()
+        cfg.MODEL.BACKBONE.DEPTH = depth
+        return [name for name, _ in regnet.build_regnet_backbone(cfg).named_modules() if name.endswith(".f.se")]
+
+    assert blocks("200y") and not blocks("200x")
+    config = regnet.regnet_cfg
+    folder = Path(regnet.__file__).parent
+    for file in ("regnety/RegNetY-200MF_dds_8gpu.yaml", "regnetx/RegNetX-200MF_dds_8gpu.yaml"):
+        type(config).merge_from_file(config, str(folder / file))
+    assert config.REGNET.SE_ON, "the host's own reading no longer leaves the other file's value: this part can go"
+
+
 @pytest.mark.skipif(importlib.util.find_spec("gdown") is not None, reason="gdown is installed")
 def test_missing_pretrained_weights_are_explained_and_present_ones_load(tmp_path, monkeypatch):
     from fastreid.modeling.backbones import resnet

@@ -249,6 +249,27 @@ def test_overrides_reach_both_stages_unless_they_say_otherwise(tiny):
     assert os.path.join("logs/x", "stage1") == first.OUTPUT_DIR and first.SEED == 11 and first.is_frozen()
 
 
+def test_a_stage_2_file_names_its_backbone_for_both_stages():
+    cfg = get_cfg()
+    cfg.merge_from_file(str(ROOT / "projects" / "TVILFM" / "configs" / "sysu_vit.yml"))
+    cfg.merge_from_list(["STAGE1.MODEL.BACKBONE.DROP_PATH_RATIO", "0.2"])
+    first = stage1_config(cfg)
+    assert first.MODEL.DUAL_STREAM == cfg.MODEL.DUAL_STREAM and first.MODEL.DUAL_STREAM.BASE == "build_vit_backbone"
+    assert first.MODEL.BACKBONE.FEAT_DIM == 768 and first.MODEL.HEADS.POOL_LAYER == "Identity"
+    assert first.MODEL.PIXEL_STD == cfg.MODEL.PIXEL_STD == [127.5] * 3
+    assert first.MODEL.BACKBONE.DROP_PATH_RATIO == 0.2, "STAGE1.KEY comes last"
+    assert first.MODEL.BACKBONE.PRETRAIN and not cfg.MODEL.BACKBONE.PRETRAIN, "stage 1 alone brings ImageNet weights"
+    assert first.SOLVER.MAX_EPOCH == 120 and first.MODEL.META_ARCHITECTURE == "VIBaseline", "the rest is stage 1's"
+
+
+def test_mip_is_described_by_its_own_config():
+    cfg = get_cfg()
+    cfg.merge_from_file(str(ROOT / "projects" / "TVILFM" / "configs" / "sysu_mip.yml"))
+    first, alone = stage1_config(cfg), get_cfg()
+    alone.merge_from_file(str(ROOT / "projects" / "MIP" / "configs" / "sysu.yml"))
+    assert recipe(first) == recipe(alone)
+
+
 def test_odd_overrides_are_refused(tiny):
     with pytest.raises(ValueError, match="KEY VALUE pairs; 3 words"):
         get_cfg().merge_from_list(["SEED", "1", "OUTPUT_DIR"])

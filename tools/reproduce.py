@@ -24,7 +24,7 @@ import tvilfm_plugin  # noqa: F401  (fixes the host; before anything else of fas
 # isort: split
 from fastreid.config import CfgNode
 
-from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.config import get_cfg, visual_part
 from tvilfm_plugin.engine import changed_keys, recipe
 from tvilfm_plugin.epoch_rule import BEST, SCORES, finished_weights
 from tvilfm_plugin.evaluation.evaluator import distance_function
@@ -172,6 +172,7 @@ def plan(table: Table, args: argparse.Namespace) -> list[Job]:
     first = [word for key, value in pairs if key.startswith("STAGE1.") for word in (key.removeprefix("STAGE1."), value)]
     schedule = get_cfg()
     schedule.merge_from_file(str(stage1_config))
+    first = [*map(str, visual_part(stage2, schedule)), *first]
     schedule.merge_from_list([*both, *first])
     jobs = []
     for trial in args.trials:

@@ -229,17 +229,23 @@ def accept_old_affine_arguments() -> None:
     _replace(importlib.import_module("fastreid.data.transforms.build"), "T", with_old_affine)
 
 
-def find_packaged_backbone_files() -> None:
+def read_backbone_files_afresh() -> None:
     """RegNet and EffNet open `fastreid/modeling/...yaml` relative to the current folder; they are in the package.
 
+    And they read it into one global config that keeps what the last file said: RegNetX, whose files do not mention SE_ON,
+    would get the squeeze-and-excitation of a RegNetY built before it. Now every file is read onto the defaults.
     Why a patch: the path is a literal inside the registered builder.
     """
     config = importlib.import_module("fastreid.modeling.backbones.regnet.config").cfg
     parent = Path(importlib.import_module("fastreid").__path__[0]).parent
+    if "merge_from_file" in vars(config):
+        return
+    defaults = config.clone()
 
     def merge_from_file(path: str) -> None:
         packaged = parent / path
         found = str(packaged) if not os.path.exists(path) and packaged.exists() else path
+        config.merge_from_other_cfg(defaults)
         type(config).merge_from_file(config, found)
 
     # On the instance, past CfgNode.__setattr__, which adds keys; a subclass would not compare equal to its own
@@ -317,7 +323,7 @@ PATCHES: tuple[Callable[[], None], ...] = (
     normalise_out_of_place,
     rerank_on_cpu,
     accept_old_affine_arguments,
-    find_packaged_backbone_files,
+    read_backbone_files_afresh,
     explain_missing_pretrained_weights,
     log_every_line_once,
     silence_known_warnings,

@@ -63,11 +63,40 @@ def get_cfg() -> CfgNode:
     return cfg
 
 
+# What a dual stream is made of; stage 2 goes on with the very modules of stage 1.
+_VISUAL_PART = (
+    "MODEL.BACKBONE.", "MODEL.DUAL_STREAM.", "MODEL.HEADS.POOL_LAYER", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD",
+    "INPUT.SIZE_TRAIN", "INPUT.SIZE_TEST",
+)  # fmt: skip
+_DUAL_STREAM = "build_dual_stream_backbone"
+
+
+def visual_part(cfg: CfgNode, stage1: CfgNode) -> list[Any]:
+    """What a stage-2 config says otherwise about its dual stream than the file of its stage 1, as KEY VALUE words.
+
+    So a config names its backbone once, for both stages. Only stage 1 may start from ImageNet weights. Other visual parts
+    (MIP) are described in full by the config of their own stage 1.
+    """
+    if not cfg.MODEL.BACKBONE.NAME == stage1.MODEL.BACKBONE.NAME == _DUAL_STREAM:
+        return []
+    words: list[Any] = []
+    for section in ("MODEL", "INPUT"):
+        stack = [(f"{section}.{key}", value, stage1[section].get(key)) for key, value in cfg[section].items()]
+        while stack:
+            name, value, before = stack.pop()
+            if isinstance(value, CfgNode):
+                stack += [(f"{name}.{key}", inner, before[key]) for key, inner in value.items()]
+            elif name.startswith(_VISUAL_PART) and ".PRETRAIN" not in name and value != before:
+                words += [name, value]
+    return words
+
+
 def stage1_config(cfg: CfgNode) -> CfgNode:
     """The config of stage 1 that belongs to a stage-2 config.
 
-    It is read from the file `TVILFM.STAGE1`; the overrides of the run follow, then those written `STAGE1.KEY`. Results go
-    to `OUTPUT_DIR/stage1`; device and seed are those of the run, also where they were set in code.
+    It is read from the file `TVILFM.STAGE1`, with the dual stream of `cfg`; the overrides of the run follow, then those
+    written `STAGE1.KEY`. Results go to `OUTPUT_DIR/stage1`; device and seed are those of the run, also where they were set
+    in code.
     """
     if not os.path.isfile(cfg.TVILFM.STAGE1):
         raise FileNotFoundError(
@@ -77,6 +106,7 @@ def stage1_config(cfg: CfgNode) -> CfgNode:
     stage1 = get_cfg()
     stage1.merge_from_file(cfg.TVILFM.STAGE1)
     meta_architecture = stage1.MODEL.META_ARCHITECTURE
+    CfgNode.merge_from_list(stage1, visual_part(cfg, stage1))
     stage1.merge_from_list(list(cfg.TVILFM.OVERRIDES))
     stage1.MODEL.META_ARCHITECTURE = meta_architecture
     stage1.MODEL.DEVICE, stage1.SEED = cfg.MODEL.DEVICE, cfg.SEED

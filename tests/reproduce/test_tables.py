@@ -209,6 +209,15 @@ def test_ten_splits_are_ten_models_and_from_scratch_has_the_schedule_of_stage_1(
     assert cfg.MODEL.BACKBONE.PRETRAIN and cfg.MODEL.BACKBONE.PRETRAIN_PATH == "imagenet.pth" and scratch.parent is None
 
 
+def test_stage_1_has_the_backbone_of_the_config(tool):
+    config = ROOT / "projects" / "TVILFM" / "configs" / "sysu_osnet.yml"
+    args = tool.parse(["table1", "--dataset", "sysu", "--config", str(config), "--seeds", "0"])
+    first, *others = tool.plan(TABLES["table1"], args)
+    assert first.run is tool.STAGE1 and len(others) == 4
+    for job in (first, *others):
+        assert (job.cfg().MODEL.DUAL_STREAM.BASE, job.cfg().MODEL.BACKBONE.FEAT_DIM) == ("build_osnet_backbone", 512)
+
+
 @pytest.mark.parametrize(
     "words, message",
     [

@@ -9,6 +9,7 @@ from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_backbone
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.distributed import use_portable_sync_bn
 from tvilfm_plugin.modeling.dual_stream import DualStream
 from tvilfm_plugin.modeling.registries import choose
@@ -48,14 +49,35 @@ def build_visual_encoder(cfg: CfgNode) -> VisualEncoder:
     if name not in pooling.__all__:
         raise KeyError(f"MODEL.HEADS.POOL_LAYER is {name!r}; fast-reid has {', '.join(pooling.__all__)}.")
     height, width = cfg.INPUT.SIZE_TRAIN
+    pool = getattr(pooling, name)()
     return DualStreamEncoder(
         backbone=backbone,
-        pool=getattr(pooling, name)(),
-        dim=cfg.MODEL.BACKBONE.FEAT_DIM,
+        pool=pool,
+        dim=cfg.MODEL.BACKBONE.FEAT_DIM or _measured_dim(backbone, pool, (height, width)),
         image_size=(height, width),
         pixel_mean=cfg.MODEL.PIXEL_MEAN,
         pixel_std=cfg.MODEL.PIXEL_STD,
     )
+
+
+@torch.no_grad()
+def _measured_dim(backbone: DualStream, pool: nn.Module, image_size: tuple[int, int]) -> int:
+    """D, from one image: what FEAT_DIM 0 stands for."""
+    modes = {module: module.training for module in backbone.modules()}
+    maps = backbone.eval()({Modality.RGB: torch.zeros(1, 3, *image_size)})[Modality.RGB]
+    for module, mode in modes.items():
+        module.training = mode
+    return (pool(maps) if maps.ndim == 4 else maps).flatten(1).shape[1]
+
+
+def with_dim(cfg: CfgNode, dim: int) -> CfgNode:
+    """The config for what is built behind a visual encoder of width D: FEAT_DIM says it, also where it was 0."""
+    if dim == cfg.MODEL.BACKBONE.FEAT_DIM:
+        return cfg
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.BACKBONE.FEAT_DIM = dim
+    return cfg
 
 
 def _without_download(cfg: CfgNode) -> CfgNode:
@@ -84,7 +106,12 @@ def _check_loaded(base: nn.Module, path: str) -> None:
     for wrapper in ("model", "state_dict", "model_state"):
         content = content.get(wrapper, content)
     own = base.state_dict()
-    loaded = [n for n, v in content.items() if isinstance(v, Tensor) and n in own and own[n].shape == v.shape]
+    loaded = set()
+    for name, value in content.items():
+        # The hosts of some backbones take "module." or "module.encoder." off: what counts is what arrived.
+        for found in {name, name.partition(".")[2], name.partition(".")[2].partition(".")[2]} & own.keys():
+            if isinstance(value, Tensor) and own[found].shape == value.shape and torch.equal(own[found].cpu(), value):
+                loaded.add(found)
     if not loaded:
         raise ValueError(
             f"No tensor of {path!r} fits {type(base).__name__}: the file has {', '.join(list(content)[:3])} ..., the "

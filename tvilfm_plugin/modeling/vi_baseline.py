@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 
 from tvilfm_plugin.evaluation.ensemble import pack
 from tvilfm_plugin.modality import Embeddings, Modality
-from tvilfm_plugin.modeling.backbones import build_visual_encoder
+from tvilfm_plugin.modeling.backbones import build_visual_encoder, with_dim
 from tvilfm_plugin.modeling.distributed import full_precision
 from tvilfm_plugin.modeling.identity_head import IdentityHead
 from tvilfm_plugin.modeling.registries import WeightedLoss, choose_losses, evaluate_losses
@@ -60,9 +60,10 @@ class VIBaseline(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        visual = build_visual_encoder(cfg)
         return {
-            "visual": build_visual_encoder(cfg),
-            "heads": build_heads(cfg),
+            "visual": visual,
+            "heads": build_heads(with_dim(cfg, visual.dim)),
             "losses": choose_losses(cfg.MODEL.LOSSES.NAME, cfg.MODEL.LOSSES.WEIGHTS),
             "gather": cfg.MODEL.LOSSES.GATHER,
         }
