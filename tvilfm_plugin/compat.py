@@ -22,16 +22,19 @@ import multiprocessing
 import os
 import random
 import sys
-import tempfile
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
+
+# Handed on: fast-reid's side of the package looks for them here.
+from tvilfm_plugin.files import atomic_file as atomic_file
+from tvilfm_plugin.files import write_text as write_text
 
 logger = logging.getLogger("fastreid." + __name__)
 
@@ -349,32 +352,6 @@ def seed_everything(seed: int | None) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-@contextlib.contextmanager
-def atomic_file(path: str | os.PathLike[str], mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
-    """A file that appears under its name only when it is complete; a killed process leaves the old one."""
-    folder, name = os.path.split(os.fspath(path))
-    descriptor, temporary = tempfile.mkstemp(dir=folder or ".", prefix=f".{name}.", suffix=".part")
-    try:
-        with os.fdopen(descriptor, mode, **options) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
-        raise
-
-
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a UTF-8 text file atomically."""
-    with atomic_file(path, "w", encoding="utf-8") as file:
-        file.write(text)
 
 
 def usable_device(wanted: str | torch.device) -> torch.device:
