@@ -65,7 +65,7 @@ def compare_with_flat(
     return ApproximationReport(index.kind, len(rows), k, recall, float((mine[:, 0] == exact[:, 0]).mean()), *right)
 
 
-def exact_neighbours(queries: np.ndarray, vectors: np.ndarray, top: int, block: int = 65_536) -> np.ndarray:
+def exact_neighbours(queries: np.ndarray, vectors: np.ndarray, top: int, block: int = 16_384) -> np.ndarray:
     """(Q, top) rows of the largest inner products, best first, read in blocks.
 
     Args:

@@ -140,11 +140,8 @@ class _Unfinished:
         if kind == "flat":
             os.replace(part, path)
             return
-        # Vectors of another type are made of those of the flat one, which stay on the disk.
-        offset = len(self.flat.header)
-        shape = (len(records), self.fingerprint.dim)
-        vectors = np.memmap(part, dtype="<f4", mode="r", offset=offset, shape=shape)
-        GalleryIndex.build(vectors, records, self.fingerprint, kind).save(path)
+        # An index of another type learns from the vectors of the flat one, which stay on the disk.
+        GalleryIndex.build(self.flat.vectors(len(records)), records, self.fingerprint, kind).save(path)
 
     def _write(self, line: dict[str, Any]) -> None:
         self.journal.seek(0, os.SEEK_END)

@@ -1,5 +1,6 @@
 """Which images a gallery consists of: a folder, a list of files, or a table."""
 
+import csv
 import math
 import os
 from collections.abc import Iterable
@@ -18,13 +19,17 @@ def list_gallery(source: Any) -> list[Record]:
     """The images of a gallery; nothing is opened.
 
     Args:
-        source: a folder (all images below it, in sorted order), paths, `Record`s, or a pandas DataFrame with the column
-            `path` and, where known, `pid`, `camid` and `time` (numbers, or dates, which become Unix seconds).
+        source: a folder (all images below it, in sorted order), paths, `Record`s, or a pandas DataFrame or a CSV file with
+            the column `path` and, where known, `pid`, `camid` and `time` (numbers, or dates of a DataFrame, which become
+            Unix seconds). Paths in a CSV file are relative to it.
     """
-    if isinstance(source, (str, os.PathLike)):
+    if isinstance(source, (str, os.PathLike)) and not str(source).lower().endswith(".csv"):
         return _of_folder(Path(source))
-    if hasattr(source, "columns"):
-        records = _of_table(source)
+    if isinstance(source, (str, os.PathLike)):
+        records = _of_csv(Path(source))
+    elif hasattr(source, "columns"):
+        columns = {name: source[name].tolist() for name in COLUMNS if name in source.columns}
+        records = _of_columns(columns, list(map(str, source.columns)), len(source))
     elif isinstance(source, Iterable):
         records = [one if isinstance(one, Record) else Record(os.fspath(one)) for one in source]
     else:
@@ -48,19 +53,29 @@ def _of_folder(folder: Path) -> list[Record]:
     return [Record(path) for path in found]
 
 
-def _of_table(table: Any) -> list[Record]:
-    if "path" not in table.columns:
-        raise ValueError(f"The table has no column 'path', only {', '.join(map(str, table.columns))}.")
-    columns = {name: table[name].tolist() if name in table.columns else [None] * len(table) for name in COLUMNS}
+def _of_csv(file: Path) -> list[Record]:
+    with open(file, newline="", encoding="utf-8-sig") as lines:
+        reader = csv.DictReader(lines)
+        names, rows = list(reader.fieldnames or ()), list(reader)
+    columns = {name: [row[name] for row in rows] for name in COLUMNS if name in names}
+    return [one._replace(path=str(file.parent / one.path)) for one in _of_columns(columns, names, len(rows))]
+
+
+def _of_columns(columns: dict[str, list[Any]], names: list[str], count: int) -> list[Record]:
+    if "path" not in columns:
+        raise ValueError(f"The table has no column 'path', only {', '.join(names) or 'none'}.")
+    full = [columns.get(name, [None] * count) for name in COLUMNS]
     return [
         Record(os.fspath(path), _whole(pid, "pid", row), _whole(camid, "camid", row), _seconds(time, row))
-        for row, (path, pid, camid, time) in enumerate(zip(*columns.values(), strict=True))
+        for row, (path, pid, camid, time) in enumerate(zip(*full, strict=True))
     ]
 
 
 def _missing(value: Any) -> bool:
-    # NaT and pandas.NA are unequal to themselves, or neither equal nor unequal.
-    return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value))
+    # By name: pandas need not be there, and comparing its NA with anything raises.
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return value.strip() == "" if isinstance(value, str) else isinstance(value, float) and math.isnan(value)
 
 
 def _whole(value: Any, column: str, row: int) -> int | None:

@@ -16,7 +16,7 @@ from tvilfm_plugin.retrieval.fingerprint import Fingerprint
 from tvilfm_plugin.retrieval.index_file import Content, read_index_file, write_index_file
 from tvilfm_plugin.retrieval.records import EVERYTHING, Filter, Record, Records
 
-BLOCK = 65_536
+BLOCK = 16_384
 # Of a unit vector's length in float32.
 UNIT_TOLERANCE = 1e-3
 
@@ -54,9 +54,13 @@ class GalleryIndex:
         fingerprint: Fingerprint,
         kind: str = "flat",
         *,
-        say: Callable[[str], object] = print,
+        say: Callable[[str], object] | None = print,
     ) -> Self:
-        """Index (N, D) unit vectors, e.g. a memory map; every type but flat is compared with flat, which is told to `say`."""
+        """Index (N, D) unit vectors, e.g. a memory map.
+
+        Args:
+            say: every type but flat is compared with flat, and this is told the result; None compares nothing.
+        """
         made = cls(fingerprint, kind, count=len(vectors))
         made._fit(vectors)
         records = records if isinstance(records, Records) else Records.of(records)
@@ -64,7 +68,7 @@ class GalleryIndex:
             rows = slice(start, start + BLOCK)
             made._index.add(made._checked(vectors[rows]))
         made.records = made._one_each(records, len(vectors))
-        if kind != "flat":
+        if kind != "flat" and say is not None:
             made.report = compare_with_flat(made, vectors)
             say(str(made.report))
         return made

@@ -8,7 +8,6 @@ faiss alone can read such a file too. Vectors are mapped into memory, not read. 
 import json
 import os
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -133,12 +132,9 @@ class FlatFile:
         self.file.write(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
         self.sync()
 
-    def blocks(self, rows: int, size: int) -> Iterator[np.ndarray]:
-        """The vectors again, (n, D) at a time."""
-        for start in range(0, rows, size):
-            count = min(size, rows - start)
-            self.file.seek(self._end(start))
-            yield np.frombuffer(self.file.read(count * self.dim * 4), dtype="<f4").reshape(count, self.dim)
+    def vectors(self, rows: int) -> np.ndarray:
+        """All (N, D) vectors, mapped into memory."""
+        return np.memmap(self.file.name, dtype="<f4", mode="r", offset=len(self.header), shape=(rows, self.dim))
 
     def finish(self, fingerprint: Fingerprint, records: Records) -> None:
         """Set the counts and add records and fingerprint: now it is an index file."""

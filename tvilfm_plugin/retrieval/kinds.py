@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import faiss
 import numpy as np
 
-# faiss samples at most 256 training vectors per centroid and wants 39.
-TRAIN_PER_CENTROID = 64
+# faiss takes up to 256 training vectors per centroid and wants 39; k-means costs what they are times the lists.
+TRAIN_PER_CENTROID = 40
 PQ_CENTROIDS = 256
 
 
@@ -81,6 +81,7 @@ def make(name: str, dim: int, count: int) -> faiss.Index:
         index.cp.min_points_per_centroid = 1  # `trained` gives what there is; faiss would warn on stderr
     if name == "pq":
         index.pq.cp.min_points_per_centroid = 1
+        index.do_polysemous_training = False  # for a search by Hamming distance, which is not ours; most of the training time
     if name == "hnsw":
         index.hnsw.efConstruction, index.hnsw.efSearch = 80, 128
     return index
