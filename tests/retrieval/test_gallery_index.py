@@ -27,10 +27,8 @@ def gallery(count=COUNT, seed=0):
     rng = np.random.default_rng(seed)
     vectors = np.repeat(rng.normal(size=(-(-count // 10), DIM)), 10, axis=0)[:count] + 0.4 * rng.normal(size=(count, DIM))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    records = [
-        Record(f"{seed}/{n}.jpg", n // 10, None if n % 7 == 0 else n % 4, None if n % 5 == 0 else float(n)) for n in range(count)
-    ]
-    return vectors, records
+    known = lambda n: (n // 10, None if n % 7 == 0 else n % 4, None if n % 5 == 0 else float(n))
+    return vectors, [Record(f"{seed}/{n}.jpg", *known(n)) for n in range(count)]
 
 
 def built(kind, count=COUNT, seed=0):
@@ -246,7 +244,8 @@ def test_searching_needs_neither_torch_nor_the_host(tmp_path):
         import importlib.machinery, sys
         find = importlib.machinery.PathFinder.find_spec
         hidden = ("torch", "fastreid", "yacs", "pandas", "open_clip")
-        importlib.machinery.PathFinder.find_spec = lambda name, *rest: None if name.split(".")[0] in hidden else find(name, *rest)
+        hide = lambda name, *rest: None if name.split(".")[0] in hidden else find(name, *rest)
+        importlib.machinery.PathFinder.find_spec = hide
         import numpy as np
         from tvilfm_plugin.modality import Modality
         from tvilfm_plugin.retrieval.hits import search_index

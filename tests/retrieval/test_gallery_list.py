@@ -35,7 +35,8 @@ def test_lists_and_records(tmp_path):
 def test_tables():
     pandas = pytest.importorskip("pandas")
     moment = datetime(2024, 5, 1, 12, tzinfo=UTC)
-    table = pandas.DataFrame({"path": ["a", "b", "c"], "pid": [1, None, 3], "time": [pandas.Timestamp(moment), pandas.NaT, moment]})
+    times = [pandas.Timestamp(moment), pandas.NaT, moment]
+    table = pandas.DataFrame({"path": ["a", "b", "c"], "pid": [1, None, 3], "time": times})
     assert list_gallery(table) == [
         Record("a", 1, None, moment.timestamp()), Record("b"), Record("c", 3, None, moment.timestamp()),
     ]  # fmt: skip
