@@ -47,8 +47,11 @@ class Network:
         return Embedded(vectors, [image for image, n in zip(images, numbers, strict=True) if n % 50 != 49], bad)
 
 
+# Building needs neither torch nor the host, whose imports take most of the time.
 CHILD = """
-import sys
+import importlib.machinery, sys
+find = importlib.machinery.PathFinder.find_spec
+importlib.machinery.PathFinder.find_spec = lambda name, *rest: None if name in ("torch", "fastreid") else find(name, *rest)
 from pathlib import Path
 from test_building import BLOCK, IMAGES, PRINT, Network
 from tvilfm_plugin.retrieval.building import embed_to_file
