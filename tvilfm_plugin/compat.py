@@ -32,10 +32,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-# Handed on: fast-reid's side of the package looks for them here.
-from tvilfm_plugin.files import atomic_file as atomic_file
-from tvilfm_plugin.files import write_text as write_text
-
 logger = logging.getLogger("fastreid." + __name__)
 
 INSTALL_COMMAND = "pip install --no-deps fastreid==1.4.0"
@@ -53,7 +49,13 @@ _FROM_HOST = (
 )
 
 
+# What `tvilfm_plugin.files` defines and this module hands on; imported when asked for, as this module also works alone.
+_FROM_FILES = ("atomic_file", "write_text")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _FROM_FILES:
+        return getattr(importlib.import_module("tvilfm_plugin.files"), name)
     if name in _FROM_HOST:
         require_host()
         return getattr(importlib.import_module("tvilfm_plugin.host"), name)
