@@ -35,6 +35,7 @@ setup(
     extras_require={
         "captions": ["transformers>=5.0,<6", "accelerate>=1.0"],
         "web": ["gradio>=6,<7"],
+        "vectordb": ["pymilvus>=3,<4"],
         "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "mypy>=1.15"],
     },
 )

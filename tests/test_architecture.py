@@ -16,7 +16,7 @@ PACKAGE = ROOT / "tvilfm_plugin"
 HOSTS = ("fastreid", "yacs")
 # Everything may import what stands before it. `compat` and `config` are the host's two faces that need no others of ours.
 ORDER = (
-    "compat", "modality", "evaluation", "data", "modeling", "checkpoints", "config", "host", "epoch_rule", "engine",
+    "files", "compat", "modality", "evaluation", "data", "modeling", "checkpoints", "config", "host", "epoch_rule", "engine",
     "captioning", "retrieval", "visualization", "reproduce", "launch", "__main__",
 )  # fmt: skip
 # Where fast-reid and yacs may appear.
@@ -31,7 +31,8 @@ CORE = (
     "evaluation.statistics", "evaluation.stored", "data.augment", "data.captions", "data.eval_set", "data.image_cache",
     "data.items", "data.paired", "data.sampler", "data.text_sources", "data.tokenizer", "data.synthetic.writer",
     "modeling.dual_stream", "modeling.fusion", "modeling.losses", "modeling.text_encoder", "modeling.visual_encoder",
-    "captioning.colour_filter", "visualization.rank_sheet",
+    "captioning.colour_filter", "evaluation.thresholds", "retrieval.hits", "retrieval.index", "retrieval.building",
+    "visualization.rank_sheet",
 )  # fmt: skip
 
 
@@ -151,6 +152,19 @@ def test_the_core_works_without_the_host():
         [sys.executable, "-c", textwrap.dedent(code)], env=env, capture_output=True, text=True, timeout=200, cwd=ROOT
     )
     assert done.returncode == 0 and done.stdout.endswith("works\n"), done.stderr
+
+
+def test_evaluation_never_uses_an_approximate_index():
+    """mAP and mINP need the whole list, and every number must be exact: what measures knows neither faiss nor an index."""
+    measuring = ("evaluation", "data", "modeling", "engine", "epoch_rule", "visualization", "reproduce")
+    wrong = [
+        f"{name} imports {target}"
+        for name, path in modules().items()
+        if name.split(".")[0] in measuring
+        for target in imports(path)
+        if target.split(".")[0] == "faiss" or target.startswith("tvilfm_plugin.retrieval")
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 # --- what a repository should not hold -------------------------------------------------------------------------------

@@ -19,13 +19,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.data.tokenizer import tokenize
-from tvilfm_plugin.engine import TriTrainer
+from tvilfm_plugin.engine import load_model
 from tvilfm_plugin.evaluation.evaluator import distance_function, encode_texts
 from tvilfm_plugin.evaluation.fallback import LOW
 from tvilfm_plugin.evaluation.stored import StoredEvaluation, write_text
-from tvilfm_plugin.modeling.text_encoder import FROM_CHECKPOINT
 from tvilfm_plugin.reproduce.robustness import (
     EMPTY,
     EVIDENCE,
@@ -39,20 +37,6 @@ from tvilfm_plugin.reproduce.robustness import (
 )
 from tvilfm_plugin.visualization.curves import Curve, draw_curves
 from tvilfm_plugin.visualization.stored import evaluations
-
-
-def load_model(run: Path, weights: str) -> Any:
-    """The trained model of a run, in eval mode."""
-    cfg = get_cfg()
-    cfg.merge_from_file(str(run / "config.yaml"))
-    cfg.MODEL.BACKBONE.PRETRAIN = False
-    cfg.MODEL.TEXT.WEIGHTS = FROM_CHECKPOINT
-    cfg.MODEL.WEIGHTS = str(run / weights)
-    if not torch.cuda.is_available():
-        cfg.MODEL.DEVICE = "cpu"
-    model = TriTrainer.build_model(cfg)
-    TriTrainer.load_for_test(cfg, model)
-    return model.eval()
 
 
 def check_same_weights(encoded: Tensor, stored: Tensor, run: Path) -> None:
@@ -99,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--low", type=float, default=LOW, help="agreement quantile below which a text is ignored")
     args = parser.parse_args(argv)
 
-    model = load_model(args.run, args.weights)
+    model = load_model(args.run / "config.yaml", args.run / args.weights)[1]
 
     def encode(texts: Any) -> Tensor:
         with torch.no_grad():

@@ -22,12 +22,11 @@ import multiprocessing
 import os
 import random
 import sys
-import tempfile
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +49,13 @@ _FROM_HOST = (
 )
 
 
+# What `tvilfm_plugin.files` defines and this module hands on; imported when asked for, as this module also works alone.
+_FROM_FILES = ("atomic_file", "write_text")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _FROM_FILES:
+        return getattr(importlib.import_module("tvilfm_plugin.files"), name)
     if name in _FROM_HOST:
         require_host()
         return getattr(importlib.import_module("tvilfm_plugin.host"), name)
@@ -355,32 +360,6 @@ def seed_everything(seed: int | None) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-@contextlib.contextmanager
-def atomic_file(path: str | os.PathLike[str], mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
-    """A file that appears under its name only when it is complete; a killed process leaves the old one."""
-    folder, name = os.path.split(os.fspath(path))
-    descriptor, temporary = tempfile.mkstemp(dir=folder or ".", prefix=f".{name}.", suffix=".part")
-    try:
-        with os.fdopen(descriptor, mode, **options) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
-        raise
-
-
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a UTF-8 text file atomically."""
-    with atomic_file(path, "w", encoding="utf-8") as file:
-        file.write(text)
 
 
 def usable_device(wanted: str | torch.device) -> torch.device:

@@ -1,8 +1,10 @@
 """What an embedding was made from."""
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:  # a search over stored vectors needs the names, but no torch
+    from torch import Tensor
 
 
 class Modality(StrEnum):
@@ -14,5 +16,5 @@ class Modality(StrEnum):
     FUSION = "fusion"
 
 
-Embeddings = dict[Modality, Tensor]
+Embeddings = dict[Modality, "Tensor"]
 """One (N, D) tensor per modality; in a query, row n is the same query in every entry."""

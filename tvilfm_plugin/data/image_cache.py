@@ -42,7 +42,12 @@ _CHUNK = 16
 def read_resized(path: str, size: tuple[int, int], resample: str = "lanczos") -> np.ndarray:
     """The RGB image of a file as (H, W, 3) uint8, resized with one of FILTERS; an image of that size is not resampled."""
     with Image.open(path) as image:
-        rgb = image.convert("RGB")
+        return resized(image, size, resample)
+
+
+def resized(image: Image.Image, size: tuple[int, int], resample: str = "lanczos") -> np.ndarray:
+    """An opened image as `read_resized` gives it."""
+    rgb = image.convert("RGB")
     height, width = size
     if rgb.size != (width, height):
         rgb = rgb.resize((width, height), FILTERS[resample])

@@ -101,10 +101,8 @@ class MEREvaluator(DatasetEvaluator):
         with inference_context(model), torch.no_grad():
             for batch in tqdm(loader, desc="Encoding images", unit="batch", disable=quiet or None, leave=False):
                 modality = Modality(batch["modality"][0])
-                raw = encode(batch["images"], modality, batch["camids"])
-                if self.cfg.TEST.FLIP.ENABLED:
-                    raw = (raw + encode(batch["images"].flip(dims=[3]), modality, batch["camids"])) / 2
-                self.process(batch, raw)
+                flip = self.cfg.TEST.FLIP.ENABLED
+                self.process(batch, encode_rows(encode, batch["images"], modality, batch["camids"], flip))
             texts = encode_texts(model, self.tokenize, self.table, quiet) if self.table else None
             images = _gather(self.rows, self.features, len(self.data.query) + len(self.data.gallery), "images")
             if quiet:
@@ -118,7 +116,7 @@ class MEREvaluator(DatasetEvaluator):
             # The parts are on the CPU, so a fusion with weights has to be there as well.
             fusion = copy.deepcopy(getattr(model, "fusion", None))
             fusion = fusion if fusion is None else fusion.cpu().eval()
-            return self.evaluate_parts(parts, neck, fusion, _sha256(model), image_only)
+            return self.evaluate_parts(parts, neck, fusion, weights_sha256(model), image_only)
 
     def _parts(self, images: Tensor, texts: Tensor | None) -> Parts:
         return Parts(images[: len(self.data.query)], images[len(self.data.query) :], texts)
@@ -277,6 +275,14 @@ def choose_protocol(name: str) -> Protocol | None:
     return PROTOCOLS[name] if name else None
 
 
+def encode_rows(
+    encode: Callable[..., Tensor], images: Tensor, modality: Modality, camids: Tensor | None, flip: bool
+) -> Tensor:
+    """(N, D) raw features of (N, 3, H, W) pixels; with `flip`, the mean over images and mirror images."""
+    raw = encode(images, modality, camids)
+    return (raw + encode(images.flip(dims=[3]), modality, camids)) / 2 if flip else raw
+
+
 def encode_texts(model: Any, tokenize: Callable[[Sequence[str]], Tensor], texts: Sequence[str], quiet: bool = True) -> Tensor:
     """(S, D) raw features of S strings; each rank takes its share, in batches of similar length."""
     tokens = tokenize(texts)
@@ -352,7 +358,7 @@ def _text_index(drawn: Any, position: Mapping[str, int]) -> TextIndex:
     return TextIndex(rows[drawn.rgb], rows[drawn.ir])
 
 
-def _sha256(model: nn.Module) -> str:
+def weights_sha256(model: nn.Module) -> str:
     """Of what retrieval uses: the classifier of a model that is only evaluated has no rows."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):

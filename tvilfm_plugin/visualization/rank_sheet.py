@@ -39,10 +39,10 @@ DPI = 150
 
 
 class Hit(NamedTuple):
-    """One gallery image of a ranking: the picture, whether it shows the query's person, and its similarity."""
+    """One gallery image of a ranking: the picture, whether it shows the query's person (None: unknown), its similarity."""
 
     image: Picture
-    correct: bool
+    correct: bool | None
     score: float
 
 
@@ -116,13 +116,14 @@ def build_figure(rows: Sequence[QueryRow], title: str = "") -> "Figure":
             sheet.texts(row.texts, MARGIN + IMAGE_WIDTH + GAP, top)
         for k, hit in enumerate(row.hits):
             left = first_hit + k * (IMAGE_WIDTH + GAP)
-            mark = RIGHT if hit.correct else WRONG
+            mark = None if hit.correct is None else RIGHT if hit.correct else WRONG
             sheet.image(hit.image, left, top, mark)
             middle, below = left + IMAGE_WIDTH / 2, top - IMAGE_HEIGHT - 0.06
-            sheet.text(middle, below, f"{hit.score:.2f}", LABEL_SIZE, mark.colour, centre=True, bold=True)
+            sheet.text(middle, below, f"{hit.score:.2f}", LABEL_SIZE, mark.colour if mark else INK, centre=True, bold=True)
         top -= row_height
 
-    legend = ((f"{m.symbol} {m.meaning}", m.colour) for m in (RIGHT, WRONG))
+    judged = any(hit.correct is not None for row in rows for hit in row.hits) or not columns
+    legend = [(f"{m.symbol} {m.meaning}", m.colour) for m in (RIGHT, WRONG) if judged]
     left = width - MARGIN
     for text, colour in reversed([*legend, ("number: similarity", FAINT)]):
         left -= sheet.width(text, LABEL_SIZE, bold=colour != FAINT)

@@ -1,0 +1,262 @@
+"""GalleryIndex against literal twins: every type, filters, changes, files, and what must be refused."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+
+from tvilfm_plugin.retrieval.approximation import compare_with_flat
+from tvilfm_plugin.retrieval.fingerprint import Fingerprint, FingerprintError
+from tvilfm_plugin.retrieval.index import GalleryIndex
+from tvilfm_plugin.retrieval.index_file import FlatFile, read_index_file
+from tvilfm_plugin.retrieval.kinds import KINDS
+from tvilfm_plugin.retrieval.records import Filter, Record, Records
+
+ROOT = Path(__file__).parents[2]
+DIM, COUNT = 16, 400
+PRINT = Fingerprint(weights="abc", dim=DIM, normalisation="L2", preprocessing="96x48")
+
+
+def gallery(count=COUNT, seed=0):
+    """Unit vectors of persons with ten images each, and records with some unknown values."""
+    rng = np.random.default_rng(seed)
+    vectors = np.repeat(rng.normal(size=(-(-count // 10), DIM)), 10, axis=0)[:count] + 0.4 * rng.normal(size=(count, DIM))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    known = lambda n: (n // 10, None if n % 7 == 0 else n % 4, None if n % 5 == 0 else float(n))
+    return vectors, [Record(f"{seed}/{n}.jpg", *known(n)) for n in range(count)]
+
+
+def built(kind, count=COUNT, seed=0):
+    vectors, records = gallery(count, seed)
+    return GalleryIndex.build(vectors, records, PRINT, kind, say=None), vectors, records
+
+
+def twin_passes(record, allowed):
+    if allowed.cameras is not None and record.camid not in allowed.cameras:
+        return False
+    if allowed.times is None:
+        return True
+    first, last = allowed.times
+    if record.time is None:
+        return False
+    return (first is None or first <= record.time) and (last is None or record.time <= last)
+
+
+def twin_search(query, vectors, records, top, allowed):
+    """One gallery image at a time."""
+    scored = [(-float(query @ v), n) for n, v in enumerate(vectors) if twin_passes(records[n], allowed)]
+    return [n for _, n in sorted(scored)[:top]]
+
+
+FILTERS = [
+    Filter(),
+    Filter(cameras=[1, 3]),
+    Filter(times=(100, 200)),
+    Filter(times=(None, 33.0)),
+    Filter(cameras=[2], times=(390, None)),
+]
+
+
+@pytest.mark.parametrize("allowed", FILTERS)
+def test_flat_equals_the_literal_twin(allowed):
+    index, vectors, records = built("flat")
+    queries = 2.5 * np.random.default_rng(1).normal(size=(5, DIM)).astype(np.float32)
+    scores, rows = index.search(queries, 7, allowed)
+    for query, score, row in zip(queries, scores, rows, strict=True):
+        expected = twin_search(query, vectors, records, 7, allowed)
+        assert row[row >= 0].tolist() == expected
+        np.testing.assert_allclose(score[: len(expected)], vectors[expected] @ query, rtol=1e-5, atol=1e-6)
+        assert np.isneginf(score[len(expected) :]).all()
+
+
+def test_a_filter_may_leave_nothing_and_equal_images_keep_their_order():
+    vectors, records = gallery(20)
+    vectors[[3, 11, 17]] = vectors[3]
+    index = GalleryIndex.build(vectors, records, PRINT)
+    assert index.search(vectors[[3]], 3)[1].tolist() == [[3, 11, 17]]
+    scores, rows = index.search(vectors[:2], 4, Filter(cameras=[99]))
+    assert (rows == -1).all() and np.isneginf(scores).all()
+    assert index.nearest(vectors[0], 4, Filter(cameras=[99]))[0] == []
+    assert index.search(vectors[:1], 50)[1].tolist()[0][20:] == [-1] * 30
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_type_finds_filters_changes_and_comes_back_from_its_file(kind, tmp_path):
+    index, vectors, records = built(kind)
+    asked = np.arange(0, COUNT, 40)
+    assert (index.search(vectors[asked], 1)[1][:, 0] // 10 == asked // 10).mean() >= (0.6 if kind == "pq" else 1)
+    # Ten images pass: wherever the type looks first, all of them must come.
+    narrow = Filter(times=(100, 112))
+    passing = sorted(n for n, record in enumerate(records) if twin_passes(record, narrow))
+    for row in index.search(vectors[asked], 20, narrow)[1]:
+        assert sorted(row[row >= 0].tolist()) == passing
+
+    file = tmp_path / "gallery.index"
+    index.save(file)
+    for mapped in (True, False):
+        loaded = GalleryIndex.load(file, PRINT, mapped=mapped)
+        assert (loaded.kind, len(loaded), loaded.records[13]) == (kind, COUNT, records[13])
+        np.testing.assert_array_equal(loaded.search(vectors[:9], 5)[1], index.search(vectors[:9], 5)[1])
+        np.testing.assert_array_equal(loaded.vectors(asked), index.vectors(asked))
+
+    # The map of the file must not stand in the way of changes, nor the changes reach the file.
+    loaded = GalleryIndex.load(file, PRINT)
+    more, others = gallery(30, seed=1)
+    loaded.add(more, others)
+    assert len(loaded) == COUNT + 30 and loaded.records[COUNT + 2] == others[2]
+    gone = {records[n].path for n in range(0, COUNT, 3)}
+    assert loaded.remove(gone) == len(gone)
+    kept = [record for record in records if record.path not in gone] + others
+    assert [loaded.records[n] for n in range(len(loaded))] == kept
+    alive = np.concatenate([vectors[[n for n in range(COUNT) if n % 3]], more])
+    # int8 has learned its range from the first images: numbers beyond it are cut off.
+    rounding = {"int8": 0.25, "fp16": 1e-3, "pq": 0.7}.get(kind, 0)
+    np.testing.assert_allclose(loaded.vectors(np.arange(len(kept))), alive, atol=rounding)
+    everything = loaded.search(alive[:5], len(kept))[1]
+    assert all(sorted(row.tolist()) == list(range(len(kept))) for row in everything)
+    assert len(GalleryIndex.load(file)) == COUNT
+
+
+@pytest.mark.parametrize("kind", ["int8", "ivf", "hnsw", "pq"])
+def test_an_approximate_type_says_what_it_costs(kind):
+    vectors, records = gallery()
+    said = []
+    index = GalleryIndex.build(vectors, records, PRINT, kind, say=said.append)
+    (text,) = said
+    assert f"Index {kind} against flat, 200 gallery images as queries: recall@10" in text and "Rank-1" in text
+    report = compare_with_flat(index, vectors, queries=40, top=5, seed=3)
+    rows = np.sort(np.random.default_rng(3).choice(COUNT, 40, replace=False))
+    recall, first, right = [], [], []
+    for row in rows:
+        flat = [n for n in twin_search(vectors[row], vectors, records, 6, Filter()) if n != row][:5]
+        mine = [n for n in index.search(vectors[[row]], 6)[1][0] if n != row][:5]
+        recall.append(len(set(flat) & set(mine)) / 5)
+        first.append(flat[0] == mine[0])
+        right.append((mine[0] // 10 == row // 10, flat[0] // 10 == row // 10))
+    assert report.recall == pytest.approx(np.mean(recall)) and report.same_first == pytest.approx(np.mean(first))
+    assert (report.rank1, report.flat_rank1) == pytest.approx(tuple(np.mean(right, axis=0)))
+
+
+def test_without_identities_there_is_no_rank_1():
+    vectors, records = gallery()
+    index = GalleryIndex.build(vectors, [Record(r.path) for r in records], PRINT, "fp16", say=None)
+    report = compare_with_flat(index, vectors)
+    assert report.rank1 is None and "Rank-1" not in str(report)
+
+
+def test_blocks_on_the_disk_are_what_faiss_would_have_written(tmp_path):
+    vectors, records = gallery()
+    with open(tmp_path / "grown", "w+b") as file:
+        flat = FlatFile(file, DIM)
+        flat.append(vectors[:150])
+        flat.append(vectors[:50])
+        flat.truncate(150)
+        flat.append(vectors[150:])
+        flat.finish(PRINT, Records.of(records))
+    index = GalleryIndex.build(vectors, records, PRINT)
+    index.save(tmp_path / "saved")
+    assert (tmp_path / "grown").read_bytes() == (tmp_path / "saved").read_bytes()
+    # faiss alone reads it too.
+    assert faiss.read_index(str(tmp_path / "grown")).ntotal == COUNT
+
+
+def test_another_models_index_is_refused(tmp_path):
+    index, *_ = built("flat", 20)
+    index.save(tmp_path / "a.index")
+    other = Fingerprint(weights="xyz", dim=DIM, normalisation="L2", preprocessing="288x144")
+    with pytest.raises(FingerprintError, match=r"weights 'abc' instead of 'xyz'; preprocessing '96x48' instead of '288x144'"):
+        GalleryIndex.load(tmp_path / "a.index", other)
+
+
+def test_damaged_files_are_refused(tmp_path):
+    index, *_ = built("flat", 20)
+    file = tmp_path / "a.index"
+    index.save(file)
+    whole = file.read_bytes()
+    with pytest.raises(FileNotFoundError, match="There is no gallery index"):
+        GalleryIndex.load(tmp_path / "b.index")
+    for broken in (b"", b"short", whole[:-1], whole[:500], b"x" * 2000):
+        file.write_bytes(broken)
+        with pytest.raises(ValueError, match="no gallery index, or not a complete one"):
+            GalleryIndex.load(file)
+    for broken, message in (
+        (b"\0" * 100 + whole[100:], "damaged: faiss cannot read it"),
+        (whole[:-16].replace(b'"paths"', b'"pathz"') + whole[-16:], "description cannot be read"),
+        (whole[:-16].replace(b'"fingerprint":{', b'"fingerprinx":{') + whole[-16:], "has no fingerprint"),
+        (whole[:-16].replace(b'"dim":16', b'"dim":61') + whole[-16:], "damaged: 20 vectors of 16 numbers"),
+    ):
+        file.write_bytes(broken)
+        with pytest.raises(ValueError, match=message):
+            GalleryIndex.load(file)
+    file.write_bytes(whole)
+    assert len(read_index_file(file).records) == 20
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path):
+    index, vectors, _ = built("flat", 20)
+    index.save(tmp_path / "a.index")
+    index.records.paths[3] = object()  # cannot be written
+    with pytest.raises(TypeError):
+        index.save(tmp_path / "a.index")
+    assert len(GalleryIndex.load(tmp_path / "a.index")) == 20
+    assert [path.name for path in tmp_path.iterdir()] == ["a.index"]
+
+
+def test_what_does_not_fit_is_refused_and_changes_nothing():
+    index, vectors, records = built("flat", 20)
+    more, others = gallery(3, seed=1)
+    with pytest.raises(ValueError, match=r"Vectors of shape \(3, 15\) do not fit an index of \(N, 16\)"):
+        index.add(more[:, 1:], others)
+    with pytest.raises(ValueError, match="3 of 3 vectors are not unit vectors"):
+        index.add(2 * more, others)
+    with pytest.raises(ValueError, match="1 of 3 vectors are not unit vectors"):
+        index.add(np.where(np.arange(3)[:, None] == 1, np.nan, more), others)
+    with pytest.raises(ValueError, match="23 vectors for 22 records"):
+        index.add(more, others[:2])
+    with pytest.raises(ValueError, match=r"'0/1.jpg' would be in the index twice"):
+        index.add(more, [*others[:2], records[1]])
+    with pytest.raises(KeyError, match=r"1 of 2 paths are not in the index, e.g. 'nowhere.jpg': nothing was removed"):
+        index.remove(["nowhere.jpg", records[0].path])
+    with pytest.raises(ValueError, match="Unknown type of index 'lsh'; choices are flat, fp16"):
+        GalleryIndex(PRINT, "lsh")
+    with pytest.raises(ValueError, match="learns from 256 images or more; this gallery has 20"):
+        GalleryIndex.build(vectors, records, PRINT, "pq")
+    with pytest.raises(ValueError, match=r"Queries of shape \(2, 15\)"):
+        index.search(vectors[:2, 1:], 3)
+    with pytest.raises(ValueError, match="not finite"):
+        index.search(np.full((1, DIM), np.inf), 3)
+    with pytest.raises(ValueError, match="2 paths, 1 pids"):
+        Records(["a", "b"], np.zeros(1, int), np.zeros(2, int), np.zeros(2))
+    assert len(index) == 20 and index.search(vectors[:1], 1)[1] == 0
+
+
+def test_searching_needs_neither_torch_nor_the_host(tmp_path):
+    """What an exported runtime uses, in a process that has neither."""
+    index, vectors, _ = built("flat", 20)
+    index.save(tmp_path / "a.index")
+    np.save(tmp_path / "q.npy", vectors[:2])
+    code = f"""
+        import importlib.machinery, sys
+        find = importlib.machinery.PathFinder.find_spec
+        hidden = ("torch", "fastreid", "yacs", "pandas", "open_clip")
+        hide = lambda name, *rest: None if name.split(".")[0] in hidden else find(name, *rest)
+        importlib.machinery.PathFinder.find_spec = hide
+        import numpy as np
+        from tvilfm_plugin.modality import Modality
+        from tvilfm_plugin.retrieval.hits import search_index
+        from tvilfm_plugin.retrieval.index import GalleryIndex
+        a, b = np.load({str(tmp_path / "q.npy")!r})
+        hits = search_index(GalleryIndex.load({str(tmp_path / "a.index")!r}), {{Modality.IR: a, Modality.TEXT: b}}, 3)
+        assert not set(hidden) & {{name.split(".")[0] for name in sys.modules}}
+        print(len(hits), all(hit.similarity == sum(hit.shares.values()) for hit in hits))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=ROOT, timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stdout == "3 True\n", done.stderr

@@ -1,0 +1,169 @@
+"""The retriever on a trained run: it answers what the evaluator measured."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("fastreid")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+import retrieve
+
+from tvilfm_plugin.evaluation.ensemble import ensemble
+from tvilfm_plugin.evaluation.stored import StoredEvaluation
+from tvilfm_plugin.modality import Modality
+from tvilfm_plugin.retrieval.fingerprint import FingerprintError
+from tvilfm_plugin.retrieval.records import Filter, Record
+from tvilfm_plugin.retrieval.retriever import Retriever
+from tvilfm_plugin.retrieval.tracker import CropEncoder
+
+
+@pytest.fixture(scope="module")
+def stored(trained):
+    return StoredEvaluation.load(next(trained.glob("evaluation/*")))
+
+
+@pytest.fixture(scope="module")
+def gallery(stored):
+    """The images of the first gallery draw, as records."""
+    columns = stored.draws["all"][0]
+    labels = zip(stored.gallery.pids[columns].tolist(), stored.gallery.camids[columns].tolist(), strict=True)
+    return [Record(stored.gallery_paths[g], pid, camid) for g, (pid, camid) in zip(columns, labels, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def retriever(trained, gallery):
+    made = Retriever.from_checkpoint(trained / "config.yaml", trained / "model_final.pth")
+    made.embed_gallery(gallery)
+    return made
+
+
+@pytest.mark.parametrize("source", ["witness", "oracle", "self", "wrong", "none"])
+def test_similarities_and_ranking_are_the_evaluators(retriever, stored, gallery, source):
+    card = next(card for card in stored.cards.values() if card.text_source == source)
+    seed = card.text_seeds[0] if card.text_seeds else 0
+    embeddings, _ = stored.drawn_gallery("all", 0)
+    for kind in stored.types(source):
+        queries = stored.queries("all", source, seed, 0, kind.members)
+        similarity = (ensemble(queries, kind.members) @ embeddings.T).numpy()
+        for q in range(0, len(stored.query_paths), 3):
+            said = own = None
+            if source != "none":
+                text = stored.text("all", source, seed)
+                said = stored.texts[text.rgb[0][q]]
+                own = None if source == "self" else stored.texts[text.ir[q]]
+            hits, note = retriever.search(stored.query_paths[q], said, own, len(gallery), kind.members)
+            order = np.argsort(-similarity[q], kind="stable")
+            np.testing.assert_allclose([hit.similarity for hit in hits], similarity[q][order], rtol=0, atol=1e-5)
+            ours = similarity[q][[next(n for n, r in enumerate(gallery) if r.path == hit.path) for hit in hits]]
+            np.testing.assert_allclose(ours, similarity[q][order], rtol=0, atol=2e-6)  # the same order up to rounding
+            assert hits[0][:3] == gallery[[r.path for r in gallery].index(hits[0].path)][:3]
+            for member, unit in queries.items():
+                share = float(unit[q] @ embeddings[[r.path for r in gallery].index(hits[0].path)])
+                assert hits[0].shares[member] == pytest.approx(share, abs=1e-5)
+            assert hits[0].similarity == sum(hits[0].shares.values())
+            assert "left out" not in note
+
+
+def test_without_a_filter_text_the_rule_of_source_self_applies_and_is_said(retriever, stored):
+    text = stored.text("all", "self", 0)
+    members = stored.types("self")[-1].members
+    queries = ensemble(stored.queries("all", "self", 0, 0, members), members)
+    similarity = (queries @ stored.drawn_gallery("all", 0)[0].T).numpy()
+    hits, note = retriever.search(stored.query_paths[0], stored.texts[text.rgb[0][0]])
+    assert hits[0].similarity == pytest.approx(float(similarity[0].max()), abs=1e-5)
+    assert set(hits[0].shares) == {Modality.IR, Modality.TEXT}
+    assert "the text filters itself" in note and note.endswith("it is left out")
+    alone, _ = retriever.search(stored.query_paths[0])
+    fused, note = retriever.search(stored.query_paths[0], "a man in red", members=["fusion"])
+    assert [hit.path for hit in fused] == [hit.path for hit in alone] and "exactly the infrared embedding" in note
+
+
+def test_words_alone_pictures_alone_arrays_and_blanks(retriever, stored):
+    words = retriever.search(text="a man in a red coat", top=3)
+    assert len(words.hits) == 3 and set(words.hits[0].shares) == {Modality.TEXT} and "no infrared image" in words.note
+    path = stored.query_paths[0]
+    expected = retriever.search(path, "", "  ", 3)
+    with Image.open(path) as image:
+        for picture in (Path(path), image.copy(), np.asarray(image.convert("RGB"))):
+            assert retriever.search(picture, top=3).hits == expected.hits
+        grey = np.asarray(image.convert("L"))
+        assert retriever.search(grey).hits == retriever.search(np.repeat(grey[:, :, None], 3, axis=2)).hits
+    assert {hit.camid for hit in retriever.search(path, allowed=Filter(cameras=[2])).hits} == {2}
+
+
+def test_what_cannot_be_searched_is_said(retriever, trained, tiny):
+    with pytest.raises(ValueError, match="needs an infrared image, a text, or both"):
+        retriever.search()
+    with pytest.raises(ValueError, match=r"Pixels of shape \(4, 4, 4\) and type uint8 are no image"):
+        retriever.search(np.zeros((4, 4, 4), np.uint8))
+    with pytest.raises(ValueError, match="type float64"):
+        retriever.search(np.zeros((4, 4)))
+    stage1 = Retriever.from_checkpoint(tiny.stage1, trained / "stage1" / "model_final.pth")
+    with pytest.raises(ValueError, match="There is no gallery yet"):
+        stage1.search(np.zeros((9, 9), np.uint8))
+    stage1.index = retriever.index
+    with pytest.raises(ValueError, match="VIBaseline has no text encoder"):
+        stage1.search(text="a man")
+
+
+def test_unreadable_images_are_listed_and_skipped_and_files_come_back(trained, retriever, gallery, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture at all")
+    names = [record.path for record in gallery]
+    other = Retriever.from_checkpoint(trained / "config.yaml", trained / "model_final.pth", opts=["TEST.IMS_PER_BATCH", "5"])
+    index = other.embed_gallery([*names[:6], broken, *names[6:]], index_file=tmp_path / "g.index", block=4)
+    assert [bad.path for bad in other.unreadable] == [str(broken)] and "UnidentifiedImageError" in other.unreadable[0].reason
+    assert index.records.paths == names
+    np.testing.assert_allclose(index.vectors(np.arange(len(names))), retriever.index.vectors(np.arange(len(names))), atol=1e-6)
+    other.index = None
+    assert len(other.load_gallery(tmp_path / "g.index")) == len(names)
+    resized = Retriever.from_checkpoint(
+        trained / "config.yaml", trained / "model_final.pth", opts=["INPUT.SIZE_TEST", "[96, 48]"]
+    )
+    with pytest.raises(FingerprintError, match="preprocessing '48x24 lanczos.* instead of '96x48"):
+        resized.load_gallery(tmp_path / "g.index")
+
+
+def test_a_tracker_gets_unit_features(retriever, gallery):
+    frames = [np.asarray(Image.open(record.path).convert("RGB")) for record in gallery[:3]]
+    features = CropEncoder(retriever)(frames)
+    assert features.dtype == np.float32 and features.shape == (3, retriever.fingerprint.dim)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(features, retriever.index.vectors(np.arange(3)), atol=1e-6)
+    # Crops of a frame are views, of different sizes, here in OpenCV's order.
+    bgr = [frame[..., ::-1] for frame in frames]
+    np.testing.assert_allclose(CropEncoder(retriever, order="bgr")(bgr), features, atol=1e-6)
+    assert not np.allclose(CropEncoder(retriever)(bgr), features, atol=1e-3)
+    infrared = CropEncoder(retriever, modality="ir")(frames)
+    np.testing.assert_allclose(infrared, retriever.embed_images(frames, Modality.IR), atol=1e-6)
+    assert CropEncoder(retriever)([]).shape == (0, retriever.fingerprint.dim)
+    with pytest.raises(ValueError, match=r"Crop 1 of 2 has shape \(0, 24, 3\)"):
+        CropEncoder(retriever)([frames[0], frames[0][:0]])
+    with pytest.raises(ValueError, match="rgb or bgr, not 'grb'"):
+        CropEncoder(retriever, order="grb")
+    with pytest.raises(ValueError, match="A camera sees rgb or ir, not text"):
+        CropEncoder(retriever, modality="text")
+
+
+def test_the_command_prints_and_draws(trained, stored, gallery, tmp_path, capsys):
+    listed = tmp_path / "list.csv"
+    listed.write_text("path,pid,camid\n" + "".join(f"{r.path},{r.pid},{r.camid}\n" for r in gallery))
+    model = ["--config-file", str(trained / "config.yaml"), "--weights", str(trained / "model_final.pth")]
+    index, sheet, query = tmp_path / "g.index", tmp_path / "new" / "sheet.png", ["--image", stored.query_paths[0]]
+    assert retrieve.main([*model, "--gallery", str(listed), "--index", str(index)]) == 0
+    assert f"{len(gallery)} images are indexed" in capsys.readouterr().out
+    ask = [*query, "--text", "a man in red", "--top", "3", "--out", str(sheet), "--person", str(stored.query.pids[0])]
+    assert retrieve.main([*model, "--index", str(index), *ask]) == 0
+    text = capsys.readouterr().out
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 3 and [cell.strip() for cell in rows[0].split("|")[1:5]] == ["rank", "similarity", "ir", "text"]
+    values = [float(cell) for cell in rows[2].split("|")[2:5]]
+    assert values[0] == pytest.approx(values[1] + values[2], abs=2e-4)
+    assert "Note: no text of the infrared image" in text and sheet.stat().st_size > 10_000
+    assert retrieve.main([*model, "--gallery", str(Path(gallery[0].path).parent), "--text", "red", "--out", str(sheet)]) == 0
+    with pytest.raises(SystemExit):
+        retrieve.main([*model, *query])
+    assert "give --gallery DIR, --index FILE, or both" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Search: a gallery index, and a retriever that asks it with an infrared image, words, or both."""

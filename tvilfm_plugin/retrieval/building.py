@@ -1,0 +1,175 @@
+"""Embedding a gallery in blocks: images never lie in memory all at once, and a killed run goes on where it was."""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from tvilfm_plugin.retrieval.fingerprint import Fingerprint
+from tvilfm_plugin.retrieval.index import GalleryIndex
+from tvilfm_plugin.retrieval.index_file import FlatFile
+from tvilfm_plugin.retrieval.records import Record, Records
+
+logger = logging.getLogger("fastreid." + __name__)
+
+BLOCK = 512
+
+
+class Unreadable(NamedTuple):
+    """An image that was skipped, and why."""
+
+    path: str
+    reason: str
+
+
+class Embedded(NamedTuple):
+    """A block of images after the network.
+
+    Attributes:
+        vectors: (n, D) unit vectors of those that could be read.
+        records: theirs.
+        unreadable: the others.
+    """
+
+    vectors: np.ndarray
+    records: list[Record]
+    unreadable: list[Unreadable]
+
+
+Embed = Callable[[Sequence[Record]], Embedded]
+
+
+def embed_in_memory(
+    images: Sequence[Record], embed: Embed, fingerprint: Fingerprint, kind: str = "flat", block: int = BLOCK
+) -> tuple[GalleryIndex, list[Unreadable]]:
+    """An index of all images that can be read, and the list of the others."""
+    done = [embed(images[start : start + block]) for start in _starts(images, 0, block)]
+    records = [record for one in done for record in one.records]
+    _check_any(records, images)
+    index = GalleryIndex.build(np.concatenate([one.vectors for one in done]), records, fingerprint, kind)
+    return index, [bad for one in done for bad in one.unreadable]
+
+
+def embed_to_file(
+    images: Sequence[Record],
+    embed: Embed,
+    fingerprint: Fingerprint,
+    path: str | Path,
+    kind: str = "flat",
+    block: int = BLOCK,
+) -> tuple[GalleryIndex, list[Unreadable]]:
+    """The same, into a file: vectors go to the disk block by block.
+
+    Until everything is done, an older index stays under `path`; the unfinished one lies beside it as `path.part` and
+    `path.part.jsonl`. The same call after a crash goes on behind the last whole block; with other images, weights or
+    another preprocessing it starts anew.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _Unfinished.opened(path, images, fingerprint) as part:
+        if part.taken:
+            logger.info(f"Going on with {path}: {part.taken} of {len(images)} images were embedded before")
+        for start in _starts(images, part.taken, block):
+            part.add(embed(images[start : start + block]), min(start + block, len(images)))
+        _check_any(part.records, images)
+        part.finish(path, kind)
+        return GalleryIndex.load(path, fingerprint), part.unreadable
+
+
+class _Unfinished:
+    """The vectors and the journal of an index that is being built. The journal's line comes after its vectors."""
+
+    def __init__(self, vectors: IO[bytes], journal: IO[bytes], task: dict[str, Any], fingerprint: Fingerprint) -> None:
+        self.journal = journal
+        self.fingerprint = fingerprint
+        self.records: list[Record] = []
+        self.unreadable: list[Unreadable] = []
+        self.taken = 0
+        lines = list(_whole_lines(journal))
+        if not lines or lines[0] != task:
+            lines = []
+            vectors.truncate(0)
+            journal.seek(0)
+            journal.truncate()
+            self._write(task)
+        self.flat = FlatFile(vectors, fingerprint.dim)
+        for line in lines[1:]:
+            self.taken = line["taken"]
+            self.records += [Record(*row) for row in line["records"]]
+            self.unreadable += [Unreadable(*row) for row in line["unreadable"]]
+        self.flat.truncate(len(self.records))
+
+    @classmethod
+    @contextmanager
+    def opened(cls, path: Path, images: Sequence[Record], fingerprint: Fingerprint) -> "Iterator[_Unfinished]":
+        listed = hashlib.sha256(json.dumps([list(one) for one in images]).encode()).hexdigest()
+        task = {"images": listed, "fingerprint": fingerprint.to_dict()}
+        vectors, journal = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.jsonl")
+        with open(journal, "a+b") as lines:
+            try:
+                fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RuntimeError(f"Another process is building {path}; wait for it, or choose another file.") from None
+            vectors.touch()
+            with open(vectors, "r+b") as rows:
+                yield cls(rows, lines, task, fingerprint)
+            # Reached without an error only: what was finished has its name, and its journal has served.
+            vectors.unlink(missing_ok=True)
+            journal.unlink(missing_ok=True)
+
+    def add(self, done: Embedded, taken: int) -> None:
+        """Keep a block; `taken` images of the list are then dealt with."""
+        self.flat.append(done.vectors)
+        self._write({"taken": taken, "records": done.records, "unreadable": done.unreadable})
+        self.records += done.records
+        self.unreadable += done.unreadable
+
+    def finish(self, path: Path, kind: str) -> None:
+        """Give the index its name."""
+        records = Records.of(self.records)
+        self.flat.finish(self.fingerprint, records)
+        part = path.with_name(path.name + ".part")
+        if kind == "flat":
+            os.replace(part, path)
+            return
+        # An index of another type learns from the vectors of the flat one, which stay on the disk.
+        GalleryIndex.build(self.flat.vectors(len(records)), records, self.fingerprint, kind).save(path)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self.journal.seek(0, os.SEEK_END)
+        self.journal.write(json.dumps(line).encode() + b"\n")
+        self.journal.flush()
+        os.fsync(self.journal.fileno())
+
+
+def _whole_lines(journal: IO[bytes]) -> Iterator[dict[str, Any]]:
+    """Lines up to the first that a killed process left unfinished, which is cut off."""
+    journal.seek(0)
+    end = 0
+    for line in journal:
+        if not line.endswith(b"\n"):
+            break
+        end += len(line)
+        yield json.loads(line)
+    journal.truncate(end)
+
+
+def _starts(images: Sequence[Record], first: int, block: int) -> Iterator[int]:
+    """Where blocks begin, under a progress bar that counts images."""
+    with tqdm(total=len(images), initial=first, desc="Embedding the gallery", unit="image", disable=None, leave=False) as bar:
+        for start in range(first, len(images), block):
+            yield start
+            bar.update(min(block, len(images) - start))
+
+
+def _check_any(records: Sequence[Record], images: Sequence[Record]) -> None:
+    if not records:
+        raise ValueError(f"None of the {len(images)} gallery images can be read, so there is nothing to search.")

@@ -1,0 +1,244 @@
+"""Retriever: an infrared image, words, or both in; ranked gallery images out."""
+
+import logging
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tvilfm_plugin.data.image_cache import read_resized, resized
+from tvilfm_plugin.data.tokenizer import tokenize
+from tvilfm_plugin.engine import load_model
+from tvilfm_plugin.evaluation.evaluator import encode_rows, encode_texts, weights_sha256
+from tvilfm_plugin.modality import Modality
+from tvilfm_plugin.retrieval.building import BLOCK, Embedded, Unreadable, embed_in_memory, embed_to_file
+from tvilfm_plugin.retrieval.fingerprint import Fingerprint
+from tvilfm_plugin.retrieval.gallery_list import list_gallery
+from tvilfm_plugin.retrieval.hits import Index, SearchResult, choose_members, search_index
+from tvilfm_plugin.retrieval.index import GalleryIndex
+from tvilfm_plugin.retrieval.records import Filter, Record
+
+logger = logging.getLogger("fastreid." + __name__)
+
+Picture = str | Path | Image.Image | np.ndarray
+"""A file, a PIL image, or pixels (H, W) or (H, W, 3) uint8."""
+
+NORMALISATION = "neck in eval mode, then L2"
+
+
+class Retriever:
+    """A trained model and a gallery. What it answers equals what the evaluator ranks (Eq. 7 and 10, the same necks).
+
+    Attributes:
+        model: in eval mode.
+        index: the gallery; set by `embed_gallery` or `load_gallery`, None before.
+        unreadable: images that the last `embed_gallery` skipped.
+        fingerprint: of this model's vectors.
+    """
+
+    def __init__(
+        self, model: Any, *, image_size: tuple[int, int], resample: str = "lanczos", flip: bool = False, batch: int = 64
+    ) -> None:
+        """
+        Args:
+            model: a `VIBaseline` or `TVILFM`.
+            image_size: (H, W) that images are resized to.
+            resample: filter of the resizing.
+            flip: average the features of image and mirror image, as TEST.FLIP.
+            batch: images per pass of the network.
+        """
+        self.model = model.eval()
+        self.image_size, self.resample, self.flip, self.batch = image_size, resample, flip, batch
+        self.index: Index | None = None
+        self.unreadable: list[Unreadable] = []
+        mean, std = (values.flatten().tolist() for values in (model.visual.pixel_mean, model.visual.pixel_std))
+        self.fingerprint = Fingerprint(
+            weights=weights_sha256(model),
+            dim=model.heads.embed(torch.zeros(2, model.visual.dim, device=model.device)).shape[1],
+            normalisation=NORMALISATION,
+            preprocessing=f"{image_size[0]}x{image_size[1]} {resample}, mean {mean}, std {std}{', flip' if flip else ''}",
+        )
+
+    @classmethod
+    def from_checkpoint(cls, config: str | Path, weights: str | Path, *, device: str = "", opts: Sequence[str] = ()) -> Self:
+        """Load a trained model.
+
+        Args:
+            config: that of the run: OUTPUT_DIR/config.yaml, or a file in projects/*/configs.
+            weights: e.g. OUTPUT_DIR/model_final.pth.
+            device: "cpu", "cuda"; "" takes MODEL.DEVICE, or the CPU where there is no GPU.
+            opts: `KEY VALUE` overrides.
+        """
+        cfg, model = load_model(config, weights, device=device, opts=opts)
+        if cfg.TEST.AQE.ENABLED or cfg.TEST.RERANK.ENABLED:
+            logger.warning("TEST.AQE and TEST.RERANK change an evaluation's ranking; a search does not use them")
+        height, width = cfg.INPUT.SIZE_TEST
+        return cls(
+            model,
+            image_size=(height, width),
+            resample=cfg.INPUT.RESAMPLE_TEST,
+            flip=cfg.TEST.FLIP.ENABLED,
+            batch=cfg.TEST.IMS_PER_BATCH,
+        )
+
+    # --- gallery -----------------------------------------------------------------------------------------------------
+
+    def embed_gallery(
+        self, source: Any, *, index_file: str | Path | None = None, kind: str = "flat", block: int = BLOCK
+    ) -> GalleryIndex:
+        """Embed visible images and search them from now on; unreadable ones are listed in `unreadable` and skipped.
+
+        Args:
+            source: a folder, a list of paths, or a DataFrame with columns path[, pid, camid, time].
+            index_file: where the index is written; needed for a gallery that does not fit in memory, and after a crash the
+                same call goes on behind the last whole block. None keeps the index in memory.
+            kind: type of index: flat (exact), fp16, int8, ivf, hnsw, pq.
+            block: images between two writes.
+        """
+        images = list_gallery(source)
+        if index_file is None:
+            index, self.unreadable = embed_in_memory(images, self._embed_block, self.fingerprint, kind, block)
+        else:
+            index, self.unreadable = embed_to_file(images, self._embed_block, self.fingerprint, index_file, kind, block)
+        for bad in self.unreadable:
+            logger.warning(f"Skipped {bad.path}: {bad.reason}")
+        self.index = index
+        return index
+
+    def load_gallery(self, index_file: str | Path) -> GalleryIndex:
+        """Search a stored index from now on; one of other weights, width or preprocessing is refused."""
+        index = GalleryIndex.load(index_file, self.fingerprint)
+        self.index = index
+        return index
+
+    def embed_images(
+        self, images: Sequence[Picture], modality: Modality = Modality.RGB, camids: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """(N, D) unit vectors of images of one modality.
+
+        Args:
+            camids: camera numbers, for models that use them.
+        """
+        pixels = [self.pixels(image) for image in images]
+        return _numpy(self.model.embed(self._encode(pixels, modality, camids)))
+
+    def pixels(self, image: Picture) -> np.ndarray:
+        """(H, W, 3) uint8 at the model's size, prepared as the evaluator does."""
+        if isinstance(image, (str, Path)):
+            return read_resized(str(image), self.image_size, self.resample)
+        if isinstance(image, np.ndarray):
+            if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)) or not image.size:
+                raise ValueError(
+                    f"Pixels of shape {image.shape} and type {image.dtype} are no image: (H, W) or (H, W, 3) uint8 is needed."
+                )
+            image = Image.fromarray(image)
+        return resized(image, self.image_size, self.resample)
+
+    def _embed_block(self, images: Sequence[Record]) -> Embedded:
+        pixels, records, unreadable = [], [], []
+        for record in images:
+            try:
+                pixels.append(self.pixels(record.path))
+            # A damaged file raises whatever its decoder meets first: OSError, SyntaxError, ValueError, struct.error ...
+            except Exception as error:
+                unreadable.append(Unreadable(record.path, f"{type(error).__name__}: {error}"))
+                continue
+            records.append(record)
+        if not records:
+            return Embedded(np.empty((0, self.fingerprint.dim), np.float32), [], unreadable)
+        camids = [record.camid for record in records if record.camid is not None]
+        raw = self._encode(pixels, Modality.RGB, camids if len(camids) == len(records) else None)
+        return Embedded(_numpy(self.model.embed(raw)), records, unreadable)
+
+    def _encode(self, pixels: Sequence[np.ndarray], modality: Modality, camids: Sequence[int] | None) -> Tensor:
+        """Raw (N, D) features of (H, W, 3) images."""
+        device, parts = self.model.device, []
+        with torch.no_grad():
+            for start in range(0, len(pixels), self.batch):
+                rows = slice(start, start + self.batch)
+                images = torch.from_numpy(np.stack(pixels[rows]).transpose(0, 3, 1, 2).copy()).to(device)
+                cameras = None if camids is None else torch.tensor(camids[rows], device=device)
+                raw = encode_rows(self.model.encode_images, images, modality, cameras, self.flip).float()
+                if not torch.isfinite(raw).all():
+                    raise FloatingPointError("The model's features are not finite: its weights have diverged.")
+                parts.append(raw)
+        return torch.cat(parts)
+
+    # --- searching ---------------------------------------------------------------------------------------------------
+
+    @property
+    def members(self) -> tuple[Modality, ...]:
+        """Who can vote in a search with this model."""
+        return tuple(self.model.members)
+
+    def search(
+        self,
+        infrared: Picture | None = None,
+        text: str | None = None,
+        infrared_text: str | None = None,
+        top: int = 10,
+        members: Collection[Modality | str] | None = None,
+        *,
+        allowed: Filter | None = None,
+    ) -> SearchResult:
+        """The gallery images that fit best.
+
+        Args:
+            infrared: the query image.
+            text: what a witness says, with colours.
+            infrared_text: what the infrared image itself shows, in words, without colours: the filter of Eq. 7. Without it
+                the text filters itself, as text source `self` of an evaluation: fusion is then the infrared embedding and
+                is left out, which the result's note says.
+            top: hits to return.
+            members: who votes: ir, text, fusion; None: everybody who can.
+            allowed: cameras and times that may be found.
+        """
+        if self.index is None:
+            raise ValueError("There is no gallery yet: call embed_gallery or load_gallery first.")
+        queries, note = self.embed_query(infrared, text, infrared_text, members)
+        return SearchResult(search_index(self.index, queries, top, allowed or Filter()), note)
+
+    def embed_query(
+        self,
+        infrared: Picture | None = None,
+        text: str | None = None,
+        infrared_text: str | None = None,
+        members: Collection[Modality | str] | None = None,
+    ) -> tuple[dict[Modality, np.ndarray], str]:
+        """The (D,) unit embedding of each member that votes, and what must be said about them; arguments as in `search`."""
+        text, infrared_text = (words if words and words.strip() else None for words in (text, infrared_text))
+        if text is not None and not self.model.has_text:
+            raise ValueError(f"{type(self.model).__name__} has no text encoder: search by image only, or load a TVILFM model.")
+        ballot = choose_members(
+            self.members,
+            image=infrared is not None,
+            text=text is not None,
+            infrared_text=infrared_text is not None,
+            filters=getattr(getattr(self.model, "fusion", None), "filters", True),
+            members=members,
+        )
+        raw: dict[Modality, Tensor] = {}
+        if infrared is not None:
+            raw[Modality.IR] = self._encode([self.pixels(infrared)], Modality.IR, None)
+        with torch.no_grad():
+            if text is not None and set(ballot.members) != {Modality.IR}:
+                own = text if ballot.filter_text else infrared_text
+                said = encode_texts(self.model, tokenize, [text, *([] if own is None else [own])]).to(self.model.device)
+                raw[Modality.TEXT] = said[:1]
+                if Modality.FUSION in ballot.members:
+                    raw[Modality.FUSION] = self.model.fusion(raw[Modality.IR], said[:1], said[1:2] if own else None)
+            queries = {m: _numpy(self.model.embed(raw[m]))[0] for m in ballot.members}
+        note = ballot.note
+        if ballot.members == (Modality.IR,) and getattr(self.model, "stage1", None) is not None:
+            note = "; ".join(
+                filter(None, (note, "an evaluation's row without text passes pooling and neck of stage 1, a search does not"))
+            )
+        return queries, note
+
+
+def _numpy(vectors: Tensor) -> np.ndarray:
+    return vectors.detach().float().cpu().numpy()
