@@ -5,7 +5,7 @@ import logging
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from yacs.config import CfgNode
 
 from tvilfm_plugin.checkpoints.loading import Loaded, load_weights, read_checkpoint
 from tvilfm_plugin.checkpoints.released_mip import as_stage1
-from tvilfm_plugin.compat import seed_everything, write_text
+from tvilfm_plugin.compat import seed_everything, usable_device, write_text
 from tvilfm_plugin.config import get_cfg, stage1_config
 from tvilfm_plugin.data.datasets.base import TriDataset
 from tvilfm_plugin.data.loaders import TrainLoader, build_eval_loader, build_train_loader, is_tri
@@ -29,6 +29,7 @@ from tvilfm_plugin.epoch_rule import BEST, LABELS, SCORES, BestEpoch, EpochLabel
 from tvilfm_plugin.evaluation.evaluator import EVALUATOR_REGISTRY
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance, TrainingSet
 from tvilfm_plugin.host import CompatTrainer, contiguous_optimizer
+from tvilfm_plugin.modeling.text_encoder import FROM_CHECKPOINT
 
 logger = logging.getLogger("fastreid." + __name__)
 
@@ -406,3 +407,23 @@ def _forget(folder: str, *names: str) -> bool:
     for path in found:
         os.remove(path)
     return bool(found)
+
+
+def trained_model(config: str, weights: str, overrides: Sequence[str] = ()) -> tuple[CfgNode, Any]:
+    """A configuration with its trained model in eval mode, on a device that this machine has.
+
+    Args:
+        config: a YAML file, e.g. a run's config.yaml.
+        weights: its checkpoint; nothing else is read, neither pre-trained weights nor data sets.
+        overrides: `KEY, VALUE, ...`.
+    """
+    cfg = get_cfg()
+    cfg.merge_from_file(config)
+    cfg.merge_from_list(list(overrides))
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    cfg.MODEL.TEXT.WEIGHTS = FROM_CHECKPOINT
+    cfg.MODEL.WEIGHTS = weights
+    cfg.MODEL.DEVICE = str(usable_device(cfg.MODEL.DEVICE))
+    model = TriTrainer.build_model(cfg)
+    TriTrainer.load_for_test(cfg, model)
+    return cfg, model.eval()
