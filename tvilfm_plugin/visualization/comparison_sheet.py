@@ -60,8 +60,8 @@ def failure_rows(ranked: Ranked, found: Sequence[Failure], filtered: bool) -> li
         ranked.row(
             one.query,
             f"rank {one.rank}",
-            f"{ranked.describe(one.query)}: the right {counted} comes {one.rank}. in this gallery, "
-            f"{one.mean_rank:.1f}. on average over {trials} trials",
+            f"{ranked.describe(one.query)}: the right {counted} is at rank {one.rank} in this gallery, "
+            f"at {one.mean_rank:.1f} on average over {trials} trials",
             filtered,
         )
         for one in found

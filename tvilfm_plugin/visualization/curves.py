@@ -82,10 +82,12 @@ def build_curves(
             axis.axhline(height, color=colour, linestyle=dashes, linewidth=1.4, label=name)
         style(axis, panel)
         axis.set_xlabel(x_label, fontsize=9)
+        if all(isinstance(x, int) for curve in curves.values() for x in curve.x):
+            axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_ylim(bottom=0)  # a cut axis would make every fall look steep
     axes[0].set_ylabel(y_label, fontsize=9)
     labelled = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    columns = max(1, min(len(labelled), int((width * len(panels) + 0.6) / 1.8)))
+    columns = max(1, min(len(labelled), int((width * len(panels) + 0.6) / 1.5)))
     figure.legend(labelled.values(), labelled.keys(), loc="outside lower center", ncols=columns, fontsize=9)
     figure.suptitle(title, fontsize=11, color=INK)
     return figure

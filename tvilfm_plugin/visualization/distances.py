@@ -49,15 +49,18 @@ def pair_distances(system: System, draw: int = 0) -> Distances:
 
 
 def build_histograms(found: Mapping[str, Distances], title: str) -> "Figure":
-    """One panel per system, all with the same axes; each histogram has area 1."""
+    """One panel per system, all on the same scale of distances; each histogram has area 1."""
     everything = [values for one in found.values() for values in one]
-    edges = np.linspace(min(v.min() for v in everything), max(v.max() for v in everything), BINS + 1).tolist()
-    figure = new_figure(3.0 * len(found) + 0.4, 3.5)
-    axes = figure.subplots(1, len(found), sharex=True, sharey=True, squeeze=False)[0]
+    low, high = min(v.min() for v in everything), max(v.max() for v in everything)
+    figure = new_figure(2.9 * len(found) + 0.4, 3.5)
+    # Densities of narrow and of wide histograms differ by orders: only the distances have one scale.
+    axes = figure.subplots(1, len(found), sharex=True, squeeze=False)[0]
     for axis, (name, one) in zip(axes, found.items(), strict=True):
+        edges = np.linspace(min(v.min() for v in one), max(v.max() for v in one), BINS + 1).tolist()
         for values, look in zip(one, LOOKS, strict=True):
             histogram(axis, values, edges, look, density=True)
         style(axis, name)
+        axis.set_xlim(min(low, 0) - 0.02, high + 0.02)
         axis.set_xlabel(
             f"cosine distance\nmeans {one.same.mean():.3f} / {one.different.mean():.3f}\nin order {100 * one.in_order:.1f} %",
             fontsize=9,

@@ -70,16 +70,17 @@ def table(cells: Sequence[Sequence[str]], names: int = 1) -> str:
     return f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>'
 
 
-def picture(content: bytes, kind: str, caption: str) -> str:
+def picture(content: bytes, kind: str, caption: str, width: int) -> str:
     """A picture with a caption, which is also what a screen reader says.
 
     Args:
         kind: "png" or "svg".
+        width: on the page, in pixels; narrower where the window is.
     """
     media = {"png": "image/png", "svg": "image/svg+xml"}[kind]
     data = base64.b64encode(content).decode("ascii")
     return (
-        f'<figure><img src="data:{media};base64,{data}" alt="{escape(caption)}">'
+        f'<figure><img src="data:{media};base64,{data}" alt="{escape(caption)}" width="{width}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 

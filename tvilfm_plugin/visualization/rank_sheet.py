@@ -28,6 +28,7 @@ class Mark(NamedTuple):
 
 RIGHT = Mark(BLUE, "\N{CHECK MARK}", "same person")
 WRONG = Mark(VERMILION, "\N{BALLOT X}", "another person")
+NO_TEXT = "no text"
 TEXT_HEADINGS = ("Text with colour (T_rgb)", "Text of the IR image (T_ir)")
 
 # Inches.
@@ -164,6 +165,9 @@ class _Sheet:
 
     def texts(self, texts: tuple[str, str], left: float, top: float) -> None:
         """The texts of a query, each under its heading. Together they get the height of the image and share it."""
+        if not any(texts):
+            self.text(left, top, NO_TEXT, TEXT_SIZE, FAINT)
+            return
         present = [(heading, text) for heading, text in zip(TEXT_HEADINGS, texts, strict=True) if text]
         lines = int(IMAGE_HEIGHT / LINE_HEIGHT) - 2 * len(present) + 1  # headings, and a blank line between the texts
         wrapped = [self.wrap(text, TEXT_WIDTH, TEXT_SIZE) for _, text in present]

@@ -20,13 +20,14 @@ from tvilfm_plugin.visualization.robustness_curves import (
     stored_robustness,
 )
 from tvilfm_plugin.visualization.stored import Ranked
-from tvilfm_plugin.visualization.systems import System
+from tvilfm_plugin.visualization.systems import INITIAL, System
 from tvilfm_plugin.visualization.text_offsets import Offsets, build_offsets, offset_cells, text_offsets
 from tvilfm_plugin.visualization.tsne import build_maps, choose_people, map_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+PIXELS = 96  # of a page per inch of a figure, so that all pictures have letters of one size
 BEFORE, AFTER = "before stage 2", "after stage 2"
 TITLES = {
     "sheet": "The same queries, system by system",
@@ -47,7 +48,8 @@ CAPTIONS = {
     "distances": "Cosine distances between the queries, as they were asked, and the gallery images of the first draw; pairs "
     "that the protocol ignores are left out. Vertical lines: means. In order: share of cases in which a pair of the same "
     "person is nearer than a pair of different people.",
-    "tsne": "t-SNE of some people's queries and visible images. It keeps neighbourhoods, not distances: compare who lies "
+    "tsne": "t-SNE of some people's queries and visible images. A person has a letter and a colour, and a line from the middle "
+    "of her queries to that of her visible images. t-SNE keeps neighbourhoods, not distances: compare who lies "
     "beside whom, not how far apart clusters are, and not the scale of two maps.",
     "offsets": "Cosine between f_rgb - f_ir and f_T(T_rgb) - f_T(T_ir) of every query (Eq. 6), raw features; f_rgb is the mean "
     "of the person's visible images. The control takes another person's text offset: what both have in common is not about "
@@ -96,29 +98,41 @@ def report(wanted: Wanted, progress: Callable[[Sequence[str]], Iterable[str]] = 
     bodies = dict.fromkeys(drawn, "")
     for name in progress(drawn):
         for _, figure, cells in PICTURES[name](wanted):
-            bodies[name] += picture(encoded(figure, wanted.kind), wanted.kind, CAPTIONS[name])
+            width = int(PIXELS * figure.get_size_inches()[0])
+            bodies[name] += picture(encoded(figure, wanted.kind), wanted.kind, CAPTIONS[name], width)
             bodies[name] += table(cells, names=TEXT_COLUMNS.get(name, 1)) if cells else ""
-    sections = [Section("Protocol", table(card_cells(ours), names=2)), Section("Results", _results(wanted))]
+    known = wanted.systems + ([wanted.before] if wanted.before else [])
+    tables = [*card_cells(ours), system_cells(known)]
+    sections = [Section("Protocol", "\n".join(table(cells, names=len(cells[0])) for cells in tables if len(cells[0]) > 1))]
+    sections.append(Section("Results", _results(wanted)))
     sections += [Section(TITLES[name], body) for name, body in bodies.items()]
     card = ours.stored.card(ours.label)
-    subtitle = (
-        f"{card.dataset}, {card.direction}. Everything here comes from stored evaluations; no network ran. "
-        f"Systems: {', '.join(f'{one.name} ({one.label} of {one.folder})' for one in wanted.systems)}."
-    )
+    subtitle = f"{card.dataset}, {card.direction}. Everything here comes from stored evaluations; no network ran."
     return page(f"{ours.name} on {card.dataset}", subtitle, sections)
 
 
-def card_cells(system: System) -> list[list[str]]:
-    """The protocol cards of all rows: what they share first, then where they differ."""
+def card_cells(system: System) -> tuple[list[list[str]], list[list[str]]]:
+    """The protocol cards of all rows as two tables: what they share, and row by row where they differ."""
     cards = {label: card.to_dict() for label, card in system.stored.cards.items()}
-    shared, cells = [["column", "value"]], []
+    shared, cells = [["column", "value"]], [["row"], *([label] for label in cards)]
     for column in ProtocolCard.__dataclass_fields__:
-        values = {label: _shown(card[column]) for label, card in cards.items()}
-        if len(set(values.values())) == 1:
-            shared.append([column.replace("_", " "), next(iter(values.values()))])
-        else:
-            cells += [[f"{column.replace('_', ' ')} of {label}", value] for label, value in values.items()]
-    return [[name, value] for name, value in shared + cells if value]
+        values = [_shown(card[column]) for card in cards.values()]
+        name = column.replace("_", " ")
+        if len(set(values)) > 1:
+            for line, value in zip(cells, [name, *values], strict=True):
+                line.append(value)
+        elif values[0]:
+            shared.append([name, values[0]])
+    return shared, cells
+
+
+def system_cells(systems: Sequence[System]) -> list[list[str]]:
+    """Who is who: run, row and weights of every system."""
+    cells = [["system", "row", "seed", "weights sha256", "stored evaluation"]]
+    for one in systems:
+        card = one.stored.card(one.label)
+        cells.append([one.name, one.label, _shown(card.seed), card.weights_sha256[:16], str(one.folder)])
+    return cells
 
 
 def offsets_of(wanted: Wanted) -> dict[str, Offsets]:
@@ -157,8 +171,9 @@ Drawn = Iterator[tuple[str, "Figure", list[list[str]]]]
 
 
 def _sheet(wanted: Wanted) -> Drawn:
-    rows = comparison_rows(wanted.systems, wanted.ours.ranked.spread(wanted.queries))
-    yield "", build_figure(rows, sheet_title(wanted.systems)), []
+    systems = [one for one in wanted.systems if one.name != INITIAL]
+    rows = comparison_rows(systems, wanted.ours.ranked.spread(wanted.queries))
+    yield "", build_figure(rows, sheet_title(systems)), []
 
 
 def _cmc(wanted: Wanted) -> Drawn:

@@ -79,8 +79,9 @@ def build_maps(maps: Mapping[str, Map], title: str, queries: str = "infrared (wi
     from matplotlib.lines import Line2D
 
     marker = lambda shape, fill: Line2D([], [], marker=shape, color=GREY, linestyle="", markerfacecolor=fill)
-    handles, names = [marker("^", GREY), marker("o", "white")], [queries, "visible"]
-    figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=9)
+    handles = [marker("^", GREY), marker("o", "white"), Line2D([], [], color=GREY, linewidth=0.8)]
+    names = [queries, "visible", "from a person's queries to her visible images (letter)"]
+    figure.legend(handles, names, loc="outside lower center", ncols=3 if len(maps) > 1 else 1, fontsize=9)
     figure.suptitle(title, fontsize=11, color=INK)
     return figure
 
@@ -104,7 +105,10 @@ def _draw_map(axis: "Axes", one: Map, people: Sequence[int]) -> None:
         axis.scatter(x, y, s=16, marker="^", color=colour, linewidths=0, alpha=0.85, gid=f"query {person}")
         x, y = seen.T
         axis.scatter(x, y, s=16, marker="o", facecolors="white", edgecolors=colour, linewidths=0.9, gid=f"visible {person}")
-        x, y = np.median(seen if len(seen) else asked, axis=0)
+        middles = [np.median(points, axis=0) for points in (asked, seen) if len(points)]
+        x, y = np.transpose(middles)
+        axis.plot(x, y, color=colour, linewidth=0.8, alpha=0.6, zorder=0.5, gid=f"line {person}")
+        x, y = middles[-1]
         outline = [withStroke(linewidth=2, foreground="white")]
         axis.text(
             x, y, letter(number), fontsize=9, weight="bold", color=colour, ha="center", va="center", path_effects=outline
