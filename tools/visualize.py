@@ -133,7 +133,7 @@ def attention(args: argparse.Namespace) -> int:
     samples = [data[int(row)] for row in rows_shown]
     images = [np.asarray(sample["images"]).transpose(1, 2, 0) for sample in samples]
     labels = [f"person {sample['targets']}, {sample['modality']}" for sample in samples]
-    title = f"Attention of the class token in block {args.layer}, mean over heads; one colour scale"
+    title = f"Attention of the class token in {_block(args.layer)}, mean over heads; one colour scale"
     out = args.out or args.weights[-1].parent / f"attention.{args.format}"
     print(f"Picture: {save_figure(build_attention(images, labels, maps, title), out)}")
     return 0
@@ -150,10 +150,14 @@ def prompts(args: argparse.Namespace) -> int:
         bar = lambda batches, name=name: tqdm(batches, desc=f"Encoding ({name})", unit="batch", leave=False, disable=None)
         found = read_rows(model.visual, data, rows, bar).instance_prompts
         maps[name] = prompt_map(data, rows, found, args.layer, args.seed)
-    title = f"Instance prompts of block {args.layer}, {len(people)} people"
+    title = f"Instance prompts of {_block(args.layer)}, {len(people)} people"
     out = args.out or args.weights[-1].parent / f"prompts.{args.format}"
     print(f"Picture: {save_figure(build_maps(maps, title, 'infrared'), out)}")
     return 0
+
+
+def _block(layer: int) -> str:
+    return "the last block" if layer == -1 else f"block {layer}"
 
 
 def _pids(items: Sequence[Any]) -> np.ndarray:

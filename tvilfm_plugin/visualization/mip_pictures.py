@@ -107,7 +107,10 @@ def build_attention(
 
 
 def prompt_map(data: EvalSet, rows: np.ndarray, prompts: torch.Tensor, layer: int, seed: int = 0) -> Map:
-    """Where the instance prompts of some images lie.
+    """Where the instance prompts of some images lie, by Euclidean distance.
+
+    A map has no scale: prompts that hardly differ look as far apart as others. Below it stands how much they differ, the
+    root mean square distance of an image's prompts from their mean over images, as a share of that of the prompts from zero.
 
     Args:
         rows: (N,) of the evaluation set.
@@ -118,5 +121,9 @@ def prompt_map(data: EvalSet, rows: np.ndarray, prompts: torch.Tensor, layer: in
         raise ValueError("The model has no instance prompts (MODEL.MIP.INSTANCE_PROMPTS 0): there is nothing to map.")
     items = [*data.query_items, *data.gallery_items]
     pids = np.array([items[row].pid for row in rows])
-    points = prompts[:, pick_layer(prompts.shape[1], layer)].flatten(1).numpy()
-    return Map(embed(points, seed), pids, rows >= data.num_query)
+    points = prompts[:, pick_layer(prompts.shape[1], layer)].flatten(1).double().numpy()
+    # In double precision: what images have in common may be thousands of times larger than what differs.
+    centred = points - points.mean(axis=0)
+    share = float(np.sqrt((centred**2).sum() / (points**2).sum()))
+    note = f"images differ by {100 * share:.2g} % of the prompts' length"
+    return Map(embed(centred / np.abs(centred).max(), seed, "euclidean"), pids, rows >= data.num_query, note)

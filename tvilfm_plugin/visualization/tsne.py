@@ -24,11 +24,13 @@ class Map(NamedTuple):
         position: (N, 2); t-SNE keeps neighbourhoods, not distances, so axes have no unit and maps no common scale.
         pids: (N,) person.
         visible: (N,) whether the point is a visible image; else it is a query.
+        note: printed below the map.
     """
 
     position: np.ndarray
     pids: np.ndarray
     visible: np.ndarray
+    note: str = ""
 
 
 def choose_people(query_pids: np.ndarray, gallery_pids: np.ndarray, count: int = PEOPLE, seed: int = 0) -> np.ndarray:
@@ -43,14 +45,14 @@ def choose_images(pids: np.ndarray, people: np.ndarray, most: int = IMAGES, seed
     return np.sort(np.concatenate([rng.permutation(np.flatnonzero(pids == person))[:most] for person in people]))
 
 
-def embed(features: np.ndarray, seed: int = 0) -> np.ndarray:
-    """(N, D) -> (N, 2) by t-SNE on cosine distances, scikit-learn's defaults otherwise."""
+def embed(features: np.ndarray, seed: int = 0, metric: str = "cosine") -> np.ndarray:
+    """(N, D) -> (N, 2) by t-SNE on cosine (or "euclidean") distances, scikit-learn's defaults otherwise."""
     from sklearn.manifold import TSNE
 
     if len(features) < 4:
         raise ValueError(f"A map needs at least 4 points, got {len(features)}.")
     perplexity = min(30.0, (len(features) - 1) / 3)
-    model = TSNE(metric="cosine", init="pca", perplexity=perplexity, random_state=seed)
+    model = TSNE(metric=metric, init="pca", perplexity=perplexity, random_state=seed)
     positions: np.ndarray = model.fit_transform(np.ascontiguousarray(features, dtype=np.float32))
     return positions
 
@@ -76,6 +78,7 @@ def build_maps(maps: Mapping[str, Map], title: str, queries: str = "infrared (wi
     for axis, (name, one) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
         _draw_map(axis, one, people)
         axis.set_title(name, fontsize=10, color=INK)
+        axis.set_xlabel(one.note, fontsize=8, color=GREY)
     from matplotlib.lines import Line2D
 
     marker = lambda shape, fill: Line2D([], [], marker=shape, color=GREY, linestyle="", markerfacecolor=fill)
