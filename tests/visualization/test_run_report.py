@@ -1,12 +1,15 @@
 import json
 import re
+from html import unescape
 
 import pytest
 from stored_runs import tiny_systems
 from test_html_page import Seen
+from test_robustness_curves import described
 
 from tvilfm_plugin.evaluation.intervals import row_intervals
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
+from tvilfm_plugin.visualization.robustness_curves import robustness_cells
 from tvilfm_plugin.visualization.run_report import CAPTIONS, PICTURES, TITLES, Wanted, report
 from tvilfm_plugin.visualization.systems import ASKED, evaluation_of, open_system
 
@@ -28,11 +31,9 @@ def text(wanted):
 
 def tables(text):
     """Every table of a page as rows of cells."""
-    unescape = lambda cell: cell.replace("&#x27;", "'").replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">")
-    rows = lambda table: [
-        [unescape(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)] for row in re.findall(r"<tr>(.*?)</tr>", table)
-    ]
-    return [rows(found) for found in re.findall(r"<table>(.*?)</table>", text, re.S)]
+    cells = lambda row: [unescape(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)]
+    found = re.findall(r"<table>(.*?)</table>", text, re.S)
+    return [[cells(row) for row in re.findall(r"<tr>(.*?)</tr>", one)] for one in found]
 
 
 def test_every_number_is_the_evaluators(wanted, text):
@@ -48,7 +49,9 @@ def test_every_number_is_the_evaluators(wanted, text):
             assert cell.split(" ± ")[0] == f"{results[f'{labels[line[0], line[1]]}/{column}']:.2f}"
 
     intervals = {row.label: row.intervals for row in row_intervals(stored, wanted.ours.folder, 200)}
-    for line in found["row", "text source", "R-1 [95 % interval]", "mAP [95 % interval]", "mAP over draws", "mAP over text seeds"][1:]:
+    header = "row", "text source", "R-1 [95 % interval]", "mAP [95 % interval]", "mAP over draws", "mAP over text seeds"
+    assert len(found[header]) == 1 + len(stored.cards)
+    for line in found[header][1:]:
         for metric, cell in zip(("R-1", "mAP"), line[2:4], strict=True):
             one = intervals[line[0]][metric]
             assert cell == f"{100 * one.mean:.2f} [{100 * one.low:.2f}, {100 * one.high:.2f}]"
@@ -69,7 +72,7 @@ def test_the_protocol_is_on_the_page(wanted, text):
     shared, by_row, systems = tables(text)[:3]
     assert dict(shared)["weights sha256"] == card.weights_sha256 and dict(shared)["cmc"] == "identities"
     assert by_row[0][:3] == ["row", "text source", "text seeds"]
-    assert dict((line[0], line[1]) for line in by_row)["all/ensemble@self"] == "self"
+    assert {line[0]: line[1] for line in by_row}["all/ensemble@self"] == "self"
     assert [line[0] for line in systems[1:]] == [*ASKED, "before"]
     assert systems[4][3] == card.weights_sha256[:16]
 
@@ -97,3 +100,15 @@ def test_images_alone_make_a_report_too(wanted):
 def test_missing_robustness_says_what_to_do(wanted):
     with pytest.raises(FileNotFoundError, match=r"no robustness curves: measure them with tools/robustness\.py"):
         list(PICTURES["robustness"](wanted))
+
+
+def test_robustness_curves_that_were_measured_are_in(wanted):
+    card = wanted.ours.stored.card(wanted.ours.label).to_dict()
+    points = [point | {"share": float(point["share"])} for point in described()["points"]]
+    path = wanted.ours.folder / "robustness_all_oracle.json"
+    path.write_text(json.dumps({"card": card, "points": points}))
+    try:
+        ((suffix, figure, cells),) = PICTURES["robustness"](wanted)
+    finally:
+        path.unlink()
+    assert suffix == "" and len(figure.axes) == 1 and cells == robustness_cells({"points": points})

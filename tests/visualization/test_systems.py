@@ -36,7 +36,8 @@ def test_what_is_drawn_is_what_was_ranked(runs, query):
 
 
 def test_labels_and_filters(runs):
-    assert open_one(runs.ours).label == "all/ensemble" and open_one(runs.ours, "infrared", source="self").label == "all/infrared"
+    assert open_one(runs.ours).label == "all/ensemble"
+    assert open_one(runs.ours, "infrared", source="self").label == "all/infrared"
     assert open_one(runs.ours, source="self").label == "all/ensemble@self"
     # Text alone and images alone have no filter; ablation B adds without one.
     assert [open_one(runs.ours, query).uses_filter for query in ASKED.values()] == [False, False, True, True]

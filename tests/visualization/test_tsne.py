@@ -55,9 +55,8 @@ def test_systems_show_the_same_people(tmp_path):
     tiny_run(tmp_path)
     folder = evaluation_of(tmp_path)
     people = np.array([2, 5, 7])
-    maps = [
-        map_of(open_system("one", folder, StoredEvaluation.load, query=query), people, most=3) for query in ("infrared", "ensemble")
-    ]
+    opened = [open_system("one", folder, StoredEvaluation.load, query=query) for query in ("infrared", "ensemble")]
+    maps = [map_of(one, people, most=3) for one in opened]
     for one in maps:
         assert one.pids.tolist() == [2] * 3 + [5] * 3 + [7] * 3 + [2] * 3 + [5] * 3 + [7] * 3
         assert one.visible.tolist() == [False] * 9 + [True] * 9

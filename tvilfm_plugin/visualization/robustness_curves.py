@@ -20,9 +20,15 @@ def stored_robustness(folder: Path) -> list[Path]:
     return sorted(folder.glob("robustness_*.json"))
 
 
-def read_robustness(path: Path) -> dict[str, Any]:
-    """One of them: the protocol card, and the points."""
+def read_robustness(path: Path, weights: str) -> dict[str, Any]:
+    """One of them: the protocol card, and the points.
+
+    Args:
+        weights: hash of the weights whose evaluation stands beside it.
+    """
     described: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if described["card"]["weights_sha256"] != weights:
+        raise ValueError(f"{path} is of other weights than the evaluation beside it: run tools/robustness.py again.")
     return described
 
 
@@ -54,8 +60,14 @@ def build_robustness(described: Mapping[str, Any]) -> "Figure":
 
 
 def robustness_cells(described: Mapping[str, Any]) -> list[list[str]]:
-    """The points as a table, in percent."""
-    cells = [["text", "query", "share", "R-1", "mAP"]]
-    for p in described["points"]:
-        cells.append([p["kind"], p["query"], f"{100 * p['share']:.0f} %", f"{p['R1']:.2f}", f"{p['mAP']:.2f}"])
+    """R-1 / mAP of the points in percent, a row per damage and a column per query type."""
+    points = described["points"]
+    queries = list(dict.fromkeys(p["query"] for p in points))
+    found: dict[tuple[str, float], dict[str, str]] = {}
+    for p in points:
+        found.setdefault((p["kind"], p["share"]), {})[p["query"]] = f"{p['R1']:.2f} / {p['mAP']:.2f}"
+    cells = [["damage", "share", *(f"{query}, R-1 / mAP" for query in queries)]]
+    for (kind, share), row in found.items():
+        share_shown = "" if kind == NO_TEXT else f"{100 * share:.0f} %"
+        cells.append([kind, share_shown, *(row.get(query, "") for query in queries)])
     return cells

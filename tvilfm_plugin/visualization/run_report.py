@@ -215,7 +215,7 @@ def _robustness(wanted: Wanted) -> Drawn:
     if not found:
         raise FileNotFoundError(f"{wanted.ours.folder} holds no robustness curves: measure them with tools/robustness.py.")
     for path in found:
-        described = read_robustness(path)
+        described = read_robustness(path, wanted.ours.stored.card(wanted.ours.label).weights_sha256)
         suffix = path.stem.removeprefix("robustness") if len(found) > 1 else ""
         yield suffix, build_robustness(described), robustness_cells(described)
 
