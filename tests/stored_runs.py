@@ -92,3 +92,24 @@ def add_images(run: Path) -> None:
         for key in ("query_paths", "gallery_paths"):
             described[key] = [str(picture)] * len(described[key])
         path.write_text(json.dumps(described))
+
+
+SYSTEMS = {
+    "initial": {"seed": 3, "noise": 5.0},
+    "stage1": {"seed": 2, "noise": 1.6},
+    "baseline": {"seed": 1, "noise": 1.5, "TVILFM__FUSION": "Add"},
+    "before": {"seed": 4, "noise": 3.0},
+    "full": {"noise": 1.4},
+}
+
+
+def tiny_systems(folder: Path) -> dict[str, Path]:
+    """The runs that the paper's pictures set side by side, with images: name -> output folder.
+
+    An image is known by the last three parts of its path, so these are the same for all of them.
+    """
+    runs = {name: folder / name / "out" / "run" for name in SYSTEMS}
+    for name, options in SYSTEMS.items():
+        tiny_run(runs[name], **options)
+        add_images(runs[name])
+    return runs

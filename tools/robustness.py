@@ -25,9 +25,7 @@ from tvilfm_plugin.evaluation.evaluator import distance_function, encode_texts
 from tvilfm_plugin.evaluation.fallback import LOW
 from tvilfm_plugin.evaluation.stored import StoredEvaluation, write_text
 from tvilfm_plugin.reproduce.robustness import (
-    EMPTY,
     EVIDENCE,
-    FALLBACK,
     SHARES,
     Point,
     as_table,
@@ -35,7 +33,8 @@ from tvilfm_plugin.reproduce.robustness import (
     default_source,
     robustness_curves,
 )
-from tvilfm_plugin.visualization.curves import Curve, draw_curves
+from tvilfm_plugin.visualization.figures import save_figure
+from tvilfm_plugin.visualization.robustness_curves import build_robustness
 from tvilfm_plugin.visualization.stored import evaluations
 
 
@@ -47,19 +46,6 @@ def check_same_weights(encoded: Tensor, stored: Tensor, run: Path) -> None:
             f"{run}: the model's features of known texts differ from the stored ones by {largest:.2g} (of {scale:.2g}). The "
             "weights are not those of the evaluation: evaluate them again (tools/train_net.py --eval-only)."
         )
-
-
-def panels(points: list[Point]) -> dict[str, dict[str, Curve]]:
-    """mAP over the damaged share, one panel per kind of damage."""
-    found: dict[str, dict[str, Curve]] = {}
-    for kind in dict.fromkeys(p.kind for p in points if p.kind not in ("none", EMPTY)):
-        of_kind = [p for p in points if p.kind == kind]
-        found[kind] = {}
-        for name in ("text", "fusion", "ensemble", f"ensemble {FALLBACK}"):
-            some = [p for p in of_kind if p.query == name]
-            if some:
-                found[kind][name] = Curve([100 * p.share for p in some], [p.mAP for p in some])
-    return found
 
 
 def as_csv(points: list[Point]) -> str:
@@ -109,16 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         described |= {"points": as_table(points)}
         write_text(out.with_suffix(".json"), json.dumps(described, indent=1) + "\n")
         write_text(out.with_suffix(".md"), table + "\n")
-        empty = next(p for p in points if p.kind == EMPTY and p.query == "ensemble")
-        image = next(p for p in points if p.kind == "none")
-        picture = draw_curves(
-            panels(points),
-            out.with_suffix(".png"),
-            title=f"{card.dataset} ({setting}), text source {source}",
-            x_label="damaged share, %",
-            y_label="mAP, %",
-            levels={f"{image.query} alone": image.mAP, "ensemble, empty text": empty.mAP},
-        )
+        picture = save_figure(build_robustness(described), out.with_suffix(".png"))
         print(f"## {card.dataset}, {setting}, text source {source}\n\n{table}\n\nCurves: {picture} (also .csv, .json, .md)")
     return 0
 

@@ -1,7 +1,7 @@
 import matplotlib.image
 import pytest
 
-from tvilfm_plugin.visualization.curves import STYLES, Curve, draw_curves
+from tvilfm_plugin.visualization.curves import STYLES, Curve, build_curves, draw_curves
 
 
 def draw(tmp_path, **panels):
@@ -24,3 +24,11 @@ def test_what_cannot_be_told_apart_is_not_drawn(tmp_path):
         draw(tmp_path, one={})
     with pytest.raises(ValueError, match="told apart"):
         draw(tmp_path, one={str(n): Curve([0], [0]) for n in range(len(STYLES) + 1)})
+
+
+def test_bands_and_whole_numbers():
+    curve = Curve([1, 2, 3], [10, 20, 30], low=[5, 15, 25], high=[12, 22, 32])
+    (axis,) = build_curves({"": {"a": curve}}, title="t", x_label="k", y_label="y").axes
+    (band,) = axis.collections[-1].get_paths()
+    assert {tuple(point) for point in band.vertices} >= {(1, 5), (2, 15), (3, 25), (1, 12), (3, 32)}
+    assert all(tick == int(tick) for tick in axis.get_xticks()) and axis.get_ylim()[0] == 0

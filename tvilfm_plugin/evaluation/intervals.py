@@ -7,7 +7,7 @@ import numpy as np
 
 from tvilfm_plugin.evaluation.report import aligned
 from tvilfm_plugin.evaluation.statistics import Interval, Summary, identity_bootstrap, summarise
-from tvilfm_plugin.evaluation.stored import StoredEvaluation, per_query_values
+from tvilfm_plugin.evaluation.stored import StoredEvaluation, found_within, per_query_values
 
 METRICS = ("R-1", "mAP")
 
@@ -39,18 +39,39 @@ def row_intervals(stored: StoredEvaluation, folder: Path, resamples: int = 10_00
     for label, card in stored.cards.items():
         intervals = {}
         for metric in METRICS:
-            # A query's draws and texts are not independent facts about people: they are averaged before the resampling.
-            values = per_query_values(folder, label, metric)
-            trials = values.reshape(-1, values.shape[-1])
-            counts = np.isfinite(trials).any(axis=0)
-            mean = np.full(trials.shape[1], np.nan)
-            mean[counts] = np.nanmean(trials[:, counts], axis=0)
+            mean = query_means(per_query_values(folder, label, metric))
             intervals[metric] = identity_bootstrap(mean, stored.query.pids, resamples=resamples, seed=seed)
         means = 100 * np.nanmean(per_query_values(folder, label, "mAP"), axis=2)
         found.append(
             RowIntervals(label, card.text_source, intervals, summarise(means.mean(axis=0)), summarise(means.mean(axis=1)))
         )
     return found
+
+
+def query_means(values: np.ndarray) -> np.ndarray:
+    """(text seeds, draws, Q) -> (Q,): a query's draws and texts are not independent facts about people.
+
+    They are averaged, where they count, before anything is resampled; NaN for a query that counts in none.
+    """
+    trials = values.reshape(-1, values.shape[-1])
+    counts = np.isfinite(trials).any(axis=0)
+    mean = np.full(trials.shape[1], np.nan)
+    mean[counts] = np.nanmean(trials[:, counts], axis=0)
+    return mean
+
+
+def cmc_intervals(
+    first_match_rank: np.ndarray, pids: np.ndarray, length: int, resamples: int = 10_000, seed: int = 0
+) -> list[Interval]:
+    """R-1 to R-`length` with 95 % intervals by bootstrap over identities, the same resamples at every rank.
+
+    Args:
+        first_match_rank: (text seeds, draws, Q), 0 for a query that does not count.
+        pids: (Q,) the query's identity.
+        resamples, seed: of the bootstrap.
+    """
+    means = (query_means(found_within(first_match_rank, k)) for k in range(1, length + 1))
+    return [identity_bootstrap(mean, pids, resamples=resamples, seed=seed) for mean in means]
 
 
 def intervals_table(rows: list[RowIntervals]) -> str:

@@ -385,8 +385,12 @@ def per_query_values(folder: Path, label: str, metric: str) -> np.ndarray:
         raise NotStoredError(f"{folder} has no row {label!r}; choices are {', '.join(known)}.")
     if metric in ("mAP", "mINP"):
         return arrays[f"{label}/{metric[1:].lower()}"].astype(np.float64)
-    rank = arrays[f"{label}/first_match_rank"]
-    return np.where(rank > 0, (rank <= rank_of(metric)).astype(np.float64), np.nan)
+    return found_within(arrays[f"{label}/first_match_rank"], rank_of(metric))
+
+
+def found_within(first_match_rank: np.ndarray, k: int) -> np.ndarray:
+    """1 where the first match is among the first k, else 0; NaN where the query does not count (rank 0)."""
+    return np.where(first_match_rank > 0, (first_match_rank <= k).astype(np.float64), np.nan)
 
 
 def rank_of(metric: str) -> int:

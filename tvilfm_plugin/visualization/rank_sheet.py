@@ -1,12 +1,13 @@
 """Rank sheets: queries, the texts they used, and their best gallery images, right and wrong marked."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from tvilfm_plugin.visualization.figures import BLUE, DPI, INK, VERMILION, new_figure, save_figure
+from tvilfm_plugin.visualization.figures import GREY as FAINT
 
 if TYPE_CHECKING:  # matplotlib is slow to import and only needed when something is drawn
     from matplotlib.backends.backend_agg import RendererAgg
@@ -25,17 +26,15 @@ class Mark(NamedTuple):
     meaning: str
 
 
-# Okabe and Ito's blue and vermilion are told apart with every kind of colour vision.
-RIGHT = Mark("#0072B2", "\N{CHECK MARK}", "same person")
-WRONG = Mark("#D55E00", "\N{BALLOT X}", "another person")
-INK, FAINT = "#1a1a1a", "#666666"
+RIGHT = Mark(BLUE, "\N{CHECK MARK}", "same person")
+WRONG = Mark(VERMILION, "\N{BALLOT X}", "another person")
+NO_TEXT = "no text"
 TEXT_HEADINGS = ("Text with colour (T_rgb)", "Text of the IR image (T_ir)")
 
 # Inches.
 IMAGE_WIDTH, IMAGE_HEIGHT, TEXT_WIDTH, GAP, MARGIN = 0.9, 1.8, 2.6, 0.2, 0.25
 LABEL_HEIGHT, LEGEND_HEIGHT, LINE_HEIGHT = 0.22, 0.2, 0.155
 TITLE_SIZE, TEXT_SIZE, LABEL_SIZE = 12, 8, 8.5
-DPI = 150
 
 
 class Hit(NamedTuple):
@@ -47,43 +46,34 @@ class Hit(NamedTuple):
 
 
 class QueryRow(NamedTuple):
-    """One row of the sheet: the infrared query, its texts (T_rgb, T_ir; "" for none), its hits best first, a label."""
+    """One row of the sheet: the infrared query, its texts (T_rgb, T_ir; "" for none), its hits best first, a label.
+
+    A heading stands over its row and over those that follow without one: the same query, asked of several systems.
+    """
 
     image: Picture
     texts: tuple[str, str]
     hits: Sequence[Hit]
     label: str = ""
+    heading: str = ""
 
 
-def draw_rank_sheet(rows: Sequence[QueryRow], out_png: str | Path, title: str = "") -> Path:
+def draw_rank_sheet(rows: Sequence[QueryRow], out: str | Path, title: str = "") -> Path:
     """Draw queries with their best gallery images, one row each.
 
     Args:
         rows: the queries. Take the hits from `evaluation.ranking.ranking`, so that what is drawn is what was measured.
-        out_png: the picture; its folder is made, and the file appears complete or not at all.
+        out: the picture, .png or .svg; its folder is made, and the file appears complete or not at all.
         title: printed above; say the data set, the query type and the text source.
 
     Returns:
         The path of the picture.
     """
-    figure = build_figure(rows, title)
-    path = Path(out_png)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(suffix=".png", prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            figure.savefig(file, format="png", dpi=DPI)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    return path
+    return save_figure(build_figure(rows, title), out)
 
 
 def build_figure(rows: Sequence[QueryRow], title: str = "") -> "Figure":
     """The sheet as a matplotlib figure that belongs to no window and touches no global state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     if not rows:
         raise ValueError("A rank sheet needs at least one query.")
     with_text = any(text for row in rows for text in row.texts)
@@ -91,11 +81,13 @@ def build_figure(rows: Sequence[QueryRow], title: str = "") -> "Figure":
     first_hit = MARGIN + IMAGE_WIDTH + GAP + (TEXT_WIDTH + GAP if with_text else 0)
     width = max(first_hit + columns * (IMAGE_WIDTH + GAP) - GAP + MARGIN, 5.0)
 
-    sheet = _Sheet(Figure(figsize=(width, 1), dpi=DPI), FigureCanvasAgg)
+    sheet = _Sheet(new_figure(width, 1, layout=None))
     headline = sheet.wrap(title, width - 2 * MARGIN, TITLE_SIZE, bold=True)
     title_height = len(headline) * 0.24 + 0.12 if title else 0.0
     row_height = 2 * LABEL_HEIGHT + IMAGE_HEIGHT
-    height = MARGIN + title_height + LABEL_HEIGHT + len(rows) * row_height + LEGEND_HEIGHT + MARGIN
+    headings = [sheet.wrap(row.heading, width - 2 * MARGIN, LABEL_SIZE, bold=True) for row in rows]
+    heading_height = sum(len(lines) * LABEL_HEIGHT + GAP / 2 for lines in headings if lines)
+    height = MARGIN + title_height + LABEL_HEIGHT + len(rows) * row_height + heading_height + LEGEND_HEIGHT + MARGIN
     sheet.figure.set_size_inches(width, height)
 
     top = height - MARGIN
@@ -108,7 +100,13 @@ def build_figure(rows: Sequence[QueryRow], title: str = "") -> "Figure":
         sheet.text(centre, top, f"rank {k + 1}", LABEL_SIZE, FAINT, centre=True)
     top -= LABEL_HEIGHT
 
-    for row in rows:
+    for row, heading in zip(rows, headings, strict=True):
+        if heading:
+            sheet.rule(MARGIN, width - MARGIN, top)
+            top -= GAP / 2
+        for line in heading:
+            sheet.text(MARGIN, top, line, LABEL_SIZE, bold=True)
+            top -= LABEL_HEIGHT
         sheet.image(row.image, MARGIN, top)
         label = sheet.wrap(row.label, IMAGE_WIDTH + GAP * 0.8, LABEL_SIZE, most=1)
         sheet.text(MARGIN + IMAGE_WIDTH / 2, top - IMAGE_HEIGHT - 0.06, "".join(label), LABEL_SIZE, centre=True)
@@ -135,9 +133,10 @@ def build_figure(rows: Sequence[QueryRow], title: str = "") -> "Figure":
 class _Sheet:
     """Places things on a figure in inches from its lower left corner; texts never wider than they are told."""
 
-    def __init__(self, figure: "Figure", canvas: type) -> None:
+    def __init__(self, figure: "Figure") -> None:
         self.figure = figure
-        self.renderer: RendererAgg = canvas(figure).get_renderer()
+        canvas: Any = figure.canvas
+        self.renderer: RendererAgg = canvas.get_renderer()
         self.widths: dict[tuple[str, float, bool], float] = {}
 
     def text(
@@ -158,8 +157,18 @@ class _Sheet:
             parse_math=False,  # a caption may hold a dollar sign
         )
 
+    def rule(self, left: float, right: float, y: float) -> None:
+        """A thin horizontal line."""
+        from matplotlib.lines import Line2D
+
+        width, height = self.figure.get_size_inches()
+        self.figure.add_artist(Line2D([left / width, right / width], [y / height] * 2, color=FAINT, linewidth=0.6))
+
     def texts(self, texts: tuple[str, str], left: float, top: float) -> None:
         """The texts of a query, each under its heading. Together they get the height of the image and share it."""
+        if not any(texts):
+            self.text(left, top, NO_TEXT, TEXT_SIZE, FAINT)
+            return
         present = [(heading, text) for heading, text in zip(TEXT_HEADINGS, texts, strict=True) if text]
         lines = int(IMAGE_HEIGHT / LINE_HEIGHT) - 2 * len(present) + 1  # headings, and a blank line between the texts
         wrapped = [self.wrap(text, TEXT_WIDTH, TEXT_SIZE) for _, text in present]

@@ -1,10 +1,14 @@
 """Pictures from what an evaluation stored: the ranking that gave the numbers is the one that is drawn."""
 
 import json
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, Self
 
 import numpy as np
 
+from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard
 from tvilfm_plugin.visualization.rank_sheet import Hit, QueryRow, draw_rank_sheet
 
 BEST = 5
@@ -21,6 +25,93 @@ def evaluations(run: Path) -> list[Path]:
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ranked:
+    """One row of a stored evaluation as it was ranked.
+
+    Attributes:
+        label: `SETTING/TYPE` or `SETTING/TYPE@SOURCE`.
+        card: how it was measured.
+        query_paths, gallery_paths: image files.
+        query_pids, query_camids, gallery_pids: (Q,), (Q,) and (G,) labels.
+        top, similarity: (Q, top) best gallery images of the first text seed and draw, -1 where a query has fewer.
+        first_match_rank: (text seeds, draws, Q) rank of the first right image (or person), 0 for a query without one.
+        texts: (T_rgb, T_ir) of every query in the first text seed and draw; ("", "") for images alone.
+    """
+
+    label: str
+    card: ProtocolCard
+    query_paths: Sequence[str]
+    gallery_paths: Sequence[str]
+    query_pids: np.ndarray
+    query_camids: np.ndarray
+    gallery_pids: np.ndarray
+    top: np.ndarray
+    similarity: np.ndarray
+    first_match_rank: np.ndarray
+    texts: Sequence[tuple[str, str]]
+
+    @classmethod
+    def read(cls, folder: Path, label: str) -> Self:
+        """A row of the evaluation in `folder`."""
+        described = described_evaluation(folder)
+        if label not in described["cards"]:
+            known = sorted({known.split("/", 1)[1] for known in described["cards"]})
+            raise KeyError(f"{folder} has no query type {label.split('/', 1)[-1]!r}; it has {', '.join(known)}.")
+        card = ProtocolCard(**described["cards"][label])
+        with np.load(folder / "rankings.npz", allow_pickle=False) as stored:
+            texts = [("", "")] * len(stored["query_pids"])
+            if card.text_source != NO_TEXT:
+                drawn = f"{card.setting}/{card.text_source}/{card.text_seeds[0]}"
+                said, filtering = stored[f"{drawn}/rgb"][0], stored[f"{drawn}/ir"]
+                texts = [(described["texts"][a], described["texts"][b]) for a, b in zip(said, filtering, strict=True)]
+            return cls(
+                label=label,
+                card=card,
+                query_paths=described["query_paths"],
+                gallery_paths=described["gallery_paths"],
+                query_pids=stored["query_pids"],
+                query_camids=stored["query_camids"],
+                gallery_pids=stored["gallery_pids"],
+                top=stored[f"{label}/top"],
+                similarity=stored[f"{label}/top_similarity"],
+                first_match_rank=stored[f"{label}/first_match_rank"],
+                texts=texts,
+            )
+
+    @property
+    def query_type(self) -> str:
+        """E.g. "ensemble"."""
+        return self.label.split("/", 1)[1].split("@")[0]
+
+    def spread(self, count: int) -> list[int]:
+        """Queries that count in the first draw, evenly spread over all of them."""
+        chosen = np.flatnonzero(self.first_match_rank[0, 0] > 0)
+        return [int(q) for q in chosen[np.linspace(0, len(chosen) - 1, min(count, len(chosen))).astype(int)]]
+
+    def row(self, q: int, label: str = "", heading: str = "", filtered: bool = True) -> QueryRow:
+        """Query q with its best gallery images.
+
+        Args:
+            filtered: whether the system used the text of the infrared image; else it is not shown.
+        """
+        best = zip(self.top[q][:BEST], self.similarity[q][:BEST], strict=True)
+        right = self.gallery_pids == self.query_pids[q]
+        hits = [Hit(self.gallery_paths[g], bool(right[g]), float(s)) for g, s in best if g >= 0]
+        rgb, ir = self.texts[q]
+        return QueryRow(self.query_paths[q], (rgb, ir if filtered else ""), hits, label, heading)
+
+    def describe(self, q: int) -> str:
+        """Which query it is: person, camera and file."""
+        return f"person {self.query_pids[q]}, camera {self.query_camids[q]}, {PurePath(self.query_paths[q]).name}"
+
+
+def described_evaluation(folder: Path) -> dict[str, Any]:
+    """What an evaluation's results.json says."""
+    described: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    return described
+
+
 def draw_queries(folder: Path, query_type: str, count: int) -> Path:
     """Draw queries, evenly spread, with the five best gallery images of the first gallery draw.
 
@@ -32,36 +123,8 @@ def draw_queries(folder: Path, query_type: str, count: int) -> Path:
     Returns:
         The PNG in `folder`.
     """
-    described = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    known = sorted({label.split("/", 1)[1] for label in described["cards"]})
-    setting = next(iter(described["cards"])).split("/", 1)[0]
-    label = f"{setting}/{query_type}"
-    if label not in described["cards"]:
-        raise KeyError(f"{folder} has no query type {query_type!r}; it has {', '.join(known)}.")
-    card = described["cards"][label]
-    with np.load(folder / "rankings.npz", allow_pickle=False) as stored:
-        top = stored[f"{label}/top"]
-        score = stored[f"{label}/top_similarity"]
-        pids, gallery_pids = stored["query_pids"], stored["gallery_pids"]
-        valid = np.isfinite(stored[f"{label}/ap"][0, 0])
-        texts = None
-        if card["text_source"] != "none":
-            drawn = f"{setting}/{card['text_source']}/{card['text_seeds'][0]}"
-            texts = stored[f"{drawn}/rgb"][0], stored[f"{drawn}/ir"]
-    chosen = np.flatnonzero(valid)
-    chosen = chosen[np.linspace(0, len(chosen) - 1, min(count, len(chosen))).astype(int)]
-    rows = [
-        QueryRow(
-            described["query_paths"][q],
-            ("", "") if texts is None else (described["texts"][texts[0][q]], described["texts"][texts[1][q]]),
-            [
-                Hit(described["gallery_paths"][g], bool(gallery_pids[g] == pids[q]), float(s))
-                for g, s in zip(top[q][:BEST], score[q][:BEST], strict=True)
-                if g >= 0
-            ],
-            f"person {pids[q]}",
-        )
-        for q in chosen
-    ]
-    title = f"{card['dataset']} ({setting}): {query_type} query, text source {card['text_source']}"
+    setting = next(iter(described_evaluation(folder)["cards"])).split("/", 1)[0]
+    ranked = Ranked.read(folder, f"{setting}/{query_type}")
+    rows = [ranked.row(q, f"person {ranked.query_pids[q]}") for q in ranked.spread(count)]
+    title = f"{ranked.card.dataset} ({setting}): {query_type} query, text source {ranked.card.text_source}"
     return draw_rank_sheet(rows, folder / f"queries_{query_type.replace('@', '_')}.png", title)

@@ -1,0 +1,37 @@
+import json
+
+import pytest
+
+from tvilfm_plugin.reproduce import robustness as measured
+from tvilfm_plugin.visualization import robustness_curves as curves
+
+
+def described():
+    points = [measured.Point("none", 0.0, "infrared", 20.0, 25.0, 1.0, 1.0, 0.0)]
+    for share in (0.0, 1.0):
+        for query, start in (("fusion", 47.0), ("ensemble", 49.0), (f"ensemble {measured.FALLBACK}", 46.0)):
+            points.append(measured.Point(measured.WRONG, share, query, start + 1, start - 30 * share, 1.0, 1.0, 1.0))
+    points.append(measured.Point(measured.EMPTY, 1.0, "ensemble", 18.0, 17.5, 1.0, 1.0, 0.0))
+    card = {"dataset": "Tri-SYSU-MM01", "setting": "all", "text_source": "witness", "weights_sha256": "abc"}
+    return {"card": card, "points": measured.as_table(points)}
+
+
+def test_stored_points_become_curves_and_levels(tmp_path):
+    assert curves.EMPTY == measured.EMPTY and curves.QUERIES[-1] == f"ensemble {measured.FALLBACK}"
+    path = tmp_path / "robustness_all_witness.json"
+    path.write_text(json.dumps(described()))
+    assert curves.stored_robustness(tmp_path) == [path]
+    found = curves.read_robustness(path, "abc")
+    with pytest.raises(ValueError, match=r"of other weights than the evaluation beside it: run tools/robustness\.py again"):
+        curves.read_robustness(path, "abd")
+    panels = curves.robustness_panels(found["points"])
+    assert list(panels) == [measured.WRONG] and list(panels[measured.WRONG]) == list(curves.QUERIES[1:])
+    assert panels[measured.WRONG]["ensemble"].x == [0, 100] and panels[measured.WRONG]["ensemble"].y == [49, 19]
+    (axis,) = curves.build_robustness(found).axes
+    heights = [line.get_ydata()[0] for line in axis.lines if line.get_label() in ("infrared alone", "ensemble, empty text")]
+    assert heights == pytest.approx([25.0, 17.5])
+    cells = curves.robustness_cells(found)
+    assert cells[0] == ["damage", "share", *(f"{query}, R-1 / mAP" for query in ("infrared", *curves.QUERIES[1:]))]
+    assert cells[1] == ["none", "", "20.00 / 25.00", "", "", ""]
+    assert cells[3] == [measured.WRONG, "100 %", "", "48.00 / 17.00", "50.00 / 19.00", "47.00 / 16.00"]
+    assert cells[4] == [measured.EMPTY, "100 %", "", "", "18.00 / 17.50", ""] and len(cells) == 5

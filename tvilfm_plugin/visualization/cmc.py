@@ -1,0 +1,42 @@
+"""CMC curves with 95 % bands over identities."""
+
+from collections.abc import Mapping, Sequence
+
+from tvilfm_plugin.evaluation.intervals import cmc_intervals
+from tvilfm_plugin.evaluation.statistics import Interval
+from tvilfm_plugin.visualization.curves import Curve
+from tvilfm_plugin.visualization.stored import Ranked
+
+RANKS = 20
+SHOWN = (1, 5, 10, 20)
+
+Cmc = Sequence[Interval]
+"""R-1, R-2, ... with their intervals over identities, as fractions."""
+
+
+def cmc_of(ranked: Ranked, length: int = RANKS, resamples: int = 10_000, seed: int = 0) -> Cmc:
+    """The curve of one row: means over queries, text seeds and draws; the band says how it could move with other people."""
+    return cmc_intervals(ranked.first_match_rank, ranked.query_pids, length, resamples, seed)
+
+
+def cmc_panel(found: Mapping[str, Cmc]) -> dict[str, Curve]:
+    """Curves in percent."""
+    return {
+        name: Curve(
+            list(range(1, len(cmc) + 1)),
+            [100 * v.mean for v in cmc],
+            low=[100 * v.low for v in cmc],
+            high=[100 * v.high for v in cmc],
+        )
+        for name, cmc in found.items()
+    }
+
+
+def cmc_cells(found: Mapping[str, Cmc]) -> list[list[str]]:
+    """The numbers of the picture as a table, in percent."""
+    shown = [k for k in SHOWN if k <= min(len(cmc) for cmc in found.values())]
+    cells = [["curve", *(f"R-{k} [95 % interval]" for k in shown)]]
+    for name, cmc in found.items():
+        values = (cmc[k - 1] for k in shown)
+        cells.append([name, *(f"{100 * v.mean:.2f} [{100 * v.low:.2f}, {100 * v.high:.2f}]" for v in values)])
+    return cells

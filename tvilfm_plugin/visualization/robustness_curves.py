@@ -1,0 +1,73 @@
+"""What bad text does, drawn from what tools/robustness.py stored."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tvilfm_plugin.evaluation.report import NO_TEXT
+from tvilfm_plugin.visualization.curves import Curve, build_curves
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EMPTY = "empty text"
+QUERIES = ("text", "fusion", "ensemble", "ensemble with fall-back")
+
+
+def stored_robustness(folder: Path) -> list[Path]:
+    """The results that tools/robustness.py left in a stored evaluation."""
+    return sorted(folder.glob("robustness_*.json"))
+
+
+def read_robustness(path: Path, weights: str) -> dict[str, Any]:
+    """One of them: the protocol card, and the points.
+
+    Args:
+        weights: hash of the weights whose evaluation stands beside it.
+    """
+    described: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if described["card"]["weights_sha256"] != weights:
+        raise ValueError(f"{path} is of other weights than the evaluation beside it: run tools/robustness.py again.")
+    return described
+
+
+def robustness_panels(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Curve]]:
+    """mAP over the damaged share, one panel per kind of damage."""
+    found: dict[str, dict[str, Curve]] = {}
+    for kind in dict.fromkeys(p["kind"] for p in points if p["kind"] not in (NO_TEXT, EMPTY)):
+        of_kind = [p for p in points if p["kind"] == kind]
+        found[kind] = {}
+        for name in QUERIES:
+            some = [p for p in of_kind if p["query"] == name]
+            if some:
+                found[kind][name] = Curve([100 * p["share"] for p in some], [p["mAP"] for p in some])
+    return found
+
+
+def build_robustness(described: Mapping[str, Any]) -> "Figure":
+    """Curves of every query type over the damaged share, with the image alone and the empty text as levels."""
+    points, card = described["points"], described["card"]
+    image = next(p for p in points if p["kind"] == NO_TEXT)
+    empty = next(p for p in points if p["kind"] == EMPTY and p["query"] == "ensemble")
+    return build_curves(
+        robustness_panels(points),
+        title=f"{card['dataset']} ({card['setting']}), text source {card['text_source']}",
+        x_label="damaged share, %",
+        y_label="mAP, %",
+        levels={f"{image['query']} alone": image["mAP"], "ensemble, empty text": empty["mAP"]},
+    )
+
+
+def robustness_cells(described: Mapping[str, Any]) -> list[list[str]]:
+    """R-1 / mAP of the points in percent, a row per damage and a column per query type."""
+    points = described["points"]
+    queries = list(dict.fromkeys(p["query"] for p in points))
+    found: dict[tuple[str, float], dict[str, str]] = {}
+    for p in points:
+        found.setdefault((p["kind"], p["share"]), {})[p["query"]] = f"{p['R1']:.2f} / {p['mAP']:.2f}"
+    cells = [["damage", "share", *(f"{query}, R-1 / mAP" for query in queries)]]
+    for (kind, share), row in found.items():
+        share_shown = "" if kind == NO_TEXT else f"{100 * share:.0f} %"
+        cells.append([kind, share_shown, *(row.get(query, "") for query in queries)])
+    return cells
