@@ -20,7 +20,6 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -63,6 +62,7 @@ class Page:
 
     def __init__(self, retriever: "Retriever", examples: Sequence[Example] = (), title: str = "") -> None:
         self.retriever, self.examples, self.title = retriever, tuple(examples), title
+        self._offered = {str(number): one.path for number, one in enumerate(self.examples)}
         # A picture gets its name when a search finds it, so a client can neither guess nor list what the gallery holds, and
         # a name from before a restart means nothing.
         self._key = secrets.token_bytes(32)
@@ -143,15 +143,16 @@ class Page:
 
     def example(self, request: Request) -> Response:
         """The infrared picture of an example, without loss: it comes back as a query."""
-        number = request.path_params["number"]
-        if number >= len(self.examples):
+        # Compared as text: a number of five thousand digits is too much for int().
+        path = self._offered.get(request.path_params["number"])
+        if path is None:
             raise HTTPException(404)
-        return _picture(self.examples[number].path, "PNG")
+        return _picture(path, "PNG")
 
 
 def make_app(
     retriever: "Retriever", examples: Sequence[Example] = (), title: str = "", hosts: Collection[str] = LOOPBACK
-) -> Starlette:
+) -> Guard:
     """The page as an ASGI application.
 
     Args:
@@ -167,13 +168,11 @@ def make_app(
         Route("/about", page.about),
         Route("/search", page.search, methods=["POST"]),
         Route("/gallery/{picture}", page.gallery),
-        Route("/examples/{number:int}", page.example),
+        Route("/examples/{number}", page.example),
     ]
-    return Starlette(
-        routes=routes,
-        middleware=[Middleware(Guard, hosts=hosts)],
-        exception_handlers={Refused: on_refused, HTTPException: on_http, Exception: on_failure},
-    )
+    handlers = {Refused: on_refused, HTTPException: on_http, Exception: on_failure}
+    # Outermost, so that an answer to a failure is guarded too.
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), hosts)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -186,7 +185,7 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def server(app: Starlette) -> uvicorn.Server:
+def server(app: Guard) -> uvicorn.Server:
     """A server for `run(sockets=[...])`. It keeps no log of requests: they are searches for persons."""
     return uvicorn.Server(
         uvicorn.Config(

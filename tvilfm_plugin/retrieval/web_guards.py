@@ -1,17 +1,14 @@
 """What every request and every answer of the web page passes: who may ask, how much, and what a browser may do with it."""
 
 import asyncio
-import logging
 from collections.abc import Collection
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tvilfm_plugin.retrieval.web_query import BODY_BYTES, Refused
-
-logger = logging.getLogger("fastreid." + __name__)
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 UPLOAD_SECONDS = 30.0
@@ -93,6 +90,8 @@ async def read_body(request: Request, most: int = BODY_BYTES, seconds: float = U
                 body += chunk
                 if len(body) > most:
                     raise too_long
+    except ClientDisconnect:
+        raise Refused(400, "The request ended early.") from None
     except TimeoutError:
         raise Refused(408, f"The request took more than {seconds:.0f} s to arrive.") from None
     return bytes(body)
@@ -117,8 +116,7 @@ async def on_http(request: Request, error: Exception) -> Response:
 
 
 async def on_failure(request: Request, error: Exception) -> Response:
-    """For everything else: the cause may name files, so it goes to the log and not to the client."""
-    logger.error("A request to the web page failed", exc_info=error)
+    """For everything else: the cause may name files, so it goes to the server's log (uvicorn writes it) and not to the client."""
     return JSONResponse({"error": "The search failed; the reason is in the log of the server."}, 500)
 
 

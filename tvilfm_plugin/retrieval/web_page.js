@@ -36,18 +36,15 @@ function setPicture(blob) {
   showMembers();
 }
 
-const given = () => ({ ir: Boolean(picture), text: Boolean(element("text").value.trim()) });
-
-function canVote(member) {
-  const there = given();
-  return member === "fusion" ? there.ir && there.text : there[member];
-}
-
+// The server decides who votes and says so; this only shows what is still missing.
 function showMembers() {
+  const text = Boolean(element("text").value.trim());
+  const missing = { ir: picture ? "" : "a picture", text: text ? "" : "a text" };
+  missing.fusion = [missing.ir, missing.text].filter(Boolean).join(" and ");
   for (const label of element("members").children) {
-    const idle = !canVote(label.dataset.member);
-    label.classList.toggle("idle", idle);
-    label.title = idle ? "needs " + { ir: "a picture", text: "a text", fusion: "a picture and a text" }[label.dataset.member] : "";
+    const needs = missing[label.dataset.member];
+    label.classList.toggle("idle", Boolean(needs));
+    label.title = needs ? `needs ${needs}` : "";
   }
 }
 
@@ -58,6 +55,19 @@ function base64(blob) {
     reader.onerror = () => reject(new Error("The file cannot be read."));
     reader.readAsDataURL(blob);
   });
+}
+
+async function post(body) {
+  try {
+    const answer = await fetch("/search", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+    });
+    return await answer.json();
+  } catch (error) {
+    return { error: "No answer from the server; is it still running?" };
+  }
 }
 
 async function search() {
@@ -73,15 +83,8 @@ async function search() {
       members: [...element("members").querySelectorAll("input:checked")].map((box) => box.value),
       top: Number(element("top").value),
     };
-    const answer = await fetch("/search", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(body),
-    });
-    const result = await answer.json();
-    if (number === asked) answer.ok ? show(result, queried) : fail(result.error);
-  } catch (error) {
-    if (number === asked) fail("No answer from the server; is it still running?");
+    const answer = await post(body);
+    if (number === asked) "error" in answer ? fail(answer.error) : show(answer, queried);
   } finally {
     if (number === asked) {
       element("results").classList.remove("busy");
@@ -96,8 +99,9 @@ function fail(reason) {
 }
 
 function show(result, queried) {
-  const voted = result.members.map((member) => NAMES[member]).join(" + ");
-  say([`${result.hits.length} of ${about.gallery} pictures, by ${voted}.`, result.note].filter(Boolean).join(" "));
+  const voted = Object.keys(result.hits[0].shares).map((member) => NAMES[member]);
+  const note = result.note ? ` Note: ${result.note}.` : "";
+  say(`${result.hits.length} of ${about.gallery} pictures, by ${voted.join(" + ")}.${note}`);
   const largest = Math.max(...result.hits.flatMap((hit) => Object.values(hit.shares).map(Math.abs)), 1e-9);
   element("hits").replaceChildren(...result.hits.map((hit, index) => card(hit, index + 1, largest, queried)));
 }
@@ -114,7 +118,7 @@ function card(hit, rank, largest, queried) {
     frame.append(make("span", "mark", "\u2713 same person"));
   }
   const facts = make("div", "facts");
-  const who = [hit.person === null ? "" : `person ${hit.person}`, hit.camera === null ? "" : `camera ${hit.camera}`, hit.time ?? ""];
+  const who = [hit.person === null ? "" : `person ${hit.person}`, hit.camera === null ? "" : `cam ${hit.camera}`, hit.time === null ? "" : `time ${hit.time}`];
   const score = make("div", "score");
   score.append(make("span", "", "similarity"), make("span", "", hit.similarity.toFixed(3)));
   facts.append(make("div", "who", who.filter(Boolean).join(" \u00b7 ")), score);
@@ -187,6 +191,7 @@ async function start() {
     button.addEventListener("click", () => tryExample(number, example));
     element("example-list").append(button);
   });
+  element("words").hidden = about.members.join() === "ir";
   element("examples").hidden = !about.examples.length;
   showMembers();
 }

@@ -53,10 +53,11 @@ class Query(NamedTuple):
 
 
 def read_query(body: bytes, members: Sequence[Modality] = MEMBERS) -> Query:
-    """The query of a request body: a JSON object with `image` (base64), `text`, `infrared_text`, `members`, `top`, each optional.
+    """The query of a request body: a JSON object with `image` (base64), `text`, `infrared_text`, `members` and `top`.
 
     Args:
-        members: the members that can vote here; what is missing in the body means all of them.
+        body: every field may be missing or null; without `members` all vote, without `top` there are ten hits.
+        members: the members that can vote here.
 
     Raises:
         Refused: with the reason for the client.
@@ -71,11 +72,13 @@ def read_query(body: bytes, members: Sequence[Modality] = MEMBERS) -> Query:
     names = [member.value for member in members]
     if not isinstance(chosen, list) or not all(isinstance(name, str) and name in names for name in chosen):
         raise Refused(422, f"members is a list of {', '.join(names)}.")
-    top = fields.get("top", 10)
+    top = 10 if fields.get("top") is None else fields["top"]
     # bool is an int to Python, not to a reader.
     if not isinstance(top, int) or isinstance(top, bool) or not 1 <= top <= HITS:
         raise Refused(422, f"top is a whole number from 1 to {HITS}.")
     text, infrared_text = (_text(fields.get(name), name) for name in ("text", "infrared_text"))
+    if (text or infrared_text) and not {Modality.TEXT, Modality.FUSION} & set(members):
+        raise Refused(422, "This model has no text: search with a picture only.")
     encoded = fields.get("image")
     if encoded is not None and not isinstance(encoded, str):
         raise Refused(422, "image is the picture's bytes in base64.")
