@@ -144,7 +144,8 @@ def _no_picture(rng: random.Random, port: int) -> Attack:
 
 
 _PLACES = [
-    "/etc/passwd", "../../../../etc/passwd", "..\\..\\..\\etc\\passwd", "file:///etc/passwd", "%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+    "/etc/passwd", "../../../../etc/passwd", "..\\..\\..\\etc\\passwd", "file:///etc/passwd",
+    "%2e%2e%2f%2e%2e%2fetc%2fpasswd",
     "..%252f..%252fetc%252fpasswd", "....//....//etc/passwd", "/proc/self/environ", "~/.ssh/id_rsa", "C:\\Windows\\win.ini",
     "\\\\127.0.0.1\\share", "http://127.0.0.1:1/", "/dev/zero", "/dev/stdin", "con", ".", "", "*", "|id", "$(id)", "`id`",
     "model_final.pth", "exp/test_id.txt", "..%c0%af..%c0%afetc/passwd", "%00/etc/passwd",
@@ -161,7 +162,8 @@ def _traversal_url(rng: random.Random, port: int) -> Attack:
 
 
 def _wrong_number(rng: random.Random, port: int) -> Attack:
-    number = rng.choice(["-1", "999999", "9" * 5000, "1e9", "0x10", "٣", "NaN", "0;", "00", "f" * 32, "é", "%F0%9F%92%A9", "%ff"])
+    number = rng.choice(["-1", "999999", "9" * 5000, "1e9", "0x10", "٣", "NaN", "0;", "00", "f" * 32, "é", "%F0%9F%92%A9",
+    "%ff"])
     return Attack("wrong number", request(f"/{rng.choice(['gallery', 'examples'])}/{number}", b"", "GET", port=port))
 
 
@@ -198,8 +200,10 @@ def _long(rng: random.Random, port: int) -> Attack:
 def _no_json(rng: random.Random, port: int) -> Attack:
     body = rng.choice(
         [
-            b"", b"{", b"[]", b"null", b"1", b'"text"', b"NaN", b'{"text": "a"} x', b"\xff\xfe{\0}\0", b"\xef\xbb\xbf{}", b"\xff" * 99,
-            b"[" * 200_000, b'{"a":' * 100_000, b'{"top": ' + b"9" * 100_000 + b"}", b'{"text": "a", "top": 1e999}', b"{'text': 1}",
+            b"", b"{", b"[]", b"null", b"1", b'"text"', b"NaN", b'{"text": "a"} x', b"\xff\xfe{\0}\0", b"\xef\xbb\xbf{}",
+            b"\xff" * 99,
+            b"[" * 200_000, b'{"a":' * 100_000, b'{"top": ' + b"9" * 100_000 + b"}",
+            b'{"text": "a", "top": 1e999}', b"{'text': 1}",
             b'{"text": "a", "text": 5}', b'{"__proto__": {"x": 1}}', b'{"text": "\\ud800"}', b'{"text": "a\x00b"}',
             json.dumps({"text": "a man"}).encode("utf-16"), b"text=a&top=1", rng.randbytes(300), b'{"text": "\\u00"}',
         ]
@@ -208,7 +212,8 @@ def _no_json(rng: random.Random, port: int) -> Attack:
 
 
 _VALUES: list[Any] = [
-    None, True, False, 0, -1, 1.5, 10**30, -(10**30), 1e308, float("nan"), float("inf"), "", "10", [], {}, [[]], [None], [1], [{}],
+    None, True, False, 0, -1, 1.5, 10**30, -(10**30), 1e308, float("nan"), float("inf"), "", "10", [], {}, [[]], [None],
+    [1], [{}],
     ["ir"] * 10_000, ["IR"], ["ir", "rgb"], ["__class__"], {"ir": True}, "ir", ["text"], ["fusion"],
 ]  # fmt: skip
 
@@ -222,33 +227,46 @@ def _wrong_values(rng: random.Random, port: int) -> Attack:
 def _odd_text(rng: random.Random, port: int) -> Attack:
     text = rng.choice(
         [
-            "\ud800", "\udfff\ud800", "\0", "\x1b[2J\x07", "\u202e\u2066\u200b\ufeff", "\U0001f468\u200d\U0001f469" * 40, "e" + "\u0301" * 400,
-            "\u0130\u0131\ufb03\u1e9e", "<|endoftext|>", "<|startoftext|>" * 30, "<|endoftext|> <|startoftext|> a", "<|mask|>", "a" * 500,
-            "<start_of_text>", "&#0;&#x1;&#xD800;&lt;script&gt;", "<script>alert(1)</script>", "{0.__class__}{text!r}%s%n", "{{7*7}}",
-            "' OR 1=1 --", "\r\nSet-Cookie: a=b", "\U0010ffff" * 250, "\uffff\ufffe", "ﷺ" * 200, "".join(map(chr, range(256))),
+            "\ud800", "\udfff\ud800", "\0", "\x1b[2J\x07", "\u202e\u2066\u200b\ufeff", "\U0001f468\u200d\U0001f469" * 40,
+            "e" + "\u0301" * 400,
+            "\u0130\u0131\ufb03\u1e9e", "<|endoftext|>", "<|startoftext|>" * 30, "<|endoftext|> <|startoftext|> a",
+            "<|mask|>", "a" * 500,
+            "<start_of_text>", "&#0;&#x1;&#xD800;&lt;script&gt;", "<script>alert(1)</script>",
+            "{0.__class__}{text!r}%s%n", "{{7*7}}",
+            "' OR 1=1 --", "\r\nSet-Cookie: a=b", "\U0010ffff" * 250, "\uffff\ufffe", "ﷺ" * 200,
+            "".join(map(chr, range(256))),
             "".join(chr(rng.randrange(0x10FFFF)) for _ in range(300)), "   \t\n ", "！？。", "9" * 500, "'s" * 250,
         ]
     )  # fmt: skip
     body = {"text": text, "infrared_text": text} if rng.random() < 0.5 else {"text": "a man", "infrared_text": text}
-    return Attack("odd text", request("/search", with_image(picture(), **body) if rng.random() < 0.5 else json.dumps(body).encode(), port=port))
+    wire = with_image(picture(), **body) if rng.random() < 0.5 else json.dumps(body).encode()
+    return Attack("odd text", request("/search", wire, port=port))
 
 
 def _wrong_method(rng: random.Random, port: int) -> Attack:
-    method = rng.choice(["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get", "X" * 300, "POST", "GET"])
-    path = rng.choice(["/", "/search", "/about", "/gallery/0", "/examples/0", "*", "http://127.0.0.1/", "/openapi.json", "/docs"])
+    method = rng.choice(["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get", "X" * 300, "POST",
+    "GET"])
+    path = rng.choice(["/", "/search", "/about", "/gallery/0", "/examples/0", "*", "http://127.0.0.1/", "/openapi.json",
+    "/docs"])
     return Attack("wrong method", request(path, b'{"text": "a man"}', method, port=port))
 
 
 def _wrong_headers(rng: random.Random, port: int) -> Attack:
     headers: dict[str, str] = rng.choice(
         [
-            {"host": "evil.example"}, {"host": "127.0.0.1.evil.example"}, {"host": ""}, {"host": "-"}, {"host": "[::1"}, {"host": "[]:1"},
+            {"host": "evil.example"}, {"host": "127.0.0.1.evil.example"}, {"host": ""}, {"host": "-"}, {"host": "[::1"},
+            {"host": "[]:1"},
             {"host": "127.0.0.1:99999999"}, {"host": "\xff"}, {"origin": "https://evil.example"}, {"origin": "null"},
-            {"sec_fetch_site": "cross-site"}, {"content_type": "text/plain"}, {"content_type": "multipart/form-data; boundary=x"},
-            {"content_type": "application/x-www-form-urlencoded"}, {"content_type": "-"}, {"content_type": "application/json; charset=utf-16"},
-            {"content_encoding": "gzip"}, {"content_length": "-1"}, {"content_length": "99999999999999999999"}, {"content_length": "x"},
-            {"content_length": "1" * 5000}, {"transfer_encoding": "chunked"}, {"expect": "100-continue"}, {"upgrade": "websocket"},
-            {"cookie": "a" * 60_000}, {"x" * 70_000: "1"}, {"range": "bytes=0-99999999999"}, {"x_forwarded_for": "127.0.0.1, ../../etc/passwd"},
+            {"sec_fetch_site": "cross-site"}, {"content_type": "text/plain"},
+            {"content_type": "multipart/form-data; boundary=x"},
+            {"content_type": "application/x-www-form-urlencoded"}, {"content_type": "-"},
+            {"content_type": "application/json; charset=utf-16"},
+            {"content_encoding": "gzip"}, {"content_length": "-1"}, {"content_length": "99999999999999999999"},
+            {"content_length": "x"},
+            {"content_length": "1" * 5000}, {"transfer_encoding": "chunked"}, {"expect": "100-continue"},
+            {"upgrade": "websocket"},
+            {"cookie": "a" * 60_000}, {"x" * 70_000: "1"}, {"range": "bytes=0-99999999999"},
+            {"x_forwarded_for": "127.0.0.1, ../../etc/passwd"},
             {"accept_encoding": "gzip;q=" + "9" * 1000}, {"content_length": "40000000000"},
         ]
     )  # fmt: skip
@@ -260,11 +278,14 @@ def _no_http(rng: random.Random, port: int) -> Attack:
     post = b"POST /search HTTP/1.1\r\n" + host + b"Content-Type: application/json\r\n"
     wire = rng.choice(
         [
-            rng.randbytes(400), b"\x16\x03\x01\x02\0\x01\0" + rng.randbytes(200), b"GET\r\n\r\n", b"\r\n" * 50, b"GET / HTTP/9.9\r\n\r\n",
+            rng.randbytes(400), b"\x16\x03\x01\x02\0\x01\0" + rng.randbytes(200), b"GET\r\n\r\n", b"\r\n" * 50,
+            b"GET / HTTP/9.9\r\n\r\n",
             b"GET " + b"/" * 100_000 + b" HTTP/1.1\r\n" + host + b"\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-            post + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n", post + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+            post + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n",
+            post + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
             post + b"Transfer-Encoding: chunked\r\n\r\n" + (b"100000\r\n" + b"a" * 0x100000 + b"\r\n") * 14,
-            post + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n{}    ", post + b"Content-Length: 5000\r\n\r\n{", post + b"Content-Length: 99\r\n",
+            post + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n{}    ", post + b"Content-Length: 5000\r\n\r\n{",
+            post + b"Content-Length: 99\r\n",
             b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"GET /gallery/\x00\xff HTTP/1.1\r\n" + host + b"\r\n",
             b"GET / HTTP/1.1\r\n" + host + b"A:" + b"b\r\n c" * 9000 + b"\r\n\r\n",
         ]
@@ -304,7 +325,8 @@ def send(attack: Attack, port: int, seconds: float = 60.0) -> Answer:
 
 def wrong(answer: Answer) -> str:
     """Why this answer may not be, or ""."""
-    if answer.status not in EXPECTED and not (answer.status == 0 and answer.kind in ("no HTTP", "wrong header", "oversize")):
+    if answer.status not in EXPECTED and not (answer.status == 0 and answer.kind in ("no HTTP", "wrong header",
+    "oversize")):
         return f"{answer.kind}: status {answer.status}: {answer.body[:300]!r}"
     text = answer.body if b"content-type: image/" not in answer.body.lower() else b""
     found = LEAKS.search(text)

@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             gallery: object = [Record(item.path, item.pid, item.camid) for item in items]
             offered = examples(dataset, args.examples, cfg.TEST.TEXT_SOURCES[0])
             people = len({item.pid for item in items})
-            title = f"The gallery: {len(items)} visible pictures of {people} people; {Path(dataset.dataset_dir).name}, first draw."
+            name = Path(dataset.dataset_dir).name
+            title = f"The gallery: {len(items)} visible pictures of {people} people ({name}, first draw)."
         else:
             gallery, title = args.gallery, f"The gallery: the pictures in {args.gallery.resolve().name}."
         retriever = Retriever.from_checkpoint(args.config_file, args.weights, opts=args.opts)

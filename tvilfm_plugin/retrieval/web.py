@@ -61,7 +61,10 @@ class Page:
     """What the page's requests are answered with. Nothing of a request outlives its answer."""
 
     def __init__(self, retriever: "Retriever", examples: Sequence[Example] = (), title: str = "") -> None:
+        if retriever.index is None:
+            raise ValueError("The retriever has no gallery yet: call embed_gallery or load_gallery first.")
         self.retriever, self.examples, self.title = retriever, tuple(examples), title
+        self.size = len(retriever.index)
         self._offered = {str(number): one.path for number, one in enumerate(self.examples)}
         # A picture gets its name when a search finds it, so a client can neither guess nor list what the gallery holds, and
         # a name from before a restart means nothing.
@@ -81,7 +84,7 @@ class Page:
         return JSONResponse(
             {
                 "title": self.title,
-                "gallery": len(self.retriever.index),
+                "gallery": self.size,
                 "members": [member.value for member in self.retriever.members],
                 "examples": [
                     {"text": one.text, "infrared_text": one.infrared_text, "person": one.person} for one in self.examples

@@ -20,9 +20,7 @@ def examples(dataset: DatasetView, count: int, source: str = "witness") -> list[
     drawn = draw_query_texts(source, dataset, dataset.settings[0], seed=0)
     chosen = np.linspace(0, len(dataset.query) - 1, min(count, len(dataset.query))).round().astype(int)
     word = lambda number: drawn.table[number] if number >= 0 else ""
-    return [
-        Example(dataset.query[q].path, word(drawn.rgb[0][q]), word(drawn.ir[q]), dataset.query[q].pid) for q in chosen
-    ]
+    return [Example(dataset.query[q].path, word(drawn.rgb[0][q]), word(drawn.ir[q]), dataset.query[q].pid) for q in chosen]
 
 
 def first_gallery(dataset: DatasetView) -> Sequence[Item]:

@@ -116,7 +116,7 @@ async def on_http(request: Request, error: Exception) -> Response:
 
 
 async def on_failure(request: Request, error: Exception) -> Response:
-    """For everything else: the cause may name files, so it goes to the server's log (uvicorn writes it) and not to the client."""
+    """For everything else: the cause may name files, so it goes to the log (uvicorn writes it), not to the client."""
     return JSONResponse({"error": "The search failed; the reason is in the log of the server."}, 500)
 
 
