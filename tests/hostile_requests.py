@@ -19,6 +19,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,6 +73,7 @@ def png(width: int, height: int, *extra: tuple[bytes, bytes], data: bytes = b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
+@cache
 def zeros(count: int) -> bytes:
     """`count` zero bytes, compressed a thousandfold."""
     return zlib.compress(bytes(count), 9)
@@ -270,7 +272,7 @@ def _wrong_headers(rng: random.Random, port: int) -> Attack:
             {"accept_encoding": "gzip;q=" + "9" * 1000}, {"content_length": "40000000000"},
         ]
     )  # fmt: skip
-    return Attack("wrong header", request("/search", b'{"text": "a man"}', port=port, **headers))
+    return Attack("wrong header", request("/search", b'{"text": "a man"}\r\n', port=port, **headers))
 
 
 def _no_http(rng: random.Random, port: int) -> Attack:

@@ -6,6 +6,7 @@ otherwise: there is no password and no encryption, so put a proxy with both in f
 """
 
 import argparse
+import contextlib
 import importlib.util
 import sys
 from collections.abc import Sequence
@@ -64,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if address not in LOOPBACK:
         print(f"Listening on {address}: everyone who reaches it sees the gallery. There is no password and no encryption.")
     print(f"The page: http://{f'[{address}]' if ':' in address else address}:{port}   (Ctrl-C ends it)", flush=True)
-    server(make_app(retriever, offered, title, {*LOOPBACK, address, *args.name})).run(sockets=[listening])
+    with contextlib.suppress(KeyboardInterrupt):
+        server(make_app(retriever, offered, title, {*LOOPBACK, address, *args.name})).run(sockets=[listening])
     return 0
 
 

@@ -93,7 +93,7 @@ async def read_body(request: Request, most: int = BODY_BYTES, seconds: float = U
     except ClientDisconnect:
         raise Refused(400, "The request ended early.") from None
     except TimeoutError:
-        raise Refused(408, f"The request took more than {seconds:.0f} s to arrive.") from None
+        raise Refused(408, f"The request took more than {seconds:g} s to arrive.") from None
     return bytes(body)
 
 
@@ -122,5 +122,5 @@ async def on_failure(request: Request, error: Exception) -> Response:
 
 def _name(host: str) -> str:
     """Host name of a Host header, without port and brackets."""
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    name = host[1:].rpartition("]")[0] if host.startswith("[") else host.partition(":")[0]
     return name.lower()
