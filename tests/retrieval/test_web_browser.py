@@ -116,7 +116,7 @@ def test_switching_members_searches_again(page, tiny):
 def test_words_alone_and_picture_alone(page, tiny):
     page.fill("#text", "a man in a red jacket")
     assert search(page) == ["text"]
-    assert "no infrared image: ir, fusion left out" in page.locator("#message").inner_text()
+    assert "no infrared image: infrared, fusion left out" in page.locator("#message").inner_text()
     page.click("#clear")
     page.set_input_files("#file", upload(tiny))
     assert search(page) == ["infrared"]
@@ -142,6 +142,7 @@ def test_what_is_refused_is_said(page):
     page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": b"<svg onload='alert(1)'>"})
     search(page)
     assert page.locator("#message.error").inner_text().startswith("This is no picture that can be read")
+    assert page.locator("#unshown").is_visible() and page.locator("#preview").is_hidden()
     page.click("#remove")
     search(page)
     assert page.locator("#message.error").inner_text().startswith("Nothing to search for")

@@ -183,8 +183,10 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
+        # Python's own words repeat the address; an unknown host has no number that the system knows.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise OSError(
-            error.errno, f"Cannot listen on {host}, port {port}: {error.strerror or error}. Choose another --port or --host"
+            error.errno, f"Cannot listen on {host}, port {port}: {reason}. Choose another --port or --host"
         ) from error
 
 

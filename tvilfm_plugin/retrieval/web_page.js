@@ -31,6 +31,7 @@ function setPicture(blob) {
   element("file").value = "";
   element("preview").hidden = element("remove").hidden = !blob;
   element("hint").hidden = Boolean(blob);
+  element("unshown").hidden = true;
   if (blob) element("preview").src = URL.createObjectURL(blob);
   else element("preview").removeAttribute("src");
   showMembers();
@@ -93,14 +94,17 @@ async function search() {
   }
 }
 
+// The server writes members as programs do.
+const inWords = (text) => text.replace(/\bir\b/g, NAMES.ir);
+
 function fail(reason) {
   element("hits").replaceChildren();
-  say(reason, true);
+  say(inWords(reason), true);
 }
 
 function show(result, queried) {
   const voted = Object.keys(result.hits[0].shares).map((member) => NAMES[member]);
-  const note = result.note ? ` Note: ${result.note}.` : "";
+  const note = result.note ? ` Note: ${inWords(result.note)}.` : "";
   say(`${result.hits.length} of ${about.gallery} pictures, by ${voted.join(" + ")}.${note}`);
   const largest = Math.max(...result.hits.flatMap((hit) => Object.values(hit.shares).map(Math.abs)), 1e-9);
   element("hits").replaceChildren(...result.hits.map((hit, index) => card(hit, index + 1, largest, queried)));
@@ -199,6 +203,10 @@ async function start() {
 element("query").addEventListener("submit", (event) => (event.preventDefault(), search()));
 element("text").addEventListener("input", showMembers);
 element("file").addEventListener("change", (event) => event.target.files[0] && setPicture(event.target.files[0]));
+element("preview").addEventListener("error", () => {
+  element("preview").hidden = true;
+  element("unshown").hidden = !picture;
+});
 element("remove").addEventListener("click", () => setPicture(null));
 element("clear").addEventListener("click", clear);
 for (const name of ["dragover", "dragleave", "drop"]) {
