@@ -190,6 +190,15 @@ def test_a_missing_description_is_noted(port):
     assert "no text of the infrared image" in search(port, picture(), text="a man").json["note"]
 
 
+def test_a_text_that_is_too_long_for_the_model_is_noted(port):
+    words = [f"w{number}" for number in range(75)]
+    read = tokenizer.decode(tokenizer.tokenize([" ".join(words)])[0].tolist())
+    note = search(port, text=" ".join(words)).json["note"]
+    assert note.endswith(f'a text is read up to "{" ".join(read.split()[-4:])}", its rest is too long for the model')
+    assert "read up to" not in search(port, text="man " * 74).json["note"]
+    assert "read up to" in search(port, text="a", infrared_text="man " * 76).json["note"]
+
+
 def test_a_picture_that_is_gone(retriever, gallery, tmp_path):
     lost = tmp_path / "lost.jpg"
     lost.write_bytes(Path(gallery[0].path).read_bytes())

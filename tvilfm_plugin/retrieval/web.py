@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tvilfm_plugin.data.tokenizer import forget_words
+from tvilfm_plugin.data.tokenizer import END, decode, forget_words, tokenize
 from tvilfm_plugin.retrieval import web_query
 from tvilfm_plugin.retrieval.hits import Hit, choose_members
 from tvilfm_plugin.retrieval.web_guards import LOOPBACK, Guard, on_failure, on_http, on_refused, read_body
@@ -121,9 +121,10 @@ class Page:
                     top=query.top,
                     members=query.members,
                 )
+                notes = [found.note, *(_cut(text) for text in (query.text, query.infrared_text))]
             finally:
                 forget_words()
-        return {"hits": [self._hit(hit) for hit in found.hits], "note": found.note}
+        return {"hits": [self._hit(hit) for hit in found.hits], "note": "; ".join(filter(None, notes))}
 
     def _hit(self, hit: Hit) -> dict[str, Any]:
         name = hashlib.blake2b(os.fsencode(hit.path), key=self._key, digest_size=16).hexdigest()
@@ -206,6 +207,14 @@ def server(app: Guard) -> uvicorn.Server:
             timeout_graceful_shutdown=3,
         )
     )
+
+
+def _cut(text: str) -> str:
+    """What to say of a text that is longer than the model reads, or ""."""
+    ids = tokenize([text])[0].tolist()
+    if END not in ids[:-1]:
+        return f'a text is read up to "{" ".join(decode(ids).split()[-4:])}", its rest is too long for the model'
+    return ""
 
 
 def _static(name: str, kind: str) -> Any:
