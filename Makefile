@@ -8,7 +8,7 @@ DEMO = logs/tvilfm/synthetic
 export OMP_WAIT_POLICY = PASSIVE
 export HF_HUB_OFFLINE = 1
 
-.PHONY: setup demo demo-captions test lint bench bench-smoke clean
+.PHONY: setup demo demo-captions web test lint bench bench-smoke clean
 
 setup: .venv/.ready
 
@@ -30,6 +30,10 @@ demo: setup
 demo-captions: setup
 	$(PY) tools/make_synthetic.py --layout sysu --ids 464 --test-ids 80 --seed 0 --out $(SYNTHETIC)
 	OMP_NUM_THREADS=1 $(PY) tools/demo_captions.py --dataset $(SYNTHETIC) --out datasets/synthetic_captioned
+
+# What `make demo` trained, in a browser on this machine.
+web: setup
+	$(PY) tools/web.py
 
 test: setup
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile

@@ -30,11 +30,11 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["tvilfm_plugin", "tvilfm_plugin.*"]),
-    package_data={"tvilfm_plugin": ["py.typed"], "": ["*.json"]},
+    package_data={"tvilfm_plugin": ["py.typed"], "tvilfm_plugin.retrieval": ["web_page.*"], "": ["*.json"]},
     install_requires=HOST_NEEDS + OWN_NEEDS,
     extras_require={
         "captions": ["transformers>=5.0,<6", "accelerate>=1.0"],
-        "web": ["gradio>=6,<7"],
+        "web": ["starlette>=1.0,<2", "uvicorn>=0.35"],
         "vectordb": ["pymilvus>=3,<4"],
         "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "mypy>=1.15"],
     },

@@ -46,6 +46,11 @@ def decode(ids: Sequence[int]) -> str:
     return _tokenizer().decode(inner).strip()
 
 
+def forget_words() -> None:
+    """Drop the words that the tokenizer remembers: it keeps each one for ever, also those of a search for a person."""
+    _tokenizer().cache = {name: name for name in SPECIAL}
+
+
 class TokenStore:
     """Each distinct text tokenised once: `store[text]` is its (77,) int64 row."""
 

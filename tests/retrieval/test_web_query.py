@@ -1,0 +1,164 @@
+import base64
+import io
+import json
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hostile_requests import picture, png, zeros
+from PIL import Image
+
+from tvilfm_plugin.modality import Modality
+from tvilfm_plugin.retrieval import web_query
+from tvilfm_plugin.retrieval.web_query import MEMBERS, Refused, decode_picture, read_query
+
+
+def body(**fields) -> bytes:
+    if isinstance(fields.get("image"), bytes):
+        fields["image"] = base64.b64encode(fields["image"]).decode()
+    return json.dumps(fields).encode()
+
+
+def saved(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def reason(data: bytes, members=MEMBERS) -> tuple[int, str]:
+    with pytest.raises(Refused) as refused:
+        read_query(data, members)
+    return refused.value.status, refused.value.reason
+
+
+def test_a_whole_query():
+    query = read_query(
+        body(image=picture("PNG"), text=" a  man\nin\x00red ", infrared_text="a man", members=["fusion", "ir"], top=3)
+    )
+    assert query.text == "a man in red" and query.infrared_text == "a man" and query.top == 3
+    assert query.members == (Modality.IR, Modality.FUSION)  # the model's order, whatever order the client has
+    assert query.infrared.mode == "RGB" and query.infrared.size == (48, 96)
+
+
+def test_what_is_missing_has_a_default():
+    for data in (body(text="a man"), body(text="a man", image=None, infrared_text=None, members=None, top=None)):
+        assert read_query(data) == (None, "a man", "", MEMBERS, 10)
+    assert read_query(body(image=picture())).text == ""
+
+
+@pytest.mark.parametrize("kind", web_query.IMAGE_FORMATS)
+def test_pixels_are_those_of_the_file(kind):
+    data = picture(kind)
+    with Image.open(io.BytesIO(data)) as expected:
+        assert np.array_equal(np.asarray(decode_picture(data)), np.asarray(expected.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "CMYK"])
+def test_other_modes_become_rgb(mode):
+    kind = "JPEG" if mode == "CMYK" else "PNG"
+    assert decode_picture(saved(Image.new(mode, (20, 30)), kind)).mode == "RGB"
+
+
+def test_a_picture_stands_upright_as_its_camera_says():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    assert decode_picture(saved(Image.new("RGB", (20, 30)), "JPEG", exif=exif)).size == (30, 20)
+
+
+TOO_MANY = (413, "The picture has too many pixels; at most 16 million.")
+NO_PICTURE = (422, "This is no picture that can be read, or it is damaged; PNG, JPEG, BMP are accepted.")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (png(5000, 5000), TOO_MANY),
+        (png(60_000, 60_000), TOO_MANY),
+        (png(11_000, 100), TOO_MANY),
+        (saved(Image.new("L", (7, 90))), (422, "The picture is too small; each side needs at least 8 pixels.")),
+        (saved(Image.new("I;16", (20, 30))), (422, "The picture has more than 8 bits per channel; save it with 8.")),
+        (picture()[:-200], NO_PICTURE),
+        (picture()[:20], NO_PICTURE),
+        (picture("GIF"), NO_PICTURE),
+        (picture("TIFF"), NO_PICTURE),
+        (picture("WEBP"), NO_PICTURE),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", NO_PICTURE),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", NO_PICTURE),
+        (png(64, 64, (b"iCCP", b"k\0\0" + zeros(60_000_000))), NO_PICTURE),
+        (bytes(web_query.IMAGE_BYTES + 1), (413, "The picture's file is too large; at most 8 MiB.")),
+    ],
+)
+def test_refused_pictures(data, expected):
+    with pytest.raises(Refused) as refused:
+        decode_picture(data)
+    assert (refused.value.status, refused.value.reason) == expected
+    if len(data) <= web_query.IMAGE_BYTES:
+        assert reason(body(image=data)) == expected
+
+
+def test_the_largest_picture_is_accepted():
+    side = 4000
+    rows = zlib.compress(bytes(side * (3 * side + 1)))
+    assert decode_picture(png(side, side, data=rows)).size == (side, side)
+    assert side * side == web_query.IMAGE_PIXELS
+
+
+def test_a_header_that_lies_about_the_size_costs_nothing():
+    data = bytearray(saved(Image.new("RGB", (20, 30)), "BMP"))
+    data[18:26] = struct.pack("<ii", 100_000, -(2**31))
+    assert reason(body(image=bytes(data))) in (TOO_MANY, NO_PICTURE)
+
+
+NO_OBJECT = (400, "The request is no JSON object in UTF-8.")
+NO_BASE64 = (422, "image is the picture's bytes in base64.")
+WHOLE = (422, "top is a whole number from 1 to 50.")
+NAMES = (422, "members is a list of ir, text, fusion.")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", NO_OBJECT),
+        (b"[]", NO_OBJECT),
+        (b"\xff\xfe{}", NO_OBJECT),
+        (b"[" * 200_000, NO_OBJECT),
+        (b'{"top": ' + b"9" * 10_000 + b"}", NO_OBJECT),
+        (body(), (422, "Nothing to search for: give an infrared picture, what the witness said, or both.")),
+        (body(image="", text=" \n"), (422, "Nothing to search for: give an infrared picture, what the witness said, or both.")),
+        (body(text="a", path="/x"), (422, "Unknown field; a search has image, text, infrared_text, members and top.")),
+        (body(text=5), (422, "text is a text.")),
+        (body(text="a", infrared_text=["a"]), (422, "infrared_text is a text.")),
+        (body(text="a" * 501), (413, "text is too long; at most 500 characters.")),
+        (b'{"text": "\\ud800"}', (422, "text holds half a character (a lone surrogate).")),
+        (body(image="../../secret.png"), NO_BASE64),
+        (body(image={"path": "/x"}), NO_BASE64),
+        (body(image="é"), NO_BASE64),
+        (body(image="A" * (web_query.IMAGE_BYTES * 4 // 3 + 5)), (413, "The picture's file is too large; at most 8 MiB.")),
+        (body(text="a", top=0), WHOLE),
+        (body(text="a", top=51), WHOLE),
+        (body(text="a", top=True), WHOLE),
+        (body(text="a", top="5"), WHOLE),
+        (body(text="a", members="ir"), NAMES),
+        (body(text="a", members=["rgb"]), NAMES),
+        (body(text="a", members=[["ir"]]), NAMES),
+        (body(text="a", members=[]), (422, "Every member is switched off; switch one on.")),
+    ],
+)
+def test_refused_fields(data, expected):
+    assert reason(data) == expected
+
+
+def test_a_model_without_text_refuses_words():
+    assert reason(body(image=picture(), text="a"), [Modality.IR]) == (
+        422,
+        "This model has no text: search with a picture only.",
+    )
+    assert read_query(body(image=picture()), [Modality.IR]).members == (Modality.IR,)
+
+
+def test_the_body_limit_admits_the_largest_query():
+    text = json.dumps("\U0001f4a9" * web_query.TEXT_CHARACTERS)
+    rest = '{"image": "", "text": , "infrared_text": , "members": ["ir", "text", "fusion"], "top": 50}'
+    longest = 4 * -(-web_query.IMAGE_BYTES // 3) + 2 * len(text) + len(rest)
+    assert longest < web_query.BODY_BYTES < 1.01 * longest

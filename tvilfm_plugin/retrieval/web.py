@@ -1,0 +1,240 @@
+"""The web page: an infrared picture and a witness's words in, the ranked gallery and the share of each member out.
+
+Starlette and one static page instead of gradio: gradio writes every upload to disk and serves files by path; here a picture
+arrives in the body of its search, is decoded from memory and forgotten with the answer, and no request names a file.
+"""
+
+import hashlib
+import io
+import logging
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Collection, Sequence
+from importlib import resources
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import uvicorn
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tvilfm_plugin.data.tokenizer import END, decode, forget_words, tokenize
+from tvilfm_plugin.retrieval import web_query
+from tvilfm_plugin.retrieval.hits import Hit, choose_members
+from tvilfm_plugin.retrieval.web_guards import LOOPBACK, Guard, on_failure, on_http, on_refused, read_body
+from tvilfm_plugin.retrieval.web_query import Refused, read_query
+
+if TYPE_CHECKING:  # it needs the host, which the page does not
+    from tvilfm_plugin.retrieval.retriever import Retriever
+
+logger = logging.getLogger("fastreid." + __name__)
+
+PICTURE_HEIGHT = 420  # of a gallery picture, in pixels: twice what it takes in the page
+SEARCHES = 8  # that may be under way or wait; each holds a whole upload
+CONNECTIONS = 128
+STATIC = {"page.css": "text/css", "page.js": "text/javascript", "page.svg": "image/svg+xml"}
+
+
+class Example(NamedTuple):
+    """A query that the page offers.
+
+    Attributes:
+        path: an infrared picture.
+        text: what a witness said, "" if nothing.
+        infrared_text: description of the infrared picture, "" if there is none.
+        person: whom it shows, so that the page can mark the right hits; None if unknown.
+    """
+
+    path: str
+    text: str
+    infrared_text: str
+    person: int | None
+
+
+class Page:
+    """What the page's requests are answered with. Nothing of a request outlives its answer."""
+
+    def __init__(self, retriever: "Retriever", examples: Sequence[Example] = (), title: str = "") -> None:
+        if retriever.index is None:
+            raise ValueError("The retriever has no gallery yet: call embed_gallery or load_gallery first.")
+        self.retriever, self.examples, self.title = retriever, tuple(examples), title
+        self.size = len(retriever.index)
+        self._offered = {str(number): one.path for number, one in enumerate(self.examples)}
+        # A picture gets its name when a search finds it, so a client can neither guess nor list what the gallery holds, and
+        # a name from before a restart means nothing.
+        self._key = secrets.token_bytes(32)
+        self._pictures: dict[str, str] = {}
+        # One search at a time decodes and computes: memory and load have a bound.
+        self._places, self._turn = threading.BoundedSemaphore(SEARCHES), threading.Lock()
+
+    def about(self, request: Request) -> Response:
+        """What can be searched, what votes, what is offered, and the limits."""
+        limits = {
+            "image_bytes": web_query.IMAGE_BYTES,
+            "image_pixels": web_query.IMAGE_PIXELS,
+            "formats": web_query.IMAGE_FORMATS,
+            "text_characters": web_query.TEXT_CHARACTERS,
+        }
+        return JSONResponse(
+            {
+                "title": self.title,
+                "gallery": self.size,
+                "members": [member.value for member in self.retriever.members],
+                "examples": [
+                    {"text": one.text, "infrared_text": one.infrared_text, "person": one.person} for one in self.examples
+                ],
+                "limits": limits,
+            }
+        )
+
+    async def search(self, request: Request) -> Response:
+        """The hits of a posted query."""
+        if not self._places.acquire(blocking=False):
+            raise Refused(503, "Too many searches at once; try again in a moment.")
+        try:
+            body = await read_body(request)
+            return JSONResponse(await run_in_threadpool(self._search, body))
+        finally:
+            self._places.release()
+
+    def _search(self, body: bytes) -> dict[str, Any]:
+        with self._turn:
+            members = self.retriever.members
+            query = read_query(body, members)
+            given = {"image": query.infrared is not None, "text": bool(query.text), "infrared_text": bool(query.infrared_text)}
+            try:
+                choose_members(members, **given, members=query.members)
+            except ValueError as error:
+                # Its words are about members, which were checked: nothing of a client or of this machine is in them.
+                raise Refused(422, str(error)) from None
+            try:
+                found = self.retriever.search(
+                    infrared=query.infrared,
+                    text=query.text or None,
+                    infrared_text=query.infrared_text or None,
+                    top=query.top,
+                    members=query.members,
+                )
+                notes = [found.note, *(_cut(text) for text in (query.text, query.infrared_text))]
+            finally:
+                forget_words()
+        return {"hits": [self._hit(hit) for hit in found.hits], "note": "; ".join(filter(None, notes))}
+
+    def _hit(self, hit: Hit) -> dict[str, Any]:
+        name = hashlib.blake2b(os.fsencode(hit.path), key=self._key, digest_size=16).hexdigest()
+        self._pictures[name] = hit.path
+        return {
+            "picture": name,
+            "person": hit.pid,
+            "camera": hit.camid,
+            "time": hit.time,
+            "similarity": hit.similarity,
+            "shares": {member.value: share for member, share in hit.shares.items()},
+        }
+
+    def gallery(self, request: Request) -> Response:
+        """A gallery picture that a search has found: decoded and encoded again, so nothing but pixels leaves."""
+        path = self._pictures.get(request.path_params["picture"])
+        if path is None:
+            raise HTTPException(404)
+        return _picture(path, "JPEG", PICTURE_HEIGHT)
+
+    def example(self, request: Request) -> Response:
+        """The infrared picture of an example, without loss: it comes back as a query."""
+        # Compared as text: a number of five thousand digits is too much for int().
+        path = self._offered.get(request.path_params["number"])
+        if path is None:
+            raise HTTPException(404)
+        return _picture(path, "PNG")
+
+
+def make_app(
+    retriever: "Retriever", examples: Sequence[Example] = (), title: str = "", hosts: Collection[str] = LOOPBACK
+) -> Guard:
+    """The page as an ASGI application.
+
+    Args:
+        retriever: with a gallery.
+        examples: queries that the page offers.
+        title: what is searched, for the page's head.
+        hosts: names under which the page may be asked for.
+    """
+    page = Page(retriever, examples, title)
+    routes = [Route("/", _static("page.html", "text/html"))]
+    routes += [Route(f"/{name}", _static(name, kind)) for name, kind in STATIC.items()]
+    routes += [
+        Route("/about", page.about),
+        Route("/search", page.search, methods=["POST"]),
+        Route("/gallery/{picture}", page.gallery),
+        Route("/examples/{number}", page.example),
+    ]
+    handlers = {Refused: on_refused, HTTPException: on_http, Exception: on_failure}
+    # Outermost, so that an answer to a failure is guarded too.
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), hosts)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at an address; port 0 takes any free one."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        # Python's own words repeat the address; an unknown host has no number that the system knows.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise OSError(
+            error.errno, f"Cannot listen on {host}, port {port}: {reason}. Choose another --port or --host"
+        ) from error
+
+
+def server(app: Guard) -> uvicorn.Server:
+    """A server for `run(sockets=[...])`. It keeps no log of requests: they are searches for persons."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=3,
+        )
+    )
+
+
+def _cut(text: str) -> str:
+    """What to say of a text that is longer than the model reads, or ""."""
+    ids = tokenize([text])[0].tolist()
+    if END not in ids[:-1]:
+        return f'a text is read up to "{" ".join(decode(ids).split()[-4:])}", its rest is too long for the model'
+    return ""
+
+
+def _static(name: str, kind: str) -> Any:
+    content = resources.files(__package__).joinpath(f"web_{name}").read_bytes()
+
+    async def answer(request: Request) -> Response:
+        return Response(content, media_type=kind)
+
+    return answer
+
+
+def _picture(path: str, kind: str, height: int | None = None) -> Response:
+    try:
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+    except OSError as error:
+        logger.warning("A picture can no longer be read: %s", error)
+        raise HTTPException(404) from None
+    if height is not None:
+        rgb.thumbnail((2 * height, height))
+    file = io.BytesIO()
+    rgb.save(file, kind, quality=90)
+    return Response(file.getvalue(), media_type=f"image/{kind.lower()}")

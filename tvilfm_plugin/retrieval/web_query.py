@@ -1,0 +1,160 @@
+"""What a client of the web page may send: limits, and a request body turned into a query or refused in plain words.
+
+Nothing here opens a file: a picture arrives as bytes and is decoded from memory, and no field names a path.
+"""
+
+import base64
+import binascii
+import io
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from PIL import Image, ImageOps
+
+from tvilfm_plugin.modality import Modality
+
+IMAGE_BYTES = 8 << 20  # of an uploaded file
+IMAGE_PIXELS = 16_000_000
+IMAGE_SIDES = (8, 10_000)  # shortest and longest side, in pixels
+# Each further decoder is code that a stranger's bytes reach; infrared cameras and data sets write these three.
+IMAGE_FORMATS = ("PNG", "JPEG", "BMP")
+TEXT_CHARACTERS = 500
+HITS = 50
+# Base64 makes 4 characters of 3 bytes; a character of a text is up to 12 bytes as a pair of JSON escapes.
+BODY_BYTES = IMAGE_BYTES * 4 // 3 + 2 * 12 * TEXT_CHARACTERS + 4096
+MEMBERS = (Modality.IR, Modality.TEXT, Modality.FUSION)
+
+
+class Refused(Exception):
+    """A request that is not answered; `reason` is ours to the letter and goes to the client, so it never quotes a cause."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
+class Query(NamedTuple):
+    """What is searched for.
+
+    Attributes:
+        infrared: the uploaded picture, RGB, or None.
+        text: what the witness said, "" if nothing.
+        infrared_text: description of the infrared picture, "" if none.
+        members: the members that are switched on.
+        top: hits wanted.
+    """
+
+    infrared: Image.Image | None
+    text: str
+    infrared_text: str
+    members: tuple[Modality, ...]
+    top: int
+
+
+def read_query(body: bytes, members: Sequence[Modality] = MEMBERS) -> Query:
+    """The query of a request body: a JSON object with `image` (base64), `text`, `infrared_text`, `members` and `top`.
+
+    Args:
+        body: every field may be missing or null; without `members` all vote, without `top` there are ten hits.
+        members: the members that can vote here.
+
+    Raises:
+        Refused: with the reason for the client.
+    """
+    fields = _object(body)
+    unknown = set(fields) - {"image", "text", "infrared_text", "members", "top"}
+    if unknown:
+        raise Refused(422, "Unknown field; a search has image, text, infrared_text, members and top.")
+    chosen = fields.get("members")
+    if chosen is None:
+        chosen = [member.value for member in members]
+    names = [member.value for member in members]
+    if not isinstance(chosen, list) or not all(isinstance(name, str) and name in names for name in chosen):
+        raise Refused(422, f"members is a list of {', '.join(names)}.")
+    top = 10 if fields.get("top") is None else fields["top"]
+    # bool is an int to Python, not to a reader.
+    if not isinstance(top, int) or isinstance(top, bool) or not 1 <= top <= HITS:
+        raise Refused(422, f"top is a whole number from 1 to {HITS}.")
+    text, infrared_text = (_text(fields.get(name), name) for name in ("text", "infrared_text"))
+    if (text or infrared_text) and not {Modality.TEXT, Modality.FUSION} & set(members):
+        raise Refused(422, "This model has no text: search with a picture only.")
+    encoded = fields.get("image")
+    if encoded is not None and not isinstance(encoded, str):
+        raise Refused(422, "image is the picture's bytes in base64.")
+    query = Query(
+        decode_picture(_bytes(encoded)) if encoded else None,
+        text,
+        infrared_text,
+        tuple(member for member in members if member.value in chosen),
+        top,
+    )
+    if query.infrared is None and not text:
+        raise Refused(422, "Nothing to search for: give an infrared picture, what the witness said, or both.")
+    if not query.members:
+        raise Refused(422, "Every member is switched off; switch one on.")
+    return query
+
+
+def decode_picture(data: bytes) -> Image.Image:
+    """An uploaded file as an RGB picture, turned upright as its camera says, if it is within the limits.
+
+    Args:
+        data: the bytes of a file in one of IMAGE_FORMATS.
+    """
+    kinds = ", ".join(IMAGE_FORMATS)
+    if len(data) > IMAGE_BYTES:
+        raise Refused(413, f"The picture's file is too large; at most {IMAGE_BYTES >> 20} MiB.")
+    try:
+        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+            shortest, longest = min(image.size), max(image.size)
+            if image.width * image.height > IMAGE_PIXELS or longest > IMAGE_SIDES[1]:
+                raise Refused(413, f"The picture has too many pixels; at most {IMAGE_PIXELS // 10**6} million.")
+            if shortest < IMAGE_SIDES[0]:
+                raise Refused(422, f"The picture is too small; each side needs at least {IMAGE_SIDES[0]} pixels.")
+            # Pillow would cut 16 bits off at 255, which makes almost everything white.
+            if image.mode.startswith(("I", "F")):
+                raise Refused(422, "The picture has more than 8 bits per channel; save it with 8.")
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except Image.DecompressionBombError:
+        raise Refused(413, f"The picture has too many pixels; at most {IMAGE_PIXELS // 10**6} million.") from None
+    except Refused:
+        raise
+    # A damaged file raises whatever its decoder meets first: OSError, SyntaxError, ValueError, struct.error ...
+    except Exception:
+        raise Refused(422, f"This is no picture that can be read, or it is damaged; {kinds} are accepted.") from None
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(body.decode("utf-8"))
+    # Deep nesting ends in a RecursionError, an endless number in a ValueError.
+    except (ValueError, RecursionError):
+        raise Refused(400, "The request is no JSON object in UTF-8.") from None
+    if not isinstance(fields, dict):
+        raise Refused(400, "The request is no JSON object in UTF-8.")
+    return fields
+
+
+def _text(value: object, name: str) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise Refused(422, f"{name} is a text.")
+    if len(value) > TEXT_CHARACTERS:
+        raise Refused(413, f"{name} is too long; at most {TEXT_CHARACTERS} characters.")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Refused(422, f"{name} holds half a character (a lone surrogate).") from None
+    # Control characters mean nothing to the tokenizer; whatever white space is becomes one blank.
+    return " ".join("".join(char if char.isprintable() else " " for char in value).split())
+
+
+def _bytes(encoded: str) -> bytes:
+    if len(encoded) > IMAGE_BYTES * 4 // 3 + 4:
+        raise Refused(413, f"The picture's file is too large; at most {IMAGE_BYTES >> 20} MiB.")
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise Refused(422, "image is the picture's bytes in base64.") from None
