@@ -14,10 +14,10 @@ pytest.importorskip("fastreid")
 
 DOCUMENT = ROOT / "docs" / "own_data.md"
 # Size and length only: what is trained on what, and how it is evaluated, is the document's.
-SMALL = """MODEL.DEVICE cpu MODEL.BACKBONE.PRETRAIN False MODEL.BACKBONE.FEAT_DIM 64 MODEL.BACKBONE.SMALL_WIDTH 8
+SMALL = shlex.split("""MODEL.DEVICE cpu MODEL.BACKBONE.PRETRAIN False MODEL.BACKBONE.FEAT_DIM 64 MODEL.BACKBONE.SMALL_WIDTH 8
 MODEL.BACKBONE.SMALL_BLOCKS (1,1,1,1) MODEL.DUAL_STREAM.BASE build_small_resnet_backbone MODEL.TEXT.ARCH tower.json
 MODEL.TEXT.WEIGHTS checkpoint INPUT.SIZE_TRAIN (48,24) INPUT.SIZE_TEST (48,24) DATALOADER.NUM_WORKERS 0 SEED 1
-SOLVER.MAX_EPOCH 1 SOLVER.WARMUP_EPOCHS 0 SOLVER.AMP.ENABLED False TEST.EVAL_PERIOD 1""".split()
+SOLVER.MAX_EPOCH 1 SOLVER.WARMUP_EPOCHS 0 SOLVER.AMP.ENABLED False TEST.EVAL_PERIOD 1""")
 
 
 def blocks(language: str) -> list[str]:
@@ -44,7 +44,7 @@ def run(words: list[str]) -> None:
     assert python == "python" and script.startswith("tools/")
     if script.endswith("train_net.py"):
         # What the document sets itself comes last.
-        at = next((n for n, word in enumerate(rest) if word.isupper() or "." in word and word.split(".")[0].isupper()), len(rest))
+        at = next((n for n, word in enumerate(rest) if word.split(".")[0].isupper()), len(rest))
         rest = [*rest[:at], *SMALL, *rest[at:]]
     before = sys.argv
     sys.argv = [script, *rest]

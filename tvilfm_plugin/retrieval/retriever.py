@@ -7,25 +7,22 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from tvilfm_plugin.data.image_cache import read_resized, resized
+from tvilfm_plugin.data.resize import Picture, picture_pixels
 from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.engine import load_model
 from tvilfm_plugin.evaluation.evaluator import encode_rows, encode_texts, weights_sha256
 from tvilfm_plugin.modality import Modality
-from tvilfm_plugin.retrieval.building import BLOCK, Embedded, Unreadable, embed_in_memory, embed_to_file
+from tvilfm_plugin.retrieval.building import BLOCK, Embedded, embed_in_memory, embed_to_file
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
 from tvilfm_plugin.retrieval.gallery_list import list_gallery
 from tvilfm_plugin.retrieval.hits import Index, SearchResult, choose_members, search_index
 from tvilfm_plugin.retrieval.index import GalleryIndex
+from tvilfm_plugin.retrieval.pictures import Unreadable, read_pictures
 from tvilfm_plugin.retrieval.records import Filter, Record
 
 logger = logging.getLogger("fastreid." + __name__)
-
-Picture = str | Path | Image.Image | np.ndarray
-"""A file, a PIL image, or pixels (H, W) or (H, W, 3) uint8."""
 
 NORMALISATION = "neck in eval mode, then L2"
 
@@ -128,31 +125,19 @@ class Retriever:
 
     def pixels(self, image: Picture) -> np.ndarray:
         """(H, W, 3) uint8 at the model's size, prepared as the evaluator does."""
-        if isinstance(image, (str, Path)):
-            return read_resized(str(image), self.image_size, self.resample)
-        if isinstance(image, np.ndarray):
-            if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)) or not image.size:
-                raise ValueError(
-                    f"Pixels of shape {image.shape} and type {image.dtype} are no image: (H, W) or (H, W, 3) uint8 is needed."
-                )
-            image = Image.fromarray(image)
-        return resized(image, self.image_size, self.resample)
+        return picture_pixels(image, self.image_size, self.resample)
 
     def _embed_block(self, images: Sequence[Record]) -> Embedded:
-        pixels, records, unreadable = [], [], []
-        for record in images:
-            try:
-                pixels.append(self.pixels(record.path))
-            # A damaged file raises whatever its decoder meets first: OSError, SyntaxError, ValueError, struct.error ...
-            except Exception as error:
-                unreadable.append(Unreadable(record.path, f"{type(error).__name__}: {error}"))
-                continue
-            records.append(record)
+        pixels, records, unreadable = read_pictures(images, self.image_size, self.resample)
         if not records:
             return Embedded(np.empty((0, self.fingerprint.dim), np.float32), [], unreadable)
         camids = [record.camid for record in records if record.camid is not None]
         raw = self._encode(pixels, Modality.RGB, camids if len(camids) == len(records) else None)
         return Embedded(_numpy(self.model.embed(raw)), records, unreadable)
+
+    def raw_features(self, images: Tensor, modality: Modality, camids: Tensor | None = None) -> Tensor:
+        """(N, D) features of (N, 3, H, W) pixels on the model's device, before the neck."""
+        return encode_rows(self.model.encode_images, images, modality, camids, self.flip)
 
     def _encode(self, pixels: Sequence[np.ndarray], modality: Modality, camids: Sequence[int] | None) -> Tensor:
         """Raw (N, D) features of (H, W, 3) images."""
@@ -162,7 +147,7 @@ class Retriever:
                 rows = slice(start, start + self.batch)
                 images = torch.from_numpy(np.stack(pixels[rows]).transpose(0, 3, 1, 2).copy()).to(device)
                 cameras = None if camids is None else torch.tensor(camids[rows], device=device)
-                raw = encode_rows(self.model.encode_images, images, modality, cameras, self.flip).float()
+                raw = self.raw_features(images, modality, cameras).float()
                 if not torch.isfinite(raw).all():
                     raise FloatingPointError("The model's features are not finite: its weights have diverged.")
                 parts.append(raw)
