@@ -24,7 +24,9 @@ def tokenizer_file() -> TokenizerFile:
 
     source = tokenizer.open_clip_tokenizer()
     merges = sorted(source.bpe_ranks, key=source.bpe_ranks.__getitem__)
-    made = Tokenizer(models.BPE(vocab=dict(source.encoder), merges=merges, end_of_word_suffix="</w>"))
+    # The special words are the facts': one of them shares its id with a word of the vocabulary.
+    vocabulary = {word: number for word, number in source.encoder.items() if word not in tokenizer.SPECIAL}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix="</w>"))
     pattern = source.pat.pattern
     # For other languages; the runtime here cuts with `regex`, whose Unicode tables are those of the original.
     words = pre_tokenizers.Split(Regex(f"(?i){pattern}"), "removed", invert=True)
