@@ -112,9 +112,9 @@ def test_every_fusion_of_the_registry(name, retriever):
         assert np.allclose(raw, expected, rtol=1e-4, atol=1e-5) and np.allclose(unit, model.embed(expected), atol=1e-5)
 
 
-def test_mip_with_known_and_unknown_cameras_and_the_flip(tmp_path):
+def test_mip_with_known_and_unknown_cameras(tmp_path):
     torch.manual_seed(4)
-    mip = Retriever(MIP(small_config(CAMERAS=3, FIRST_CAMERA=2)), image_size=(64, 32), flip=True)
+    mip = Retriever(MIP(small_config(CAMERAS=3, FIRST_CAMERA=2, DEPTH=2, PARTS=1)), image_size=(64, 32))
     report = export_retriever(mip, tmp_path)
     assert report.ok and "infrared cameras unit" in report.relative and report.queries == 0
     assert known_cameras(mip.model) == (2, 3) and facts_of(tmp_path)["cameras"] == {"first": 2, "number": 3}

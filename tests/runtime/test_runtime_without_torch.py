@@ -57,7 +57,7 @@ def place(tmp_path_factory):
         Image.fromarray(noise.integers(0, 256, (60, 33, 3), dtype=np.uint8)).save(folder / "gallery" / f"{number}.png")
     Image.fromarray(noise.integers(0, 256, (50, 20), dtype=np.uint8)).save(folder / "q.png")
     torch.manual_seed(1)
-    retriever = Retriever(small_model("TVILFM", write_tower(folder)), image_size=(48, 24), batch=3)
+    retriever = Retriever(small_model("TVILFM", write_tower(folder)), image_size=(48, 24), batch=3, flip=True)
     export_retriever(retriever, folder / "export")
     return folder, retriever
 

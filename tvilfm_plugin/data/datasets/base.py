@@ -178,6 +178,11 @@ class TriDataset(ImageDataset):
         return cls.caption_key(match)
 
     @classmethod
+    def relative_in(cls, dataset_dir: str) -> Callable[[str], str]:
+        """`relative` for the data set in a folder; that of the published ones does not depend on it."""
+        return cls.relative
+
+    @classmethod
     def person(cls, item: Item) -> int:
         """Who is on an image of `read_split`, by folder number."""
         return person_of(item.path)

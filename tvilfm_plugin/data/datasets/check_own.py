@@ -9,7 +9,7 @@ import numpy as np
 from tvilfm_plugin.data.captions import CaptionBank
 from tvilfm_plugin.data.datasets.base import IMAGE_SUFFIXES, examples, missing_files
 from tvilfm_plugin.data.datasets.check import Report, undecodable
-from tvilfm_plugin.data.datasets.own import OWN
+from tvilfm_plugin.data.datasets.own import OWN, relative_to
 from tvilfm_plugin.data.image_table import ImageTable, Row, camera_numbers, identity_number
 from tvilfm_plugin.data.items import Item, gallery_cells
 from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, tokenize
@@ -148,17 +148,18 @@ def _captions(report: Report, kind: type, table: ImageTable) -> dict[Modality, C
             )
             continue
         banks[modality] = bank
-        report.rows += [f"{row.where}: {row.path} has no caption." for row in rows if row.path not in bank]
-        captioned = [row for row in rows if row.path in bank]
+        keys = [relative_to(report.dataset_dir, row.path) for row in rows]
+        report.rows += [f"{row.where}: {row.path} has no caption." for row, key in zip(rows, keys, strict=True) if key not in bank]
+        captioned = {key: row.where for row, key in zip(rows, keys, strict=True) if key in bank}
         if captioned:
-            tokens = tokenize([bank[row.path].text for row in captioned])
+            tokens = tokenize([bank[key].text for key in captioned])
             # A text that was cut fills its row to the end.
-            cut = [row.where for row, ids in zip(captioned, tokens, strict=True) if ids[-1] != 0]
+            cut = [where for where, ids in zip(captioned.values(), tokens, strict=True) if ids[-1] != 0]
             if cut:
                 report.notes.append(
                     f"{len(cut)} {name} captions fill or exceed {CONTEXT_LENGTH} tokens and are cut there ({examples(cut)})."
                 )
-        without = sum(not bank[row.path].rephrase for row in captioned)
+        without = sum(not bank[key].rephrase for key in captioned)
         if without:
             report.notes.append(f"{without} of {len(captioned)} {name} captions have no rephrase: they are used as they are.")
     return banks
@@ -172,7 +173,8 @@ def _count(report: Report, rows: Sequence[Row], banks: dict[Modality, CaptionBan
         counts[name, "texts"] = counts[name, "rephrases"] = 0
         for modality in KINDS:
             of_kind = [row for row in chosen if row.modality is modality]
-            said = [banks[modality][row.path] for row in of_kind if modality in banks and row.path in banks[modality]]
+            keys = [relative_to(report.dataset_dir, row.path) for row in of_kind]
+            said = [banks[modality][key] for key in keys if modality in banks and key in banks[modality]]
             what = modality.value.upper()
             counts[name, what], counts[name, f"{what} texts"] = len(of_kind), len(said)
             counts[name, "texts"] += len(said)

@@ -1,6 +1,7 @@
 """Own data: a table of images, or folders that say who is on them. How to make either: docs/own_data.md."""
 
 import os
+from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -97,6 +98,10 @@ class TriTable(TriDataset):
     def person(cls, item: Item) -> int:
         return item.pid
 
+    @classmethod
+    def relative_in(cls, dataset_dir: str) -> Callable[[str], str]:
+        return partial(relative_to, dataset_dir)
+
     def relative(self, path: str) -> str:  # type: ignore[override]  # a table's keys depend on where its folder is
         return relative_to(self.dataset_dir, path)
 
@@ -108,14 +113,15 @@ class TriTable(TriDataset):
         pids: dict[str, int] = {}
         for row in table.rows:
             if row.modality is modality:
-                pids[row.path] = identity_number(row.identity)
+                key = relative_to(dataset_dir, row.path)
+                pids[key] = identity_number(row.identity)
                 if row.caption:
-                    captions[row.path] = Caption(row.caption, row.rephrase)
+                    captions[key] = Caption(row.caption, row.rephrase)
         bank = CaptionBank(captions, table.source)
         for folder in caption_folders(dataset_dir, modality):
             files = [find_one(folder, start, ".json") for start in ("caption_dict", "caption_llm_dict")]
             if any(files):
-                generated = CaptionBank.from_files(files[0], files[1], None, partial(relative_to, dataset_dir))
+                generated = CaptionBank.from_files(files[0], files[1], None, cls.relative_in(dataset_dir))
                 bank = bank.completed_by(generated)
                 break
         if not len(bank):
