@@ -60,7 +60,7 @@ def test_every_problem_by_row(tmp_path):
     assert len(report.broken) == 1 and report.broken[0].startswith(str(broken))
     notes = " ".join(report.notes)
     assert "1 visible captions fill or exceed 77 tokens and are cut there (line 10)" in notes
-    assert "1 of 23 visible captions have no rephrase" in notes
+    assert "1 of 22 visible captions have no rephrase" in notes
     assert "2 train identities have no visible image (01, 25): they form no pair" in notes
     assert "1 test identities have no visible image (nobody), so not a gallery image of theirs" in notes
     text = report.to_text(limit=2)

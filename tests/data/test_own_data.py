@@ -74,7 +74,7 @@ def test_rules_shots_and_held_out_images(tmp_path):
     assert whole.protocol is REGDB and [s.name for s in whole.settings] == ["every-image"]
     assert len(whole.settings[0].draws) == 1 and len(whole.gallery) == 18 - 2 * 3
     assert "not every test image" in whole.note and whole.gallery_source == "every test image but 2 per identity"
-    assert draw_query_texts("witness", whole, "every-image", 0).rgb.shape == (1, 6)
+    assert draw_query_texts("witness", whole, "every-image", 0).rgb.shape == (1, 9)
     reverse = TriTable(root=root, direction="visible-to-infrared", text=False, verbose=False)
     assert {item.camid for item in reverse.gallery} == {3} and len(reverse.query) == 18
     for shots in ((), (-1,), (0, 1)):

@@ -191,7 +191,7 @@ def _csv(file: Path, table: ImageTable) -> Iterator[tuple[str, dict[str, Any]]]:
                     continue
                 yield where, record
         except csv.Error as error:
-            table.problems.append(f"line {reader.line_num}: {error}; what follows was not read.")
+            table.problems.append(f"line {reader.reader.line_num}: {error}; what follows was not read.")
 
 
 def _jsonl(file: Path, table: ImageTable) -> Iterator[tuple[str, dict[str, Any]]]:
