@@ -100,7 +100,8 @@ def test_every_problem_is_found_in_one_go(tmp_path):
 def test_problems_of_json_lines(tmp_path):
     file = tmp_path / "table.jsonl"
     good = {"path": "a.jpg", "identity": 1, "modality": "ir", "split": "test"}
-    file.write_text("\n".join(["{", "[1]", json.dumps(good | {"identity": 1.5}), json.dumps(good | {"camera": True}), json.dumps(good)]))
+    records = [good | {"identity": 1.5}, good | {"camera": True}, good]
+    file.write_text("\n".join(["{", "[1]", *map(json.dumps, records)]))
     table = read_table(file)
     assert len(table.rows) == 1 and table.problems == [
         "line 1: no valid JSON (Expecting property name enclosed in double quotes, column 1).",

@@ -70,6 +70,7 @@ def test_the_tutorial_from_pictures_to_a_search(workshop, monkeypatch, capsys):
         assert (workshop / "logs/tvilfm" / folder / "model_final.pth").is_file(), folder
     table = (workshop / "logs/tvilfm/own_table_every/evaluation/TriTable/table.md").read_text()
     assert "every-image" in table and "witness" in table
+    assert (workshop / "found.png").is_file() and "datasets/own/test/visible/" in said[-1]
     (search,) = blocks("python")
     exec(compile(search, str(DOCUMENT), "exec"), {})
     hits = capsys.readouterr().out.splitlines()

@@ -103,7 +103,8 @@ def test_every_fusion_of_the_registry(name, retriever):
         torch.nn.init.normal_(parameter, std=0.3)
     names = ("ir", "text", "ir_text") if model.fusion.filters else ("ir", "text")
     rows = torch.export.Dim("rows", min=1, max=64)
-    example = Graph(FusionGraph(model), {one: torch.rand(2, model.visual.dim) for one in names}, dict.fromkeys(names, {0: rows}))
+    inputs = {one: torch.rand(2, model.visual.dim) for one in names}
+    example = Graph(FusionGraph(model), inputs, dict.fromkeys(names, {0: rows}))
     session = onnxruntime.InferenceSession(to_onnx(example), providers=["CPUExecutionProvider"])
     given = {one: torch.randn(3, model.visual.dim) for one in names}
     raw, unit = session.run(["raw", "unit"], {one: value.numpy() for one, value in given.items()})

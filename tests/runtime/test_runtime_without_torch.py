@@ -20,7 +20,10 @@ from tvilfm_plugin.runtime import OnnxRetriever
 from tvilfm_plugin.runtime.vectors import Vectors
 
 ROOT = Path(__file__).parents[2]
-FORBIDDEN = ("torch", "torchvision", "fastreid", "yacs", "open_clip", "timm", "transformers", "faiss", "pandas", "tqdm", "scipy", "sklearn", "matplotlib")
+FORBIDDEN = (
+    "torch", "torchvision", "fastreid", "yacs", "open_clip", "timm", "transformers", "faiss", "pandas", "tqdm", "scipy",
+    "sklearn", "matplotlib",
+)  # fmt: skip
 SEARCHES = [
     {"infrared": "q.png", "text": "a man in a red coat", "infrared_text": "a man in a coat"},
     {"infrared": "q.png", "text": "a woman's blue hat"},

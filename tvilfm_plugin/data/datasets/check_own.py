@@ -149,8 +149,9 @@ def _captions(report: Report, kind: type, table: ImageTable) -> dict[Modality, C
             continue
         banks[modality] = bank
         keys = [relative_to(report.dataset_dir, row.path) for row in rows]
-        report.rows += [f"{row.where}: {row.path} has no caption." for row, key in zip(rows, keys, strict=True) if key not in bank]
-        captioned = {key: row.where for row, key in zip(rows, keys, strict=True) if key in bank}
+        named = list(zip(rows, keys, strict=True))
+        report.rows += [f"{row.where}: {row.path} has no caption." for row, key in named if key not in bank]
+        captioned = {key: row.where for row, key in named if key in bank}
         if captioned:
             tokens = tokenize([bank[key].text for key in captioned])
             # A text that was cut fills its row to the end.
