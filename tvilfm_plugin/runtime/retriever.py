@@ -1,7 +1,7 @@
 """The search of `retrieval.retriever.Retriever` with an exported model."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,16 @@ import numpy as np
 from tvilfm_plugin.data.resize import Picture, picture_pixels
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.gallery_list import list_gallery
-from tvilfm_plugin.retrieval.hits import Index, SearchResult, choose_members, search_index
+from tvilfm_plugin.retrieval.hits import Ballot, Index
 from tvilfm_plugin.retrieval.pictures import Unreadable, read_pictures
-from tvilfm_plugin.retrieval.records import Filter
+from tvilfm_plugin.retrieval.searcher import Searcher
 from tvilfm_plugin.runtime.model import OnnxModel
 from tvilfm_plugin.runtime.vectors import Vectors
 
 logger = logging.getLogger(__name__)
 
 
-class OnnxRetriever:
+class OnnxRetriever(Searcher):
     """An exported model and a gallery; same questions and same answers as `Retriever`.
 
     Attributes:
@@ -36,13 +36,7 @@ class OnnxRetriever:
         """
         self.model = folder if isinstance(folder, OnnxModel) else OnnxModel(folder, threads=threads)
         self.batch = batch
-        self.index: Index | None = None
         self.unreadable: list[Unreadable] = []
-
-    @property
-    def members(self) -> tuple[Modality, ...]:
-        """Who can vote in a search with this model."""
-        return self.model.members
 
     # --- gallery -----------------------------------------------------------------------------------------------------
 
@@ -96,50 +90,37 @@ class OnnxRetriever:
 
     # --- searching ---------------------------------------------------------------------------------------------------
 
-    def search(
-        self,
-        infrared: Picture | None = None,
-        text: str | None = None,
-        infrared_text: str | None = None,
-        top: int = 10,
-        members: Collection[Modality | str] | None = None,
-        *,
-        allowed: Filter | None = None,
-    ) -> SearchResult:
-        """The gallery images that fit best; arguments and answer as in `Retriever.search`."""
-        if self.index is None:
-            raise ValueError("There is no gallery yet: call embed_gallery or load_gallery first.")
-        queries, note = self.embed_query(infrared, text, infrared_text, members)
-        return SearchResult(search_index(self.index, queries, top, allowed or Filter()), note)
+    @property
+    def members(self) -> tuple[Modality, ...]:
+        """Who can vote in a search with this model."""
+        return self.model.members
 
-    def embed_query(
-        self,
-        infrared: Picture | None = None,
-        text: str | None = None,
-        infrared_text: str | None = None,
-        members: Collection[Modality | str] | None = None,
-    ) -> tuple[dict[Modality, np.ndarray], str]:
-        """The (D,) unit embedding of each member that votes, and what must be said about them; arguments as in `search`."""
-        text, infrared_text = (words if words and words.strip() else None for words in (text, infrared_text))
-        if text is not None and not self.model.has_text:
-            raise ValueError("This export has no text encoder: search by image only, or export a TVILFM model.")
-        ballot = choose_members(
-            self.members,
-            image=infrared is not None,
-            text=text is not None,
-            infrared_text=infrared_text is not None,
-            filters=self.model.filters,
-            members=members,
-        )
+    @property
+    def model_name(self) -> str:
+        """For messages."""
+        return "This export"
+
+    @property
+    def has_text(self) -> bool:
+        """Whether the model has a text encoder."""
+        return self.model.has_text
+
+    @property
+    def filters(self) -> bool:
+        """Whether the fusion subtracts a filter text (Eq. 7)."""
+        return self.model.filters
+
+    def embed_members(
+        self, ballot: Ballot, infrared: Picture | None, text: str | None, filter_text: str | None
+    ) -> dict[Modality, np.ndarray]:
+        """See `Searcher.embed_members`."""
         units: dict[Modality, np.ndarray] = {}
-        raw: dict[Modality, np.ndarray] = {}
+        raw = np.empty(0, np.float32)
         if infrared is not None:
-            raw[Modality.IR], units[Modality.IR] = self.model.images(self.pixels(infrared)[None], Modality.IR)
+            raw, units[Modality.IR] = self.model.images(self.pixels(infrared)[None], Modality.IR)
         if text is not None and set(ballot.members) != {Modality.IR}:
-            own = text if ballot.filter_text else infrared_text
-            said, embedded = self.model.texts([text, *([] if own is None else [own])])
+            said, embedded = self.model.texts([text, *([filter_text] if filter_text else [])])
             units[Modality.TEXT] = embedded[:1]
             if Modality.FUSION in ballot.members:
-                filtering = None if own is None else said[1:2]
-                units[Modality.FUSION] = self.model.fuse(raw[Modality.IR], said[:1], filtering)[1]
-        return {m: units[m][0] for m in ballot.members}, ballot.note
+                units[Modality.FUSION] = self.model.fuse(raw, said[:1], said[1:2] if filter_text else None)[1]
+        return {m: units[m][0] for m in ballot.members}
