@@ -46,6 +46,10 @@ answers = []
 for search in json.loads(sys.argv[1]):
     found = retriever.search(**search)
     answers.append([found.note, [[hit.path, hit.similarity, hit.shares] for hit in found.hits]])
+try:
+    tvilfm_plugin.TriTrainer
+except ModuleNotFoundError as error:
+    assert error.name == "torch", error
 loaded = sorted({{name.split(".")[0] for name in sys.modules}} & set({forbidden}))
 print(json.dumps([answers, [bad.path for bad in retriever.unreadable], loaded]))
 """
