@@ -152,6 +152,7 @@ def test_an_export_that_differs_leaves_the_old_one(exported, retriever, tmp_path
     for path in exported.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "mine.txt").write_text("not of the export")
+    (tmp_path / "text-0123456789ab.onnx").write_text("left by a killed run")
     before = facts_of(tmp_path)
     wrong = parity.Parity({"text raw": 0.5})
     monkeypatch.setattr(writing, "_compare", lambda *_: wrong)
@@ -163,6 +164,7 @@ def test_an_export_that_differs_leaves_the_old_one(exported, retriever, tmp_path
     after = facts_of(tmp_path)
     left = {path.name for path in tmp_path.iterdir()}
     assert not left & {entry["file"] for entry in before["graphs"].values()} and "mine.txt" in left
+    assert "text-0123456789ab.onnx" not in left
     assert {entry["file"] for entry in after["graphs"].values()} <= left
 
 

@@ -1,11 +1,13 @@
 """An export on disk: graphs and tokenizer under names of their content, and export.json, which names them, last.
 
-Until export.json is replaced, an older export in the folder stays whole; what it named goes afterwards.
+Until export.json is replaced, an older export in the folder stays whole; its graphs, and those that a killed run left, go
+afterwards.
 """
 
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from tvilfm_plugin.runtime.model import FACTS, FORMAT, OnnxModel
 logger = logging.getLogger("fastreid." + __name__)
 
 SAMPLES = 8
+OURS = re.compile(r"(infrared|visible|text|fusion|tokenizer)-[0-9a-f]{12}\.(onnx|json)")
 
 
 class ParityError(RuntimeError):
@@ -81,10 +84,11 @@ def export_retriever(
     parity = _compare(retriever, OnnxModel(folder, facts=everything), str(gallery), str(queries))
     if not parity.ok:
         raise ParityError(f"The export differs from the model, so {folder / FACTS} is not written:\n{parity}")
-    older = _named_in(folder)
     write_text(folder / FACTS, json.dumps({**everything, "parity": parity.to_dict()}, indent=1) + "\n")
-    for name in older - _names(everything):
-        (folder / name).unlink(missing_ok=True)
+    named = {entry["file"] for entry in (*files.values(), *([tokens] if tokens else []))}
+    for path in folder.iterdir():
+        if OURS.fullmatch(path.name) and path.name not in named:
+            path.unlink()
     return parity
 
 
@@ -111,14 +115,3 @@ def _write(folder: Path, name: str, suffix: str, content: bytes) -> dict[str, st
     with atomic_file(folder / file) as stream:
         stream.write(content)
     return {"file": file, "sha256": digest}
-
-
-def _named_in(folder: Path) -> set[str]:
-    """The files that the folder's present export.json names."""
-    file = folder / FACTS
-    return _names(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else set()
-
-
-def _names(facts: Mapping[str, Any]) -> set[str]:
-    entries = [*facts["graphs"].values(), *([facts["tokenizer"]] if facts["tokenizer"] else [])]
-    return {entry["file"] for entry in entries}
