@@ -48,7 +48,7 @@ def decode(ids: Sequence[int]) -> str:
 
 def forget_words() -> None:
     """Drop the words that the tokenizer remembers: it keeps each one for ever, also those of a search for a person."""
-    _tokenizer().cache = {name: name for name in SPECIAL}
+    open_clip_tokenizer().cache = {name: name for name in SPECIAL}
 
 
 class TokenStore:
