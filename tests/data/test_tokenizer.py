@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, END, START, TokenStore, open_clip_tokenizer, decode, forget_words, tokenize
+from tvilfm_plugin.data.tokenizer import (
+    CONTEXT_LENGTH,
+    END,
+    START,
+    TokenStore,
+    decode,
+    forget_words,
+    open_clip_tokenizer,
+    tokenize,
+)
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 GOLDEN = json.loads((GOLDENS / "tokenizer.json").read_text())
