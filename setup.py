@@ -36,6 +36,10 @@ setup(
         "captions": ["transformers>=5.0,<6", "accelerate>=1.0"],
         "web": ["starlette>=1.0,<2", "uvicorn>=0.35"],
         "vectordb": ["pymilvus>=3,<4"],
+        # What tools/export_onnx.py writes with; and what tvilfm_plugin.runtime needs, beside numpy and Pillow, where it
+        # alone is used (pip install --no-deps tvilfm-plugin).
+        "export": ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.20", "tokenizers>=0.21", "regex", "ftfy>=6"],
+        "parquet": ["pandas>=2.2", "pyarrow>=17"],
         "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "mypy>=1.15"],
     },
 )

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from fastreid.engine import default_argument_parser
 from fastreid.utils import logger as host_logger
-from tiny_trees import write_llcm, write_regdb, write_sysu
+from tiny_trees import write_llcm, write_own, write_regdb, write_sysu
 
 from tvilfm_plugin import compat
 
@@ -70,7 +70,7 @@ def forget_logging() -> None:
 class TinyRuns:
     """Runs on a small SYSU-MM01 tree: 4 training and 3 test persons, 5 batches an epoch, 2 epochs a stage.
 
-    RegDB and LLCM lie beside it.
+    RegDB, LLCM and own data lie beside it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,6 +81,7 @@ class TinyRuns:
         write_sysu(data, train_ids=(1, 4), val_ids=(2, 7), test_ids=(6, 12, 25), per_cell=2)
         write_regdb(data, train_ids=(193, 5, 40, 2))
         write_llcm(data, train_ids=(1, 3, 8, 9))
+        write_own(data, train_ids=("1", "3", "anna", "9"))
         self.tool = train_net()
 
     @property

@@ -1,5 +1,6 @@
 """Small complete data sets in the true layouts, captions in the released format. Images are noise or empty files."""
 
+import csv
 import json
 import zlib
 from collections.abc import Callable, Sequence
@@ -167,6 +168,37 @@ def write_llcm(
     if captions:
         write_captions(base / "Text", "RGB", keys["RGB"], prefix, rgb_text)
         write_captions(base / "Text", "IR", keys["IR"], prefix, ir_text)
+    return base
+
+
+def write_own(
+    root: Path,
+    train_ids: Sequence[str] = ("1", "4", "anna"),
+    test_ids: Sequence[str] = ("6", "bert", "25"),
+    per_cell: int = 2,
+    size: tuple[int, int] | None = (24, 48),
+    captions: bool = True,
+    folder: str = "own",
+) -> Path:
+    """Own data as folders, as `table.csv` and with `captions.csv`; visible cameras 1 and 2, infrared camera 3."""
+    base = root / folder
+    rows = []
+    for pid in [*train_ids, *test_ids]:
+        for modality, cameras in (("visible", (1, 2)), ("infrared", (3,))):
+            for camera in cameras:
+                for number in range(per_cell):
+                    split = "train" if pid in train_ids else "test"
+                    path = f"{split}/{modality}/{pid}/{camera}/{number}.jpg"
+                    write_file(base / path, size)
+                    writer = rgb_text if modality == "visible" else ir_text
+                    text = writer(zlib.crc32(pid.encode()), path) if captions else ""
+                    rows.append([path, pid, camera, modality, split, text, text and f"Rephrased: {text}"])
+    columns = ["path", "identity", "camera", "modality", "split", "caption", "rephrase"]
+    for name, kept in (("table", columns), *([("captions", ["path", "caption", "rephrase"])] if captions else [])):
+        with open(base / f"{name}.csv", "w", encoding="utf-8", newline="") as stream:
+            table = csv.writer(stream)
+            table.writerow(kept)
+            table.writerows([row[columns.index(column)] for column in kept] for row in rows)
     return base
 
 

@@ -25,7 +25,7 @@ from tvilfm_plugin.modality import Modality
 def main(argv: list[str] | None = None) -> int:
     here = Shard.from_environment()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True, choices=("sysu", "regdb", "llcm"))
+    parser.add_argument("--dataset", required=True, choices=("sysu", "regdb", "llcm", "table", "folder"))
     parser.add_argument("--root", default=os.environ.get("FASTREID_DATASETS", "datasets"))
     parser.add_argument("--folder", default="", help="the data set's folder below the root")
     parser.add_argument("--split", default="all", choices=SPLITS)

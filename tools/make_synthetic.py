@@ -11,7 +11,7 @@ from tvilfm_plugin.data.synthetic.writer import Spec, is_made, make_synthetic
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--layout", required=True, choices=("sysu", "regdb", "llcm"), help="which data set's layout")
+    parser.add_argument("--layout", required=True, choices=("sysu", "regdb", "llcm", "own"), help="which data set's layout")
     parser.add_argument("--out", required=True, help="folder of the data set itself")
     parser.add_argument("--ids", type=int, default=464, help="people, test people included")
     parser.add_argument("--test-ids", type=int, default=80, help="people of the test split")

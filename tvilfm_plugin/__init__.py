@@ -23,6 +23,6 @@ _EXPORTS = {"add_tvilfm_config": "config", "get_cfg": "config", "TriTrainer": "e
 def __getattr__(name: str) -> Any:
     """`TriTrainer` pulls in all of fast-reid's engine (3 s): only who asks for it waits."""
     if name in _EXPORTS:
-        compat.require_host()
+        importlib.import_module(f"{__name__}.compat").require_host()  # without torch, this names what is missing
         return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -183,14 +183,17 @@ def add_tvilfm_config(cfg: CfgNode) -> None:
     # --- data --------------------------------------------------------------------------------------------------------
     # "infrared-to-visible" (text queries) or "visible-to-infrared" (images only).
     cfg.DATASETS.DIRECTION = "infrared-to-visible"
-    # Folder of the data set below $FASTREID_DATASETS; "" = the data set's own name.
+    # Folder of the data set below $FASTREID_DATASETS; "" = the data set's own name ("own" for own data).
     cfg.DATASETS.ROOT = ""
     # RegDB's train/test split, 1..10.
     cfg.DATASETS.TRIAL = 1
     # SYSU-MM01's search modes.
     cfg.DATASETS.MODES = ("all", "indoor")
-    # Images per (identity, camera) in a SYSU-MM01 gallery: 1 (single-shot), 10 (multi-shot) or both.
+    # Images per (identity, camera) in a gallery of SYSU-MM01 or of own data: 1 (single-shot), 10 (multi-shot) or both. For own
+    # data also 0, alone: one gallery of every image.
     cfg.DATASETS.SHOTS = (1,)
+    # The rules that own data (TriTable, TriFolder) is ranked by, a name in PROTOCOLS; "" = "LLCM".
+    cfg.DATASETS.RULES = ""
     # How SYSU-MM01's galleries are drawn: "seeded" (as the paper) or "rand_perm_cam" (exp/rand_perm_cam.mat).
     cfg.DATASETS.GALLERY = "seeded"
     # Folder of the decoded-image cache; "" = `.cache` inside the data set's folder.
@@ -242,7 +245,7 @@ def add_tvilfm_config(cfg: CfgNode) -> None:
     cfg.TEST.HUMAN_TEXTS = ""
     # Store features, rankings and cards under OUTPUT_DIR/evaluation.
     cfg.TEST.STORE = True
-    # Visible test images per identity that are taken out of RegDB's gallery to serve as `witness` captions.
+    # Visible test images per identity that leave a gallery of every image (RegDB, own data) to serve as `witness` captions.
     cfg.TEST.HELD_OUT = 0
     # Who is searched: the "test" identities or, on SYSU-MM01, the validation identities ("val").
     cfg.TEST.SPLIT = "test"

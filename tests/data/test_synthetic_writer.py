@@ -161,7 +161,7 @@ def test_looks_are_read_back(trees: dict[str, Path], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"layout": "market"}, "choices are sysu, regdb, llcm"),
+        ({"layout": "market"}, "choices are sysu, regdb, llcm, own"),
         ({"test_ids": 464}, "both splits"),
         ({"wrong": 1.5}, "must lie in"),
         ({"images_ir": -1}, "give a number of images"),

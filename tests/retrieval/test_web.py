@@ -236,7 +236,7 @@ def test_nothing_of_a_search_remains(port, events):
     kept = [one for one in gc.get_objects() if issubclass(type(one), (Image.Image, np.ndarray))]
     assert not [one for one in kept if isinstance(one, Image.Image) and one.size == size]
     assert not [one for one in kept if isinstance(one, np.ndarray) and one.shape[:2] == size[::-1]]
-    assert set(tokenizer._tokenizer().cache) == set(tokenizer.SPECIAL)
+    assert set(tokenizer.open_clip_tokenizer().cache) == set(tokenizer.SPECIAL)
 
 
 def test_searches_wait_for_each_other_and_give_the_same(port, infrared):

@@ -58,30 +58,33 @@ def find_sources(
     """List a data set's images of one modality.
 
     Args:
-        dataset: "sysu", "regdb" or "llcm".
+        dataset: "sysu", "regdb", "llcm", or own data: "table" or "folder".
         root: folder that holds the data sets.
         folder: the data set's folder below `root`; "" = the names it usually has.
         split: "train", "test" or "all".
         trial: RegDB's split.
     """
     # The data sets are fast-reid's; captioning itself does without it.
-    from tvilfm_plugin.data.datasets.base import person_of
+    from tvilfm_plugin.data.datasets.base import TriDataset
     from tvilfm_plugin.data.datasets.check import DATASETS
+    from tvilfm_plugin.data.datasets.own import OWN
 
-    if dataset not in DATASETS:
-        raise ValueError(f"Unknown data set {dataset!r}; choices are {', '.join(DATASETS)}.")
+    kinds: dict[str, type[TriDataset]] = {**DATASETS, **OWN}
+    if dataset not in kinds:
+        raise ValueError(f"Unknown data set {dataset!r}; choices are {', '.join(kinds)}.")
     if split not in SPLITS:
         raise ValueError(f"Unknown split {split!r}; choices are {', '.join(SPLITS)}.")
-    kind = DATASETS[dataset]
+    kind = kinds[dataset]
     home = kind.find_folder(root, folder)
+    relative = kind.relative_in(home)
     found: dict[str, Source] = {}
     for part in ("train", "test"):
         lists = kind.read_split(home, part, trial)
         for item in lists.rgb if modality is Modality.RGB else lists.ir:
-            key = kind.relative(item.path)
-            found.setdefault(key, Source(key, item.path, person_of(item.path), part))
+            key = relative(item.path)
+            found.setdefault(key, Source(key, item.path, kind.person(item), part))
     known = tuple(found[key] for key in sorted(found))
     chosen = tuple(source for source in known if split in ("all", source.split))
     if not chosen:
         raise FileNotFoundError(f"{kind.name} in {home} has no {modality.value} images in split {split!r}.")
-    return SourceSet(kind.name, Path(home), modality, chosen, kind.relative, known)
+    return SourceSet(kind.name, Path(home), modality, chosen, relative, known)

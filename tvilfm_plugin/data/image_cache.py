@@ -22,36 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
+
+from tvilfm_plugin.data.resize import FILTERS, read_resized
 
 logger = logging.getLogger("fastreid." + __name__)
 
 # Goes up when the same files would give other pixels.
 RESIZE_VERSION = 1
-FILTERS = {
-    "lanczos": Image.Resampling.LANCZOS,
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-}
 _MAX_LISTED = 5
 _GIVE_UP_AFTER = 100
 _CHUNK = 16
-
-
-def read_resized(path: str, size: tuple[int, int], resample: str = "lanczos") -> np.ndarray:
-    """The RGB image of a file as (H, W, 3) uint8, resized with one of FILTERS; an image of that size is not resampled."""
-    with Image.open(path) as image:
-        return resized(image, size, resample)
-
-
-def resized(image: Image.Image, size: tuple[int, int], resample: str = "lanczos") -> np.ndarray:
-    """An opened image as `read_resized` gives it."""
-    rgb = image.convert("RGB")
-    height, width = size
-    if rgb.size != (width, height):
-        rgb = rgb.resize((width, height), FILTERS[resample])
-    return np.asarray(rgb)
 
 
 class ImageCache(Sequence[np.ndarray]):

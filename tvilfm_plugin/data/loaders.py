@@ -51,6 +51,7 @@ def build_dataset(cfg: CfgNode, name: str, text: bool) -> TriDataset:
         validation=cfg.SOLVER.EPOCH_RULE == "validation",
         split=cfg.TEST.SPLIT,
         protocol=cfg.TEST.PROTOCOL,
+        rules=cfg.DATASETS.RULES,
         text=text,
         verbose=comm.is_main_process(),
     )

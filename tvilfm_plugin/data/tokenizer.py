@@ -32,7 +32,7 @@ def tokenize(texts: Sequence[str]) -> Tensor:
     """
     if isinstance(texts, str):
         raise TypeError(f"tokenize expects a sequence of texts and got the single string {texts!r}; pass [text].")
-    return _tokenizer()(list(texts), context_length=CONTEXT_LENGTH)
+    return open_clip_tokenizer()(list(texts), context_length=CONTEXT_LENGTH)
 
 
 def decode(ids: Sequence[int]) -> str:
@@ -43,12 +43,12 @@ def decode(ids: Sequence[int]) -> str:
             break
         if token != START:
             inner.append(int(token))
-    return _tokenizer().decode(inner).strip()
+    return open_clip_tokenizer().decode(inner).strip()
 
 
 def forget_words() -> None:
     """Drop the words that the tokenizer remembers: it keeps each one for ever, also those of a search for a person."""
-    _tokenizer().cache = {name: name for name in SPECIAL}
+    open_clip_tokenizer().cache = {name: name for name in SPECIAL}
 
 
 class TokenStore:
@@ -78,7 +78,7 @@ class TokenStore:
 
 
 @lru_cache(maxsize=1)
-def _tokenizer() -> Any:
+def open_clip_tokenizer() -> Any:
     """open_clip's tokenizer, with CLIP's own spelling of the special tokens (open_clip's is `<start_of_text>`)."""
     module = _tokenizer_module()
     tokenizer = module.SimpleTokenizer(context_length=CONTEXT_LENGTH)

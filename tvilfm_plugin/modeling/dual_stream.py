@@ -96,7 +96,8 @@ class DualStream(nn.Module):
         Returns:
             (N_m, C, h, w) feature maps per modality (or (N_m, C), if that is what the base makes).
         """
-        counts = {m: len(rows) for m, rows in images.items() if len(rows)}
+        # shape[0] and not len: an exporter keeps the former as a variable and takes the latter for a constant.
+        counts = {m: rows.shape[0] for m, rows in images.items() if rows.shape[0]}
         if not counts or not set(counts) <= set(STREAMS):
             raise ValueError(
                 f"DualStream has stems for {' and '.join(m.value for m in STREAMS)}, but got rows of "
@@ -112,7 +113,7 @@ class DualStream(nn.Module):
             maps = self.base(joined)
         finally:
             self.route.leave()
-        if not isinstance(maps, Tensor) or len(maps) != sum(counts.values()):
+        if not isinstance(maps, Tensor) or maps.shape[0] != sum(counts.values()):
             raise TypeError(
                 f"The base {type(self.base).__name__} must give one tensor with a row per image, not "
                 f"{tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__}."

@@ -16,18 +16,12 @@ from tqdm import tqdm
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
 from tvilfm_plugin.retrieval.index import GalleryIndex
 from tvilfm_plugin.retrieval.index_file import FlatFile
+from tvilfm_plugin.retrieval.pictures import Unreadable
 from tvilfm_plugin.retrieval.records import Record, Records
 
 logger = logging.getLogger("fastreid." + __name__)
 
 BLOCK = 512
-
-
-class Unreadable(NamedTuple):
-    """An image that was skipped, and why."""
-
-    path: str
-    reason: str
 
 
 class Embedded(NamedTuple):

@@ -7,30 +7,28 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from tvilfm_plugin.data.image_cache import read_resized, resized
+from tvilfm_plugin.data.resize import Picture, picture_pixels
 from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.engine import load_model
 from tvilfm_plugin.evaluation.evaluator import encode_rows, encode_texts, weights_sha256
 from tvilfm_plugin.modality import Modality
-from tvilfm_plugin.retrieval.building import BLOCK, Embedded, Unreadable, embed_in_memory, embed_to_file
+from tvilfm_plugin.retrieval.building import BLOCK, Embedded, embed_in_memory, embed_to_file
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
 from tvilfm_plugin.retrieval.gallery_list import list_gallery
-from tvilfm_plugin.retrieval.hits import Index, SearchResult, choose_members, search_index
+from tvilfm_plugin.retrieval.hits import Ballot
 from tvilfm_plugin.retrieval.index import GalleryIndex
-from tvilfm_plugin.retrieval.records import Filter, Record
+from tvilfm_plugin.retrieval.pictures import Unreadable, read_pictures
+from tvilfm_plugin.retrieval.records import Record
+from tvilfm_plugin.retrieval.searcher import Searcher
 
 logger = logging.getLogger("fastreid." + __name__)
-
-Picture = str | Path | Image.Image | np.ndarray
-"""A file, a PIL image, or pixels (H, W) or (H, W, 3) uint8."""
 
 NORMALISATION = "neck in eval mode, then L2"
 
 
-class Retriever:
+class Retriever(Searcher):
     """A trained model and a gallery. What it answers equals what the evaluator ranks (Eq. 7 and 10, the same necks).
 
     Attributes:
@@ -53,7 +51,6 @@ class Retriever:
         """
         self.model = model.eval()
         self.image_size, self.resample, self.flip, self.batch = image_size, resample, flip, batch
-        self.index: Index | None = None
         self.unreadable: list[Unreadable] = []
         mean, std = (values.flatten().tolist() for values in (model.visual.pixel_mean, model.visual.pixel_std))
         self.fingerprint = Fingerprint(
@@ -128,31 +125,19 @@ class Retriever:
 
     def pixels(self, image: Picture) -> np.ndarray:
         """(H, W, 3) uint8 at the model's size, prepared as the evaluator does."""
-        if isinstance(image, (str, Path)):
-            return read_resized(str(image), self.image_size, self.resample)
-        if isinstance(image, np.ndarray):
-            if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)) or not image.size:
-                raise ValueError(
-                    f"Pixels of shape {image.shape} and type {image.dtype} are no image: (H, W) or (H, W, 3) uint8 is needed."
-                )
-            image = Image.fromarray(image)
-        return resized(image, self.image_size, self.resample)
+        return picture_pixels(image, self.image_size, self.resample)
 
     def _embed_block(self, images: Sequence[Record]) -> Embedded:
-        pixels, records, unreadable = [], [], []
-        for record in images:
-            try:
-                pixels.append(self.pixels(record.path))
-            # A damaged file raises whatever its decoder meets first: OSError, SyntaxError, ValueError, struct.error ...
-            except Exception as error:
-                unreadable.append(Unreadable(record.path, f"{type(error).__name__}: {error}"))
-                continue
-            records.append(record)
+        pixels, records, unreadable = read_pictures(images, self.image_size, self.resample)
         if not records:
             return Embedded(np.empty((0, self.fingerprint.dim), np.float32), [], unreadable)
         camids = [record.camid for record in records if record.camid is not None]
         raw = self._encode(pixels, Modality.RGB, camids if len(camids) == len(records) else None)
         return Embedded(_numpy(self.model.embed(raw)), records, unreadable)
+
+    def raw_features(self, images: Tensor, modality: Modality, camids: Tensor | None = None) -> Tensor:
+        """(N, D) features of (N, 3, H, W) pixels on the model's device, before the neck."""
+        return encode_rows(self.model.encode_images, images, modality, camids, self.flip)
 
     def _encode(self, pixels: Sequence[np.ndarray], modality: Modality, camids: Sequence[int] | None) -> Tensor:
         """Raw (N, D) features of (H, W, 3) images."""
@@ -162,7 +147,7 @@ class Retriever:
                 rows = slice(start, start + self.batch)
                 images = torch.from_numpy(np.stack(pixels[rows]).transpose(0, 3, 1, 2).copy()).to(device)
                 cameras = None if camids is None else torch.tensor(camids[rows], device=device)
-                raw = encode_rows(self.model.encode_images, images, modality, cameras, self.flip).float()
+                raw = self.raw_features(images, modality, cameras).float()
                 if not torch.isfinite(raw).all():
                     raise FloatingPointError("The model's features are not finite: its weights have diverged.")
                 parts.append(raw)
@@ -175,32 +160,20 @@ class Retriever:
         """Who can vote in a search with this model."""
         return tuple(self.model.members)
 
-    def search(
-        self,
-        infrared: Picture | None = None,
-        text: str | None = None,
-        infrared_text: str | None = None,
-        top: int = 10,
-        members: Collection[Modality | str] | None = None,
-        *,
-        allowed: Filter | None = None,
-    ) -> SearchResult:
-        """The gallery images that fit best.
+    @property
+    def model_name(self) -> str:
+        """For messages."""
+        return type(self.model).__name__
 
-        Args:
-            infrared: the query image.
-            text: what a witness says, with colours.
-            infrared_text: what the infrared image itself shows, in words, without colours: the filter of Eq. 7. Without it
-                the text filters itself, as text source `self` of an evaluation: fusion is then the infrared embedding and
-                is left out, which the result's note says.
-            top: hits to return.
-            members: who votes: ir, text, fusion; None: everybody who can.
-            allowed: cameras and times that may be found.
-        """
-        if self.index is None:
-            raise ValueError("There is no gallery yet: call embed_gallery or load_gallery first.")
-        queries, note = self.embed_query(infrared, text, infrared_text, members)
-        return SearchResult(search_index(self.index, queries, top, allowed or Filter()), note)
+    @property
+    def has_text(self) -> bool:
+        """Whether the model has a text encoder."""
+        return bool(self.model.has_text)
+
+    @property
+    def filters(self) -> bool:
+        """Whether the fusion subtracts a filter text (Eq. 7)."""
+        return getattr(getattr(self.model, "fusion", None), "filters", True)
 
     def embed_query(
         self,
@@ -209,35 +182,27 @@ class Retriever:
         infrared_text: str | None = None,
         members: Collection[Modality | str] | None = None,
     ) -> tuple[dict[Modality, np.ndarray], str]:
-        """The (D,) unit embedding of each member that votes, and what must be said about them; arguments as in `search`."""
-        text, infrared_text = (words if words and words.strip() else None for words in (text, infrared_text))
-        if text is not None and not self.model.has_text:
-            raise ValueError(f"{type(self.model).__name__} has no text encoder: search by image only, or load a TVILFM model.")
-        ballot = choose_members(
-            self.members,
-            image=infrared is not None,
-            text=text is not None,
-            infrared_text=infrared_text is not None,
-            filters=getattr(getattr(self.model, "fusion", None), "filters", True),
-            members=members,
-        )
+        """See `Searcher.embed_query`."""
+        queries, note = super().embed_query(infrared, text, infrared_text, members)
+        if set(queries) == {Modality.IR} and getattr(self.model, "stage1", None) is not None:
+            other = "an evaluation's row without text passes pooling and neck of stage 1, a search does not"
+            note = "; ".join(filter(None, (note, other)))
+        return queries, note
+
+    def embed_members(
+        self, ballot: Ballot, infrared: Picture | None, text: str | None, filter_text: str | None
+    ) -> dict[Modality, np.ndarray]:
+        """See `Searcher.embed_members`."""
         raw: dict[Modality, Tensor] = {}
         if infrared is not None:
             raw[Modality.IR] = self._encode([self.pixels(infrared)], Modality.IR, None)
         with torch.no_grad():
             if text is not None and set(ballot.members) != {Modality.IR}:
-                own = text if ballot.filter_text else infrared_text
-                said = encode_texts(self.model, tokenize, [text, *([] if own is None else [own])]).to(self.model.device)
+                said = encode_texts(self.model, tokenize, [text, *([filter_text] if filter_text else [])]).to(self.model.device)
                 raw[Modality.TEXT] = said[:1]
                 if Modality.FUSION in ballot.members:
-                    raw[Modality.FUSION] = self.model.fusion(raw[Modality.IR], said[:1], said[1:2] if own else None)
-            queries = {m: _numpy(self.model.embed(raw[m]))[0] for m in ballot.members}
-        note = ballot.note
-        if ballot.members == (Modality.IR,) and getattr(self.model, "stage1", None) is not None:
-            note = "; ".join(
-                filter(None, (note, "an evaluation's row without text passes pooling and neck of stage 1, a search does not"))
-            )
-        return queries, note
+                    raw[Modality.FUSION] = self.model.fusion(raw[Modality.IR], said[:1], said[1:2] if filter_text else None)
+            return {m: _numpy(self.model.embed(raw[m]))[0] for m in ballot.members}
 
 
 def _numpy(vectors: Tensor) -> np.ndarray:

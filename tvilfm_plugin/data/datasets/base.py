@@ -1,4 +1,4 @@
-"""What the three Tri- data sets share: splits to training lists, gallery draws, captions, warnings and tables."""
+"""What the Tri- data sets share: splits to training lists, gallery draws, captions, warnings and tables."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from tvilfm_plugin.data.captions import Caption, CaptionBank
 from tvilfm_plugin.data.items import EvalSetting, Item, draw_gallery, gallery_cells, group_by_person
-from tvilfm_plugin.evaluation.protocols import MIP, Protocol
+from tvilfm_plugin.evaluation.protocols import MIP, PROTOCOLS, Protocol
 from tvilfm_plugin.modality import Modality
 
 __all__ = ["DIRECTIONS", "EvalSetting", "Split", "TriDataset"]
@@ -46,15 +46,17 @@ class TriDataset(ImageDataset):
         direction: "infrared-to-visible" (with text) or "visible-to-infrared" (images only).
         trial: the train/test split of RegDB, 1..10; elsewhere ignored.
         modes: SYSU-MM01's search modes; elsewhere ignored.
-        shots: images per (identity, camera) in SYSU-MM01's galleries; elsewhere ignored.
+        shots: images per (identity, camera) in the galleries of SYSU-MM01 and of own data; elsewhere ignored.
         draws: number of gallery draws, seeded 0, 1, ...; RegDB has one gallery.
         text: whether captions are needed; without them no caption file is opened.
-        held_out: on RegDB, visible images per test identity that leave the gallery and serve as witnesses.
+        held_out: where the gallery is every image (RegDB), visible images per test identity that leave it and serve as
+            witnesses.
         gallery: "seeded" draws, or on SYSU-MM01 "rand_perm_cam", those of its evaluation code's exp/rand_perm_cam.mat.
         validation: keep SYSU-MM01's validation identities out of training, so that an epoch can be chosen on them.
         split: who is searched: the "test" identities, or on SYSU-MM01 the validation identities, "val".
         protocol: "standard", the data set's own; or "mip", one gallery draw under the rules of MIP's authors. (Their draws
             are not known: their seeds number the files in no fixed order. It is the first of the standard ones here.)
+        rules: name of the protocol that own data is ranked by; "" = the data set's own, which the published ones keep.
         verbose: whether to log warnings.
 
     Attributes:
@@ -69,13 +71,15 @@ class TriDataset(ImageDataset):
     """
 
     name: str
-    key: ClassVar[str]
+    key: str
     folders: ClassVar[tuple[str, ...]]
     protocol: Protocol
     pattern: ClassVar[re.Pattern[str]]
     layout: ClassVar[str]
+    whole_gallery: ClassVar[str]
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     galleries: ClassVar[tuple[str, ...]] = ("seeded",)
+    rules: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -92,14 +96,17 @@ class TriDataset(ImageDataset):
         validation: bool = False,
         split: str = "test",
         protocol: str = "standard",
+        rules: str = "",
         verbose: bool = True,
         **kwargs: Any,
     ) -> None:
         if direction not in DIRECTIONS:
             raise ValueError(f"Unknown direction {direction!r}; choices are {', '.join(DIRECTIONS)}.")
-        self._check_choices(gallery, validation, split)
+        self._check_choices(gallery, validation, split, rules)
         if protocol not in PROTOCOL_CHOICES:
             raise ValueError(f"TEST.PROTOCOL is {protocol!r}; choices are {', '.join(PROTOCOL_CHOICES)}.")
+        if rules:
+            self.protocol = PROTOCOLS[rules]
         if protocol == "mip":
             self.protocol, draws = MIP, 1
         if draws < 1:
@@ -139,16 +146,21 @@ class TriDataset(ImageDataset):
         super().__init__(self.train_rgb + self.train_ir, query, drawn, verbose=verbose, **kwargs)
 
     @classmethod
-    def _check_choices(cls, gallery: str, validation: bool, split: str) -> None:
+    def _check_choices(cls, gallery: str, validation: bool, split: str, rules: str) -> None:
         if gallery not in cls.galleries:
             raise ValueError(
                 f"{cls.name} has no gallery {gallery!r}; choices of DATASETS.GALLERY are {', '.join(cls.galleries)}."
             )
+        if rules and rules not in cls.rules:
+            raise ValueError(
+                f"{cls.name} cannot be ranked by the rules {rules!r} (DATASETS.RULES); choices are "
+                f"{', '.join(cls.rules) or 'none but its own'}."
+            )
         wanted = {"train", split} | ({"fit"} if validation else set())
         if not wanted <= set(cls.splits):
             raise ValueError(
-                f"{cls.name} has no validation identities (splits: {', '.join(cls.splits)}), only TriSYSUMM01 has: set "
-                "SOLVER.EPOCH_RULE last and TEST.SPLIT test."
+                f"{cls.name} has no validation identities (splits: {', '.join(cls.splits)}), only TriSYSUMM01 and own data "
+                "have: set SOLVER.EPOCH_RULE last and TEST.SPLIT test."
             )
 
     # --- what a data set must say ------------------------------------------------------------------------------------
@@ -164,6 +176,16 @@ class TriDataset(ImageDataset):
         if match is None:
             raise ValueError(f"{path!r} is no image of {cls.name}; its paths end like {cls.layout}.")
         return cls.caption_key(match)
+
+    @classmethod
+    def relative_in(cls, dataset_dir: str) -> Callable[[str], str]:
+        """`relative` for the data set in a folder; that of the published ones does not depend on it."""
+        return cls.relative
+
+    @classmethod
+    def person(cls, item: Item) -> int:
+        """Who is on an image of `read_split`, by folder number."""
+        return person_of(item.path)
 
     @classmethod
     def caption_key(cls, match: re.Match[str]) -> str:
@@ -227,12 +249,12 @@ class TriDataset(ImageDataset):
                 f"({examples(lonely)}); they form no pair and are left out."
             )
         persons = set(train.ids)
-        absent = persons - {person_of(item.path) for item in [*train.rgb, *train.ir]}
+        absent = persons - {self.person(item) for item in [*train.rgb, *train.ir]}
         if absent:
             shown = examples(sorted(absent))
             self.warnings.append(f"{len(absent)} listed training identities have no image ({shown}).")
-        folders = {label: {person_of(train.rgb[i].path) for i in rgb[label]} for label in usable}
-        mixed = [label for label in usable if {person_of(train.ir[i].path) for i in ir[label]} != folders[label]]
+        folders = {label: {self.person(train.rgb[i]) for i in rgb[label]} for label in usable}
+        mixed = [label for label in usable if {self.person(train.ir[i]) for i in ir[label]} != folders[label]]
         if mixed:
             self.warnings.append(
                 f"{len(mixed)} training labels name other person folders in the visible than in the infrared list "
@@ -275,6 +297,34 @@ class TriDataset(ImageDataset):
         ]
         return [candidates[index] for index in used], settings
 
+    def _every_image(self, candidates: list[Item], name: str) -> tuple[list[Item], list[EvalSetting]]:
+        """One setting `name` with one gallery: all images of the other kind but those held out."""
+        if self.held_out:
+            candidates = self._hold_out(candidates)
+        self.gallery_source = "every test image" + (f" but {self.held_out} per identity" if self.held_out else "")
+        everything = np.arange(len(candidates), dtype=np.int64)
+        return candidates, [EvalSetting(name, 0, (everything,))]
+
+    def _hold_out(self, candidates: list[Item]) -> list[Item]:
+        if self.direction != "infrared-to-visible":
+            raise ValueError(
+                f"held_out={self.held_out} takes images out of a visible gallery; {self.direction} has none. Use 0."
+            )
+        groups = group_by_person(candidates)
+        small = [pid for pid, indices in groups.items() if len(indices) <= self.held_out]
+        if self.held_out < 0 or small:
+            raise ValueError(
+                f"held_out={self.held_out} must be positive and leave every test identity a gallery image; "
+                f"{len(small)} have no more visible images than that ({examples(small)})."
+            )
+        generator = np.random.RandomState(self.trial)
+        out = {indices[k] for indices in groups.values() for k in generator.choice(len(indices), self.held_out, replace=False)}
+        self.note = (
+            f"{self.held_out} visible images per identity held out of the gallery as witnesses (seed {self.trial}): "
+            f"not {self.whole_gallery}"
+        )
+        return [item for index, item in enumerate(candidates) if index not in out]
+
     def _check_test(self, train: Split, test: Split, query: list[Item], gallery: list[Item]) -> None:
         if not query or not gallery:
             raise ValueError(
@@ -303,7 +353,8 @@ class TriDataset(ImageDataset):
                 raise FileNotFoundError(
                     f"{self.name}: no caption_dict_*.json or caption_llm_dict_*.json in "
                     f"{' or '.join(str(f) for f in caption_folders(self.dataset_dir, modality))}. Put the released "
-                    "captions there, generate them (tools/generate_captions.py), or train without text (text=False)."
+                    "captions there (own data: fill the column 'caption'), generate them (tools/generate_captions.py), or "
+                    "train without text (text=False)."
                 )
             missing = [path for item in kept if (path := self.relative(item.path)) not in bank]
             if missing:

@@ -63,8 +63,10 @@ class Report:
         missing: paths of files that are named somewhere and not on disk.
         uncaptioned: paths of images without a caption.
         broken: images that cannot be decoded (looked for on demand).
+        rows: what is wrong with single rows of own data, each with its place.
         problems: everything else that is wrong, one sentence each.
         notes: what is worth knowing and not wrong.
+        name: of the data set; "" = the published one's.
     """
 
     key: str
@@ -75,18 +77,20 @@ class Report:
     missing: list[str] = field(default_factory=list)
     uncaptioned: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    rows: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    name: str = ""
 
     @property
     def ok(self) -> bool:
         """Whether the data set is complete and as published."""
-        wrong = self.missing or self.uncaptioned or self.broken or self.problems
+        wrong = self.missing or self.uncaptioned or self.broken or self.rows or self.problems
         return not wrong and not any(difference.judged for difference in self.differences)
 
     def to_text(self, limit: int | None = None) -> str:
         """The report as text; of each list of files at most `limit` are named."""
-        lines = [f"{DATASETS[self.key].name} in {self.dataset_dir}"]
+        lines = [f"{self.name or DATASETS[self.key].name} in {self.dataset_dir}"]
         if self.counts:
             rows = []
             for split in ("train", "test", "total"):
@@ -103,6 +107,7 @@ class Report:
             ("missing files", self.missing),
             ("images without a caption", self.uncaptioned),
             ("images that cannot be read", self.broken),
+            ("problems in rows", self.rows),
         ):
             if paths:
                 shown = paths if limit is None else paths[:limit]
@@ -157,7 +162,7 @@ def check_dataset(
     _find_one_sided(report, splits, published)
     if decode:
         gone = set(report.missing)
-        report.broken = _undecodable(path for path in _paths(splits) if path not in gone)
+        report.broken = undecodable(path for path in _paths(splits) if path not in gone)
     return report
 
 
@@ -244,7 +249,8 @@ def _names(pids: Iterable[int]) -> str:
     return ", ".join(str(pid) for pid in sorted(pids))
 
 
-def _undecodable(paths: Iterable[str]) -> list[str]:
+def undecodable(paths: Iterable[str]) -> list[str]:
+    """Those that cannot be decoded, each with the reason."""
     broken = []
     for path in paths:
         try:

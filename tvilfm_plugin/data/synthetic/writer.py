@@ -1,7 +1,8 @@
-"""Write a synthetic benchmark to disk in the layout and with the caption files of SYSU-MM01, RegDB or LLCM."""
+"""Write a synthetic benchmark to disk in the layout and with the caption files of SYSU-MM01, RegDB or LLCM, or as own data."""
 
 from __future__ import annotations
 
+import csv
 import json
 import multiprocessing
 import os
@@ -34,11 +35,13 @@ _DEFAULTS = {
     "sysu": (8, 6, 24, 6),
     "regdb": (10, 10, 10, 10),
     "llcm": (9, 8, 36, 8),
+    "own": (8, 6, 24, 6),
 }
 _CAMERAS = {
     "sysu": ((1, 2, 4, 5), (3, 6)),
     "regdb": ((1,), (2,)),
     "llcm": (tuple(range(1, 10)), (1, 2, 4, 5, 6, 7, 8, 9)),
+    "own": ((1, 2, 4, 5), (3, 6)),
 }
 
 
@@ -47,7 +50,7 @@ class Spec:
     """Everything that decides the bytes of a benchmark.
 
     Attributes:
-        layout: "sysu", "regdb" or "llcm".
+        layout: "sysu", "regdb", "llcm", or "own": folders and a table as docs/own_data.md describes them.
         ids: number of people, test people included.
         images_rgb, images_ir: images per training person, spread over the layout's cameras; 0 = the layout's default.
         test_images_rgb, test_images_ir: the same per test person (RegDB: everyone has as many as a training person).
@@ -143,6 +146,10 @@ def _paths(layout: str, pid: int, person: Person, camera: Camera, number: int, t
     if layout == "sysu":
         path = f"cam{camera.number}/{pid:04d}/{number:04d}.jpg"
         return path, path
+    if layout == "own":
+        kind = "infrared" if camera.infrared else "visible"
+        path = f"{'test' if test else 'train'}/{kind}/{pid:04d}/cam{camera.number}/{number:04d}.jpg"
+        return path, path
     if layout == "regdb":
         folder, letter = ("Thermal", "t") if camera.infrared else ("Visible", "v")
         gender = "male" if person.shape.gender == "man" else "female"
@@ -224,10 +231,14 @@ def _write(spec: Spec, root: Path, workers: int, progress: bool) -> None:
     for folder in {(root / shot.path).parent for shot in shots}:
         folder.mkdir(parents=True, exist_ok=True)
     _develop(photos, cast_.people, spec, root, workers, progress)
-    _write_lists(spec, root, cast_, shots)
-    for name, infrared in (("Blip_RGB", False), ("Blip_IR", True)):
-        chosen = [photo for photo in photos if photo.shot.camera.infrared is infrared]
-        _write_captions(spec.layout, root / "Text" / name, name, chosen)
+    if spec.layout == "own":
+        _write_tables(root, photos)
+    else:
+        _write_lists(spec, root, cast_, shots)
+        for name, infrared in (("Blip_RGB", False), ("Blip_IR", True)):
+            chosen = [photo for photo in photos if photo.shot.camera.infrared is infrared]
+            _write_captions(spec.layout, root / "Text" / name, name, chosen)
+    (root / "Text").mkdir(exist_ok=True)
     _write_phrases(root / "Text" / "human_phrases.txt", cast_.people, spec)
     facts = _facts(spec, cast_, photos)
     _write_json(root / "attributes.json", facts, indent=None)
@@ -308,6 +319,20 @@ def _write_lists(spec: Spec, root: Path, cast_: Cast, shots: Sequence[Shot]) -> 
             for kind, infrared in (("visible", False), ("thermal", True)):
                 chosen = [shot for shot in shots if shot.pid in labels and shot.camera.infrared is infrared]
                 _write_list(root / "idx" / f"{split}_{kind}_{trial}.txt", chosen, labels)
+
+
+def _write_tables(root: Path, photos: Sequence[Photo]) -> None:
+    """Own data twice: everything in table.csv, and what the folders do not say in captions.csv."""
+    rows = []
+    for photo in photos:
+        split, modality, identity, camera, _ = photo.shot.path.split("/")
+        rows.append([photo.shot.path, identity, camera, modality, split, photo.text, photo.rephrase])
+    columns = ["path", "identity", "camera", "modality", "split", "caption", "rephrase"]
+    for name, kept in (("table", columns), ("captions", ["path", "caption", "rephrase"])):
+        with open(root / f"{name}.csv", "w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(kept)
+            writer.writerows([row[columns.index(column)] for column in kept] for row in rows)
 
 
 def _write_list(file: Path, shots: Iterable[Shot], labels: Mapping[int, int]) -> None:

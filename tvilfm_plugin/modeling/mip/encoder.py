@@ -84,7 +84,8 @@ class MIPEncoder(VisualEncoder):
         draws: Mapping[Modality, Tensor] | None = None,
     ) -> Embeddings:
         """See `VisualEncoder.forward`. Without `camids` the cameras are unknown and count as the mean of all."""
-        counts = {m: len(rows) for m, rows in images.items() if len(rows)}
+        # shape[0] and not len, here and below: an exporter keeps the former as a variable and takes the latter for a constant.
+        counts = {m: rows.shape[0] for m, rows in images.items() if rows.shape[0]}
         prepared = self.prepare({m: images[m] for m in counts}, draws)
         rows = torch.cat([prepared[m] for m in counts])
         known = None if camids is None else torch.cat([camids[m] for m in counts])
@@ -116,8 +117,9 @@ class MIPEncoder(VisualEncoder):
         if camids is None or self.embedding.camera is None:
             return None
         rows = camids.to(self.pixel_mean.device) - self.first_camera
-        # Asking a GPU would make the step wait; there, the index itself raises.
-        if rows.device.type == "cpu" and len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(self.embedding.camera):
+        # Asking a GPU would make the step wait; there, the index itself raises. An exporter has no values to ask.
+        asked = rows.device.type == "cpu" and not torch.compiler.is_exporting()
+        if asked and len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(self.embedding.camera):
             last = self.first_camera + len(self.embedding.camera) - 1
             raise ValueError(
                 f"Camera numbers {sorted(set(camids.tolist()))} do not all lie in {self.first_camera}..{last}. Set "

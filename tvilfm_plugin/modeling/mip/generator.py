@@ -42,9 +42,9 @@ class PromptGenerator(nn.Module):
         """Class and patch tokens (B, 1 + patches, D) that enter a layer -> prompts (B, P, D) for it."""
         patches = tokens[:, 1:]
         if self.query is not None:
-            return self.block(self.query.expand(len(patches), -1, -1), patches)
+            return self.block(self.query.expand(patches.shape[0], -1, -1), patches)
         # All rows would come out the same: one is computed, and sees the others.
-        zeros = patches.new_zeros(len(patches), self.count, patches.shape[2])
+        zeros = patches.new_zeros(patches.shape[0], self.count, patches.shape[2])
         return self.block(zeros[:, :1], torch.cat([zeros[:, 1:], patches], dim=1)).expand(-1, self.count, -1)
 
 

@@ -165,7 +165,7 @@ class TokenEmbedding(nn.Module):
                 f"Images of {tuple(images.shape[2:])} give {patches.shape[1]} patches, but the position table has "
                 f"{self.grid[0]} x {self.grid[1]}. INPUT.SIZE_TRAIN and INPUT.SIZE_TEST must be equal."
             )
-        tokens = torch.cat([self.cls.expand(len(patches), -1, -1).to(patches.dtype), patches], dim=1) + self.position
+        tokens = torch.cat([self.cls.expand(patches.shape[0], -1, -1).to(patches.dtype), patches], dim=1) + self.position
         if self.camera is None:
             return tokens
         # Where nobody says which camera took an image, the mean over all is the best guess.

@@ -1,0 +1,1 @@
+"""A trained model as ONNX graphs, for `tvilfm_plugin.runtime`."""

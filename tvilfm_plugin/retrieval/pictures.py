@@ -1,0 +1,44 @@
+"""Reading the pictures of a gallery: those that can be read, and a list of the others. Needs neither torch nor the host."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tvilfm_plugin.data.resize import read_resized
+from tvilfm_plugin.retrieval.records import Record
+
+
+class Unreadable(NamedTuple):
+    """An image that was skipped, and why."""
+
+    path: str
+    reason: str
+
+
+class Pictures(NamedTuple):
+    """A block of a gallery.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 of each that could be read.
+        records: theirs.
+        unreadable: the others.
+    """
+
+    pixels: list[np.ndarray]
+    records: list[Record]
+    unreadable: list[Unreadable]
+
+
+def read_pictures(images: Sequence[Record], size: tuple[int, int], resample: str) -> Pictures:
+    """Read and resize images; see `data.resize.read_resized` for the arguments."""
+    block = Pictures([], [], [])
+    for record in images:
+        try:
+            block.pixels.append(read_resized(record.path, size, resample))
+        # A damaged file raises whatever its decoder meets first: OSError, SyntaxError, ValueError, struct.error ...
+        except Exception as error:
+            block.unreadable.append(Unreadable(record.path, f"{type(error).__name__}: {error}"))
+            continue
+        block.records.append(record)
+    return block

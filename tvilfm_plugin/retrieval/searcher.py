@@ -1,0 +1,95 @@
+"""What every retriever answers, whatever computes its vectors. Needs neither torch nor the host."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+
+import numpy as np
+
+from tvilfm_plugin.data.resize import Picture
+from tvilfm_plugin.modality import Modality
+from tvilfm_plugin.retrieval.hits import Ballot, Index, SearchResult, choose_members, search_index
+from tvilfm_plugin.retrieval.records import Filter
+
+
+class Searcher(ABC):
+    """A model and a gallery that can be asked.
+
+    Attributes:
+        index: the gallery, None before there is one.
+    """
+
+    index: Index | None = None
+
+    @property
+    @abstractmethod
+    def members(self) -> tuple[Modality, ...]:
+        """Who can vote in a search with this model."""
+
+    @property
+    @abstractmethod
+    def model_name(self) -> str:
+        """For messages."""
+
+    @property
+    @abstractmethod
+    def has_text(self) -> bool:
+        """Whether the model has a text encoder."""
+
+    @property
+    @abstractmethod
+    def filters(self) -> bool:
+        """Whether the fusion subtracts a filter text (Eq. 7)."""
+
+    @abstractmethod
+    def embed_members(
+        self, ballot: Ballot, infrared: Picture | None, text: str | None, filter_text: str | None
+    ) -> dict[Modality, np.ndarray]:
+        """The (D,) unit embedding of each member of the ballot."""
+
+    def search(
+        self,
+        infrared: Picture | None = None,
+        text: str | None = None,
+        infrared_text: str | None = None,
+        top: int = 10,
+        members: Collection[Modality | str] | None = None,
+        *,
+        allowed: Filter | None = None,
+    ) -> SearchResult:
+        """The gallery images that fit best.
+
+        Args:
+            infrared: the query image.
+            text: what a witness says, with colours.
+            infrared_text: what the infrared image itself shows, in words, without colours: the filter of Eq. 7. Without it
+                the text filters itself, as text source `self` of an evaluation: fusion is then the infrared embedding and
+                is left out, which the result's note says.
+            top: hits to return.
+            members: who votes: ir, text, fusion; None: everybody who can.
+            allowed: cameras and times that may be found.
+        """
+        if self.index is None:
+            raise ValueError("There is no gallery yet: call embed_gallery or load_gallery first.")
+        queries, note = self.embed_query(infrared, text, infrared_text, members)
+        return SearchResult(search_index(self.index, queries, top, allowed or Filter()), note)
+
+    def embed_query(
+        self,
+        infrared: Picture | None = None,
+        text: str | None = None,
+        infrared_text: str | None = None,
+        members: Collection[Modality | str] | None = None,
+    ) -> tuple[dict[Modality, np.ndarray], str]:
+        """The (D,) unit embedding of each member that votes, and what must be said about them; arguments as in `search`."""
+        text, infrared_text = (words if words and words.strip() else None for words in (text, infrared_text))
+        if text is not None and not self.has_text:
+            raise ValueError(f"{self.model_name} has no text encoder: search by image only, or load a TVILFM model.")
+        ballot = choose_members(
+            self.members,
+            image=infrared is not None,
+            text=text is not None,
+            infrared_text=infrared_text is not None,
+            filters=self.filters,
+            members=members,
+        )
+        return self.embed_members(ballot, infrared, text, text if ballot.filter_text else infrared_text), ballot.note

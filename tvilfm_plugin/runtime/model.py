@@ -1,0 +1,125 @@
+"""The graphs of an export, run by onnxruntime."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tvilfm_plugin.modality import Modality
+from tvilfm_plugin.retrieval.fingerprint import Fingerprint
+from tvilfm_plugin.runtime.tokens import Tokens
+
+FACTS = "export.json"
+FORMAT = 1
+UNKNOWN_CAMERA = -1
+GRAPH_OF = {Modality.IR: "infrared", Modality.RGB: "visible"}
+
+
+class ExportError(ValueError):
+    """A folder is no export, or not all of one."""
+
+
+class OnnxModel:
+    """What `tools/export_onnx.py` wrote, as functions of numpy arrays.
+
+    Attributes:
+        image_size: (H, W) of the pixels.
+        resample: filter of the resizing.
+        members: who can vote in a search.
+        filters: whether the fusion subtracts a filter text.
+        has_text: whether there are words.
+        fingerprint: of the vectors; equal to that of the model in torch.
+    """
+
+    def __init__(self, folder: str | Path, *, facts: Mapping[str, Any] | None = None, threads: int = 0) -> None:
+        """Args:
+        folder: the export.
+        facts: instead of the folder's export.json.
+        threads: of onnxruntime; 0 = its own choice.
+        """
+        self.folder = Path(folder)
+        self.facts = dict(facts) if facts is not None else read_facts(self.folder)
+        height, width = self.facts["image_size"]
+        self.image_size = (int(height), int(width))
+        self.resample = str(self.facts["resample"])
+        self.members = tuple(Modality(name) for name in self.facts["members"])
+        self.has_text = self.facts["tokenizer"] is not None
+        self.filters = bool(self.facts["fusion"] and self.facts["fusion"]["filters"])
+        self.fingerprint = Fingerprint.from_dict(self.facts["fingerprint"])
+        self._threads = threads
+        self._sessions: dict[str, Any] = {}
+        self._tokens: Tokens | None = None
+
+    def images(
+        self, pixels: np.ndarray, modality: Modality, cameras: Sequence[int | None] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Raw and unit (N, D) of pixels (N, H, W, 3) uint8.
+
+        Args:
+            cameras: (N,) camera numbers, None where unknown; models that tell no cameras apart do not look.
+        """
+        inputs = {"images": np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))}
+        if known := self.facts["cameras"]:
+            numbers = [UNKNOWN_CAMERA if one is None else int(one) for one in cameras or [None] * len(pixels)]
+            last = known["first"] + known["number"] - 1
+            if wrong := sorted({n for n in numbers if n != UNKNOWN_CAMERA and not known["first"] <= n <= last}):
+                raise ValueError(f"This model knows the cameras {known['first']}..{last}, not {wrong}; None is an unknown one.")
+            inputs["cameras"] = np.array(numbers, dtype=np.int64)
+        return self._run(GRAPH_OF[modality], inputs)
+
+    def texts(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Raw and unit (N, D) of N texts."""
+        facts = self.facts["tokenizer"]
+        if facts is None:
+            raise ValueError("This export has no text encoder: search by image only, or export a TVILFM model.")
+        if self._tokens is None:
+            self._tokens = Tokens(self._checked(facts), facts)
+        return self._run("text", {"tokens": self._tokens(texts)})
+
+    def fuse(self, ir: np.ndarray, text: np.ndarray, ir_text: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Raw and unit (N, D) of raw (N, D) infrared, text and filter text (None only if not `filters`)."""
+        inputs = {"ir": ir, "text": text}
+        if self.filters:
+            if ir_text is None:
+                raise ValueError("The fusion of this model subtracts the text of the infrared image, but there is none.")
+            inputs["ir_text"] = ir_text
+        return self._run("fusion", inputs)
+
+    def _run(self, name: str, inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        if name not in self._sessions:
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = self._threads
+            file = str(self._checked(self.facts["graphs"][name]))
+            self._sessions[name] = onnxruntime.InferenceSession(file, options, providers=onnxruntime.get_available_providers())
+        raw, unit = self._sessions[name].run(["raw", "unit"], inputs)
+        return raw, unit
+
+    def _checked(self, entry: Mapping[str, Any]) -> Path:
+        """A file of the export, if it still is what was written."""
+        path = self.folder / entry["file"]
+        if not path.is_file() or sha256_of(path) != entry["sha256"]:
+            state = "was changed" if path.is_file() else "is missing"
+            raise ExportError(f"{path} {state}: the export is not complete. Run tools/export_onnx.py again.")
+        return path
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """The export.json of a folder."""
+    file = folder / FACTS
+    if not file.is_file():
+        raise ExportError(f"{folder} is no export: it has no {FACTS}. tools/export_onnx.py writes one.")
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    if facts.get("format") != FORMAT:
+        raise ExportError(f"{file} has format {facts.get('format')!r}, this version reads {FORMAT}. Export the model again.")
+    return facts
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

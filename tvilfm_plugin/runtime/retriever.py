@@ -1,0 +1,126 @@
+"""The search of `retrieval.retriever.Retriever` with an exported model."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tvilfm_plugin.data.resize import Picture, picture_pixels
+from tvilfm_plugin.modality import Modality
+from tvilfm_plugin.retrieval.gallery_list import list_gallery
+from tvilfm_plugin.retrieval.hits import Ballot, Index
+from tvilfm_plugin.retrieval.pictures import Unreadable, read_pictures
+from tvilfm_plugin.retrieval.searcher import Searcher
+from tvilfm_plugin.runtime.model import OnnxModel
+from tvilfm_plugin.runtime.vectors import Vectors
+
+logger = logging.getLogger(__name__)
+
+
+class OnnxRetriever(Searcher):
+    """An exported model and a gallery; same questions and same answers as `Retriever`.
+
+    Attributes:
+        model: the graphs.
+        index: the gallery; set by `embed_gallery` or `load_gallery`, None before.
+        unreadable: images that the last `embed_gallery` skipped.
+    """
+
+    def __init__(self, folder: str | Path | OnnxModel, *, batch: int = 64, threads: int = 0) -> None:
+        """Args:
+        folder: what tools/export_onnx.py wrote.
+        batch: images per run of the network.
+        threads: of onnxruntime; 0 = its own choice.
+        """
+        self.model = folder if isinstance(folder, OnnxModel) else OnnxModel(folder, threads=threads)
+        self.batch = batch
+        self.unreadable: list[Unreadable] = []
+
+    # --- gallery -----------------------------------------------------------------------------------------------------
+
+    def embed_gallery(self, source: Any) -> Vectors:
+        """Embed visible images, keep their vectors in memory and search them from now on.
+
+        Args:
+            source: a folder, a list of paths or of `Record`s, or a DataFrame with columns path[, pid, camid, time].
+        """
+        images = list_gallery(source)
+        vectors, records = [np.empty((0, self.model.fingerprint.dim), np.float32)], []
+        self.unreadable = []
+        for start in range(0, len(images), self.batch):
+            block = read_pictures(images[start : start + self.batch], self.model.image_size, self.model.resample)
+            self.unreadable += block.unreadable
+            records += block.records
+            if block.records:
+                cameras = [record.camid for record in block.records]
+                vectors.append(self.model.images(np.stack(block.pixels), Modality.RGB, cameras)[1])
+        for bad in self.unreadable:
+            logger.warning("Skipped %s: %s", bad.path, bad.reason)
+        index = Vectors(np.concatenate(vectors), records)
+        self.index = index
+        return index
+
+    def load_gallery(self, index_file: str | Path) -> Index:
+        """Search a stored index from now on, e.g. one that `Retriever` wrote with the same weights. Needs faiss-cpu."""
+        from tvilfm_plugin.retrieval.index import GalleryIndex
+
+        self.index = GalleryIndex.load(index_file, self.model.fingerprint)
+        return self.index
+
+    def embed_images(
+        self, images: Sequence[Picture], modality: Modality = Modality.RGB, camids: Sequence[int | None] | None = None
+    ) -> np.ndarray:
+        """(N, D) unit vectors of images of one modality.
+
+        Args:
+            camids: camera numbers, for models that use them.
+        """
+        parts = []
+        for start in range(0, len(images), self.batch):
+            rows = slice(start, start + self.batch)
+            cameras = None if camids is None else camids[rows]
+            parts.append(self.model.images(np.stack([self.pixels(one) for one in images[rows]]), modality, cameras)[1])
+        return np.concatenate(parts)
+
+    def pixels(self, picture: Picture) -> np.ndarray:
+        """(H, W, 3) uint8 at the model's size."""
+        return picture_pixels(picture, self.model.image_size, self.model.resample)
+
+    # --- searching ---------------------------------------------------------------------------------------------------
+
+    @property
+    def members(self) -> tuple[Modality, ...]:
+        """Who can vote in a search with this model."""
+        return self.model.members
+
+    @property
+    def model_name(self) -> str:
+        """For messages."""
+        return "This export"
+
+    @property
+    def has_text(self) -> bool:
+        """Whether the model has a text encoder."""
+        return self.model.has_text
+
+    @property
+    def filters(self) -> bool:
+        """Whether the fusion subtracts a filter text (Eq. 7)."""
+        return self.model.filters
+
+    def embed_members(
+        self, ballot: Ballot, infrared: Picture | None, text: str | None, filter_text: str | None
+    ) -> dict[Modality, np.ndarray]:
+        """See `Searcher.embed_members`."""
+        units: dict[Modality, np.ndarray] = {}
+        raw = np.empty(0, np.float32)
+        if infrared is not None:
+            raw, units[Modality.IR] = self.model.images(self.pixels(infrared)[None], Modality.IR)
+        if text is not None and set(ballot.members) != {Modality.IR}:
+            said, embedded = self.model.texts([text, *([filter_text] if filter_text else [])])
+            units[Modality.TEXT] = embedded[:1]
+            if Modality.FUSION in ballot.members:
+                units[Modality.FUSION] = self.model.fuse(raw, said[:1], said[1:2] if filter_text else None)[1]
+        return {m: units[m][0] for m in ballot.members}
