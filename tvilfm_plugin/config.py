@@ -195,6 +195,8 @@ def add_tvilfm_config(cfg: CfgNode) -> None:
     cfg.DATASETS.GALLERY = "seeded"
     # Folder of the decoded-image cache; "" = `.cache` inside the data set's folder.
     cfg.DATASETS.CACHE = ""
+    # Keep the captions' token ids there as well; False tokenises them in every process.
+    cfg.DATASETS.TOKEN_CACHE = True
     # Probability that a caption is replaced by its rephrase in training (Eq. 3); 0 switches the rephrases off.
     cfg.INPUT.REPHRASE_PROB = 0.5
     # Channel-augmented joint learning; padding and mirroring are fast-reid's INPUT.PADDING.SIZE and INPUT.FLIP.PROB.

@@ -30,8 +30,8 @@ class PairedDataset(Dataset[dict[str, Any]]):
         ir_images: Sequence[np.ndarray],
         rgb_items: Sequence[Item],
         ir_items: Sequence[Item],
-        rgb_tokens: Tokens | None,
-        ir_tokens: Tokens | None,
+        rgb_tokens: "Tokens | TokenTable | None",
+        ir_tokens: "Tokens | TokenTable | None",
         augmentation: TrainAugmentation,
         rephrase_prob: float,
         batches_per_epoch: int,
@@ -64,8 +64,10 @@ class PairedDataset(Dataset[dict[str, Any]]):
         self.num_classes = count_identities(rgb_items, ir_items)
         self.rgb_images, self.ir_images = rgb_images, ir_images
         self.rgb_items, self.ir_items = rgb_items, ir_items
-        self.rgb_tokens = None if rgb_tokens is None else TokenTable(rgb_tokens)
-        self.ir_tokens = None if ir_tokens is None else TokenTable(ir_tokens)
+        self.rgb_tokens, self.ir_tokens = (
+            tokens if tokens is None or isinstance(tokens, TokenTable) else TokenTable.of_rows(tokens)
+            for tokens in (rgb_tokens, ir_tokens)
+        )
         self.augmentation = augmentation
         self.rephrase_prob = rephrase_prob
         self._length = batches_per_epoch * batch_size
@@ -109,8 +111,18 @@ class TokenTable:
     A list of tensors would be sent to every spawned worker tensor by tensor, each holding a file open.
     """
 
-    def __init__(self, tokens: Tokens) -> None:
-        rows: dict[bytes, int] = {}
+    def __init__(self, rows: np.ndarray, index: np.ndarray) -> None:
+        """
+        Args:
+            rows: (S, L) ids of the distinct texts.
+            index: (N, 2) rows of every image's caption and rephrase; -1 where there is no rephrase.
+        """
+        self._rows, self._index = rows, index
+
+    @classmethod
+    def of_rows(cls, tokens: Tokens) -> "TokenTable":
+        """From a list of (L,) ids per image."""
+        known: dict[bytes, int] = {}
         distinct: list[np.ndarray] = []
         index = np.full((len(tokens), 2), -1, np.int64)
         for image, texts in enumerate(tokens):
@@ -119,12 +131,14 @@ class TokenTable:
                     continue
                 ids = np.asarray(text, dtype=np.int32)
                 key = ids.tobytes()
-                if key not in rows:
-                    rows[key] = len(distinct)
+                if key not in known:
+                    known[key] = len(distinct)
                     distinct.append(ids)
-                index[image, column] = rows[key]
-        self._rows = np.stack(distinct) if distinct else np.empty((0, 0), np.int32)
-        self._index = index
+                index[image, column] = known[key]
+        return cls(np.stack(distinct) if distinct else np.empty((0, 0), np.int32), index)
+
+    def __len__(self) -> int:
+        return len(self._index)
 
     def row(self, image: int, rephrase: bool) -> Tensor:
         """(L,) int64 ids of the image's caption, or of its rephrase if it is wanted and there is one."""
