@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import tvilfm_plugin  # noqa: F401  (registers the models)
-from benchmarks import evaluation, pipeline, ranking, steps
+from benchmarks import evaluation, pipeline, ranking, startup, steps
 from benchmarks.harness import Figure, Machine, table
 
 WORK: dict[str, Callable[..., list[Figure]]] = {
@@ -21,6 +21,7 @@ WORK: dict[str, Callable[..., list[Figure]]] = {
     "stage1": partial(steps.run, stages=(1,)),
     "stage2": partial(steps.run, stages=(2,)),
     "evaluation": evaluation.run,
+    "startup": startup.run,
 }
 
 
