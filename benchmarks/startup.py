@@ -12,10 +12,7 @@ from PIL import Image
 
 from benchmarks.harness import Figure, Machine, ratio
 
-WORDS = (
-    "man woman wearing a black white jacket with blue jeans and red shoes carrying backpack in her hand long hair short "
-    "sleeved shirt dark trousers striped coat gray sneakers holding umbrella green bag shoulder glasses walking"
-).split()
+WORDS = ("man", "woman", "black", "white", "jacket", "jeans", "red", "shoes", "backpack", "long", "hair", "coat", "bag")
 CONFIG = Path(__file__).parents[1] / "projects" / "TVILFM" / "configs" / "sysu.yml"
 # The other side of the ratio tokenises the captions anew, as every process of the released code does.
 CODE = """
@@ -27,8 +24,9 @@ from tvilfm_plugin.engine import TriTrainer
 started = time.perf_counter(), time.process_time()
 cfg = get_cfg()
 cfg.merge_from_file(sys.argv[1])
-cfg.merge_from_list(["INPUT.SIZE_TRAIN", [32, 16], "DATALOADER.NUM_WORKERS", 0, "MODEL.DEVICE", "cpu", "OUTPUT_DIR", sys.argv[2],
-    "MODEL.TEXT.WEIGHTS", "checkpoint", "MODEL.BACKBONE.PRETRAIN", False, "DATASETS.TOKEN_CACHE", sys.argv[3] == "True"])
+cfg.merge_from_list(["INPUT.SIZE_TRAIN", [32, 16], "DATALOADER.NUM_WORKERS", 0, "MODEL.DEVICE", "cpu"])
+cfg.merge_from_list(["MODEL.TEXT.WEIGHTS", "checkpoint", "MODEL.BACKBONE.PRETRAIN", False])
+cfg.merge_from_list(["OUTPUT_DIR", sys.argv[2], "DATASETS.TOKEN_CACHE", sys.argv[3] == "True"])
 trainer = TriTrainer(cfg)
 next(iter(trainer.data_loader))
 json.dump((time.process_time() - started[1], time.perf_counter() - started[0]), sys.stderr)

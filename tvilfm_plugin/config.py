@@ -150,6 +150,14 @@ def add_tvilfm_config(cfg: CfgNode) -> None:
     cfg.TVILFM.JOINT = True
     # SFF is "FilteredAdd" (Eq. 7); "Add" is ablation B. Any name in FUSION_REGISTRY.
     cfg.TVILFM.FUSION = "FilteredAdd"
+    # Train stage 2 on stored features: this many augmented views of every image, computed once from the frozen visual part
+    # and kept in the data set's cache. An approximation, named on the protocol card. 0: new views in every epoch.
+    cfg.TVILFM.BANK = CN()
+    cfg.TVILFM.BANK.VIEWS = 0
+    # "float32", or "float16" for half the disk.
+    cfg.TVILFM.BANK.DTYPE = "float32"
+    # A run stops, before it computes anything, where its bank would take more than this.
+    cfg.TVILFM.BANK.MAX_GB = 20.0
     # Modalities whose similarities are summed in the ensemble query (Eq. 10).
     cfg.TVILFM.MEMBERS = ("ir", "text", "fusion")
 

@@ -66,10 +66,11 @@ def image_cache(
         size: (H, W).
         resample: filter of the resizing.
     """
-    return ImageCache([item.path for item in items], (size[0], size[1]), _cache_folder(cfg, dataset), resample)
+    return ImageCache([item.path for item in items], (size[0], size[1]), cache_folder(cfg, dataset), resample)
 
 
-def _cache_folder(cfg: CfgNode, dataset: TriDataset) -> Path:
+def cache_folder(cfg: CfgNode, dataset: TriDataset) -> Path:
+    """Where decoded images, token ids and stored features of a data set lie."""
     return Path(cfg.DATASETS.CACHE) if cfg.DATASETS.CACHE else Path(dataset.dataset_dir) / ".cache"
 
 
@@ -125,7 +126,7 @@ def _caption_tokens(cfg: CfgNode, dataset: TriDataset, items: Sequence[Item], mo
     bank = dataset.captions[modality]
     captions = [bank[dataset.relative(item.path)] for item in items]
     texts = [text for caption in captions for text in (caption.text, caption.rephrase) if text]
-    store = stored_tokens(texts, _cache_folder(cfg, dataset)) if cfg.DATASETS.TOKEN_CACHE else TokenStore(texts)
+    store = stored_tokens(texts, cache_folder(cfg, dataset)) if cfg.DATASETS.TOKEN_CACHE else TokenStore(texts)
     index = [(store.row(c.text), store.row(c.rephrase) if c.rephrase else -1) for c in captions]
     return TokenTable(store.ids, np.array(index, dtype=np.int64))
 
@@ -176,6 +177,7 @@ def build_train_loader(cfg: CfgNode, text: bool, seed: int) -> TrainLoader:
         rephrase_prob=cfg.INPUT.REPHRASE_PROB,
         batches_per_epoch=sampler.batches_per_epoch,
         batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        views=cfg.TVILFM.BANK.VIEWS if text else 0,
     )
     return TrainLoader(
         paired, sampler, cfg.SOLVER.IMS_PER_BATCH // world, cfg.DATALOADER.NUM_WORKERS, usable_device(cfg.MODEL.DEVICE), data

@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from tvilfm_plugin.data.augment import TrainAugmentation
+from tvilfm_plugin.data.feature_bank import FeatureBank, view_rng
 from tvilfm_plugin.data.items import Item, check_same_person, count_identities
 from tvilfm_plugin.data.sampler import Pair
+from tvilfm_plugin.modality import Modality
 
 Tokens = Sequence[tuple[Tensor, Tensor | None]]
 """Per image: its caption's (L,) token ids, and those of the rephrase (None if there is none)."""
@@ -22,6 +24,7 @@ class PairedDataset(Dataset[dict[str, Any]]):
 
     Attributes:
         num_classes: K, the number of training identities.
+        banks: features of all views of the visible and of the infrared images, which then take the place of the pixels.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class PairedDataset(Dataset[dict[str, Any]]):
         rephrase_prob: float,
         batches_per_epoch: int,
         batch_size: int,
+        views: int = 0,
     ) -> None:
         """
         Args:
@@ -49,7 +53,10 @@ class PairedDataset(Dataset[dict[str, Any]]):
             rephrase_prob: probability that a caption is replaced by its rephrase, separately for both images (Eq. 3).
             batches_per_epoch: batches that count as one epoch.
             batch_size: pairs in a batch, over all processes.
+            views: an image has this many fixed augmentations, of which a sample takes one; 0: a new one every time.
         """
+        if views < 0:
+            raise ValueError(f"An image cannot have {views} views (TVILFM.BANK.VIEWS); 0 draws a new one every time.")
         if (rgb_tokens is None) != (ir_tokens is None):
             raise ValueError("Both kinds of images have captions or none: give rgb_tokens and ir_tokens, or neither.")
         if not 0 <= rephrase_prob <= 1:
@@ -70,6 +77,8 @@ class PairedDataset(Dataset[dict[str, Any]]):
         )
         self.augmentation = augmentation
         self.rephrase_prob = rephrase_prob
+        self.views = views
+        self.banks: tuple[FeatureBank, FeatureBank] | None = None
         self._length = batches_per_epoch * batch_size
 
     def __len__(self) -> int:
@@ -81,18 +90,7 @@ class PairedDataset(Dataset[dict[str, Any]]):
         rng = random.Random(pair.seed)
         # Drawn first, and also without texts: so both stages see the same views of a pair, however often erasing draws.
         rephrase_rgb, rephrase_ir = rng.random() < self.rephrase_prob, rng.random() < self.rephrase_prob
-        rgb_image, ir_image = self.rgb_images[pair.rgb], self.ir_images[pair.ir]
-        rgb, rgb_draws = self.augmentation.rgb(rgb_image, rng)
-        rgb_aug, rgb_aug_draws = self.augmentation.rgb_aug(rgb_image, rng)
-        ir, ir_draws = self.augmentation.ir(ir_image, rng)
-        draws = torch.tensor((rgb_draws, rgb_aug_draws, ir_draws))
-        sample: dict[str, Any] = {
-            "rgb": torch.from_numpy(rgb),
-            "rgb_aug": torch.from_numpy(rgb_aug),
-            "ir": torch.from_numpy(ir),
-            "rgb_draws": draws[0],
-            "rgb_aug_draws": draws[1],
-            "ir_draws": draws[2],
+        sample = self._seen(pair, rng) | {
             "targets": rgb_item.pid,
             "rgb_camids": rgb_item.camid,
             "ir_camids": ir_item.camid,
@@ -103,6 +101,40 @@ class PairedDataset(Dataset[dict[str, Any]]):
             sample["rgb_tokens"] = self.rgb_tokens.row(pair.rgb, rephrase_rgb)
             sample["ir_tokens"] = self.ir_tokens.row(pair.ir, rephrase_ir)
         return sample
+
+
+    def _seen(self, pair: Pair, rng: random.Random) -> dict[str, Any]:
+        """The views of a pair: pixels and draws, or stored features."""
+        if not self.views:
+            return self.rgb_views(pair.rgb, rng) | self.ir_view(pair.ir, rng)
+        of_rgb, of_ir = rng.randrange(self.views), rng.randrange(self.views)
+        if self.banks is None:
+            rgb_rng, ir_rng = view_rng(Modality.RGB, pair.rgb, of_rgb), view_rng(Modality.IR, pair.ir, of_ir)
+            return self.rgb_views(pair.rgb, rgb_rng) | self.ir_view(pair.ir, ir_rng)
+        rgb, ir = self.banks
+        return {
+            "rgb_features": rgb[pair.rgb, 2 * of_rgb],
+            "rgb_aug_features": rgb[pair.rgb, 2 * of_rgb + 1],
+            "ir_features": ir[pair.ir, of_ir],
+        }
+
+    def rgb_views(self, image: int, rng: random.Random) -> dict[str, Tensor]:
+        """Both views of a visible image, and their draws."""
+        pixels = self.rgb_images[image]
+        rgb, rgb_draws = self.augmentation.rgb(pixels, rng)
+        rgb_aug, rgb_aug_draws = self.augmentation.rgb_aug(pixels, rng)
+        draws = torch.tensor((rgb_draws, rgb_aug_draws))
+        return {
+            "rgb": torch.from_numpy(rgb),
+            "rgb_aug": torch.from_numpy(rgb_aug),
+            "rgb_draws": draws[0],
+            "rgb_aug_draws": draws[1],
+        }
+
+    def ir_view(self, image: int, rng: random.Random) -> dict[str, Tensor]:
+        """The view of an infrared image, and its draw."""
+        ir, draws = self.augmentation.ir(self.ir_images[image], rng)
+        return {"ir": torch.from_numpy(ir), "ir_draws": torch.tensor(draws)}
 
 
 class TokenTable:

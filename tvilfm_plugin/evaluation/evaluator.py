@@ -240,6 +240,9 @@ class MEREvaluator(DatasetEvaluator):
     def _card(self, setting: Any, source: str, drawn: Sequence[Any], weights: str) -> ProtocolCard:
         cfg = self.cfg
         protocol = (self.image_protocol if source == NO_TEXT else None) or self.data.protocol
+        notes = sorted({one.note for one in drawn if one.note}) if drawn else [self._image_note()]
+        if cfg.TVILFM.BANK.VIEWS:
+            notes.append(f"trained on {cfg.TVILFM.BANK.VIEWS} stored views per image")
         return ProtocolCard(
             dataset=self.data.name,
             direction=self.data.direction,
@@ -255,7 +258,7 @@ class MEREvaluator(DatasetEvaluator):
             epoch_rule=self.epoch_rule,
             preset=cfg.TVILFM.PRESET,
             seed=cfg.SEED,
-            note="; ".join(sorted({one.note for one in drawn if one.note})) if drawn else self._image_note(),
+            note="; ".join(note for note in notes if note),
             weights_sha256=weights,
             version=_version(),
         )

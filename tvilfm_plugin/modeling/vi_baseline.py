@@ -124,14 +124,14 @@ class VIBaseline(nn.Module):
         )
 
     def _check_batch(self, batch: Batch) -> None:
-        missing = [key for key in self._needed_keys() if key not in batch]
+        missing = [key for key in self._needed_keys(batch) if key not in batch]
         if missing:
             raise KeyError(
                 f"{type(self).__name__} trains on batches of PairedDataset; this one lacks {', '.join(missing)}."
                 + (" The data set must be built with its captions." if any("tokens" in key for key in missing) else "")
             )
 
-    def _needed_keys(self) -> tuple[str, ...]:
+    def _needed_keys(self, batch: Batch) -> tuple[str, ...]:
         return ("rgb", "rgb_aug", "ir", "targets")
 
     # --- evaluation --------------------------------------------------------------------------------------------------
