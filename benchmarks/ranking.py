@@ -19,7 +19,7 @@ def run(smoke: bool, machine: Machine) -> list[Figure]:
         _matrices(3803, 3010, 1, 20.0, 4),
         _matrices(3803, 3010, 1, 20.0, None),
         # 64 of 20,000 queries: time is proportional to them, since the ranking goes block by block.
-        _features(64, 200_000, 2048),
+        _features(64, 200_000, 512),
     ]
 
 

@@ -240,6 +240,9 @@ def add_tvilfm_config(cfg: CfgNode) -> None:
     cfg.SOLVER.LOG_PERIOD = 50
 
     # --- evaluation --------------------------------------------------------------------------------------------------
+    # Compute the features under autocast (bfloat16 on a CPU, float16 on a GPU), named on the protocol card; distances are
+    # float32 in any case. False: everything in float32.
+    cfg.TEST.AMP = False
     # Gallery draws (SYSU-MM01, LLCM).
     cfg.TEST.DRAWS = 10
     # Where the visible-image text of a query comes from; every table needs one that is not an oracle.

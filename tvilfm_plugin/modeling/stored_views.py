@@ -85,7 +85,7 @@ class _Encoder:
         training = self.visual.training
         self.visual.eval()
         with full_precision(device):
-            rows = [self._features(*(_stacked(samples, key) for key in (name, f"{name}_draws")), camids) for name in self.names]
+            rows = [self._features(_stacked(samples, name), _stacked(samples, f"{name}_draws"), camids) for name in self.names]
         self.visual.train(training)
         # (images * views, names, D): the names of one view lie beside each other.
         return torch.stack(rows, dim=1).view(end - first, -1, self.visual.dim).numpy()

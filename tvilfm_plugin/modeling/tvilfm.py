@@ -14,7 +14,6 @@ from yacs.config import CfgNode
 
 from tvilfm_plugin.evaluation.ensemble import pack
 from tvilfm_plugin.modality import Embeddings, Modality
-from tvilfm_plugin.modeling.distributed import full_precision
 from tvilfm_plugin.modeling.fusion import Fusion
 from tvilfm_plugin.modeling.identity_head import IdentityHead
 from tvilfm_plugin.modeling.registries import FUSION_REGISTRY, WeightedLoss, choose
@@ -179,17 +178,20 @@ class TVILFM(VIBaseline):
 
     # --- evaluation --------------------------------------------------------------------------------------------------
 
-    def encode_text(self, tokens: Tensor) -> Tensor:
-        """Token ids (N, L) -> raw features (N, D), in float32."""
-        with torch.autocast(tokens.device.type, enabled=False):
-            return self.text(tokens)
+    def encode_text(self, tokens: Tensor, amp: bool = False) -> Tensor:
+        """Token ids (N, L) -> raw features (N, D), in float32; `amp` as in `encode_images`."""
+        with torch.autocast(tokens.device.type, enabled=amp):
+            return self.text(tokens).float()
 
-    def encode_images_both_ways(self, images: Tensor, modality: Modality, camids: Tensor | None = None) -> Tensor:
+    def encode_images_both_ways(
+        self, images: Tensor, modality: Modality, camids: Tensor | None = None, amp: bool = False
+    ) -> Tensor:
         """(N, 2D): the raw features of `encode_images` beside those of stage 1's pooling, from one pass of the backbone."""
         assert isinstance(self.stage1, Stage1Copy) and isinstance(self.visual, DualStreamEncoder)
-        with full_precision(self.device):
+        with torch.autocast(self.device.type, enabled=amp):
             maps = self.visual.maps({modality: images})[modality]
-            return torch.cat([self.visual.vectors(maps, pool) for pool in (self.visual.pool, self.stage1.pool)], dim=1)
+            vectors = [self.visual.vectors(maps, pool).float() for pool in (self.visual.pool, self.stage1.pool)]
+        return torch.cat(vectors, dim=1)
 
     def _packed_rows(self, batch: Batch, modality: Modality, rows: Tensor | slice, raw: Tensor) -> Tensor:
         """Infrared rows with `rgb_tokens` and `ir_tokens` (N, L) are queries: their members' unit embeddings side by side.

@@ -136,20 +136,21 @@ class VIBaseline(nn.Module):
 
     # --- evaluation --------------------------------------------------------------------------------------------------
 
-    def encode_images(self, images: Tensor, modality: Modality, camids: Tensor | None = None) -> Tensor:
+    def encode_images(self, images: Tensor, modality: Modality, camids: Tensor | None = None, amp: bool = False) -> Tensor:
         """Raw features of images of one modality, in float32.
 
         Args:
             images: (N, 3, H, W) pixels 0..255, uint8 or float.
             modality: RGB or IR.
             camids: (N,) camera numbers, for encoders that use them.
+            amp: compute in half precision where autocast does (TEST.AMP).
 
         Returns:
             (N, D), before the neck.
         """
         modality = Modality(modality)
-        with full_precision(self.device):
-            return self.visual({modality: images}, None if camids is None else {modality: camids})[modality]
+        with torch.autocast(self.device.type, enabled=amp):
+            return self.visual({modality: images}, None if camids is None else {modality: camids})[modality].float()
 
     def embed(self, raw: Tensor) -> Tensor:
         """Raw features (N, D) of any modality -> unit embeddings (N, D)."""
