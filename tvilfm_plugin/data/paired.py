@@ -102,7 +102,6 @@ class PairedDataset(Dataset[dict[str, Any]]):
             sample["ir_tokens"] = self.ir_tokens.row(pair.ir, rephrase_ir)
         return sample
 
-
     def _seen(self, pair: Pair, rng: random.Random) -> dict[str, Any]:
         """The views of a pair: pixels and draws, or stored features."""
         if not self.views:
@@ -201,4 +200,3 @@ def collate_pairs(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for key in ("rgb_tokens", "ir_tokens"):
             batch[key] = batch[key][:, :length].contiguous()
     return batch
-
