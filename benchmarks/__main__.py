@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import tvilfm_plugin  # noqa: F401  (registers the models)
-from benchmarks import evaluation, pipeline, ranking, steps
+from benchmarks import evaluation, memory, pipeline, ranking, startup, steps
 from benchmarks.harness import Figure, Machine, table
 
 WORK: dict[str, Callable[..., list[Figure]]] = {
@@ -21,6 +21,8 @@ WORK: dict[str, Callable[..., list[Figure]]] = {
     "stage1": partial(steps.run, stages=(1,)),
     "stage2": partial(steps.run, stages=(2,)),
     "evaluation": evaluation.run,
+    "memory": memory.run,
+    "startup": startup.run,
 }
 
 
@@ -29,6 +31,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="small sizes: under a minute; ratios mean little")
     parser.add_argument("--only", choices=WORK, nargs="+", help="measure only these")
     parser.add_argument("--pairs", type=int, default=0, help="pairs of a training step, instead of 32 (a multiple of 4)")
+    parser.add_argument("--runs", type=int, default=3, help="of a step and of a start (default 3; 1: no warm-up)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default 1)")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     args = parser.parse_args()
@@ -39,7 +42,9 @@ def main() -> None:
     print(f"{what}: {machine.float32:.0f} GMAC/s float32, {machine.bfloat16:.0f} bfloat16 (matrix products)", flush=True)
     figures: list[Figure] = []
     for name in args.only or WORK:
-        options = {"pairs": args.pairs} if name.startswith("stage") else {}
+        options = {"pairs": args.pairs} if name.startswith("stage") or name == "memory" else {}
+        if name.startswith("sta"):
+            options["runs"] = args.runs
         figures += WORK[name](args.smoke, machine, **options)
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
     print(f"\n{table(figures)}")

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -85,14 +85,27 @@ def compare(
         times = {side: timed(side) for side in sides}
         if turn or runs == 1:  # the first pair warms up
             pairs.append((times[ours], times[reference]))
-    cpu = [(a[0], b[0]) for a, b in pairs]
-    ours_cpu = statistics.median(a for a, _ in cpu)
+    return ratio(name, pairs, difference, target=target, gmac=gmac, rate=rate, note=note)
+
+
+def ratio(
+    name: str,
+    pairs: Sequence[tuple[tuple[float, float], tuple[float, float]]],
+    difference: float = 0.0,
+    *,
+    target: float | None = None,
+    gmac: float | None = None,
+    rate: float | None = None,
+    note: str = "",
+) -> Figure:
+    """The figure of measured pairs: (CPU, wall) seconds of our side and of the reference."""
+    ours_cpu = statistics.median(a[0] for a, _ in pairs)
     return Figure(
         name=name,
         target=target,
-        ratio=statistics.median(b / max(a, 1e-9) for a, b in cpu),
+        ratio=statistics.median(b[0] / max(a[0], 1e-9) for a, b in pairs),
         ours_cpu=ours_cpu,
-        reference_cpu=statistics.median(b for _, b in cpu),
+        reference_cpu=statistics.median(b[0] for _, b in pairs),
         ours_wall=statistics.median(a[1] for a, _ in pairs),
         reference_wall=statistics.median(b[1] for _, b in pairs),
         difference=difference,

@@ -219,6 +219,28 @@ def test_two_iterations_and_everything_optional_off(tiny):
     assert not (out / "evaluation").exists() and (out / "model_final.pth").exists()
 
 
+def test_runs_on_stored_views_share_them_and_say_so(tiny, trained, tmp_path):
+    options = ["MODEL.WEIGHTS", trained / "stage1" / "model_final.pth", "SOLVER.MAX_EPOCH", 1, "TEST.EVAL_PERIOD", 1]
+    options += ["TVILFM.BANK.VIEWS", 2, "DATASETS.CACHE", tmp_path, "TEST.TEXT_SOURCES", "('self',)", "TEST.DRAWS", 1]
+    tiny("bank", *options)
+    banks = {path: path.stat().st_mtime_ns for path in tmp_path.glob("features-*.npy")}
+    assert len(banks) == 2
+    tiny("bank-again", *options)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("features-*.npy")} == banks
+    one, other = (weights(tiny.folder / name / "model_final.pth") for name in ("bank", "bank-again"))
+    assert same(one, other)
+    log = (tiny.folder / "bank" / "log.txt").read_text()
+    assert "2 stored views per image: an approximation" in log and "Feature bank" in log
+    cards = json.loads(next((tiny.folder / "bank").rglob("results.json")).read_text())["cards"]
+    assert cards and all("trained on 2 stored views per image" in card["note"] for card in cards.values())
+
+
+@pytest.mark.parametrize("option", ["TVILFM.FROM_SCRATCH True", "TVILFM.FREEZE_BN False"])
+def test_views_are_stored_only_of_what_is_frozen(tiny, option):
+    with pytest.raises(ValueError, match=f"{option} changes it. Set TVILFM.BANK.VIEWS 0"):
+        tiny("bank-refused", *option.split(), "TVILFM.BANK.VIEWS", 2)
+
+
 def test_from_scratch_has_no_stage_1(tiny):
     out = tiny.folder / "scratch"
     tiny("scratch", "TVILFM.FROM_SCRATCH", True, "SOLVER.MAX_EPOCH", 1, "TEST.DRAWS", 1, "DATASETS.MODES", "('all',)")

@@ -150,6 +150,14 @@ def add_tvilfm_config(cfg: CfgNode) -> None:
     cfg.TVILFM.JOINT = True
     # SFF is "FilteredAdd" (Eq. 7); "Add" is ablation B. Any name in FUSION_REGISTRY.
     cfg.TVILFM.FUSION = "FilteredAdd"
+    # Train stage 2 on stored features: this many augmented views of every image, computed once from the frozen visual part
+    # and kept in the data set's cache. An approximation, named on the protocol card. 0: new views in every epoch.
+    cfg.TVILFM.BANK = CN()
+    cfg.TVILFM.BANK.VIEWS = 0
+    # "float32", or "float16" for half the disk.
+    cfg.TVILFM.BANK.DTYPE = "float32"
+    # A run stops, before it computes anything, where its bank would take more than this.
+    cfg.TVILFM.BANK.MAX_GB = 20.0
     # Modalities whose similarities are summed in the ensemble query (Eq. 10).
     cfg.TVILFM.MEMBERS = ("ir", "text", "fusion")
 
@@ -198,6 +206,8 @@ def add_tvilfm_config(cfg: CfgNode) -> None:
     cfg.DATASETS.GALLERY = "seeded"
     # Folder of the decoded-image cache; "" = `.cache` inside the data set's folder.
     cfg.DATASETS.CACHE = ""
+    # Keep the captions' token ids there as well; False tokenises them in every process.
+    cfg.DATASETS.TOKEN_CACHE = True
     # Probability that a caption is replaced by its rephrase in training (Eq. 3); 0 switches the rephrases off.
     cfg.INPUT.REPHRASE_PROB = 0.5
     # Channel-augmented joint learning; padding and mirroring are fast-reid's INPUT.PADDING.SIZE and INPUT.FLIP.PROB.
@@ -233,6 +243,9 @@ def add_tvilfm_config(cfg: CfgNode) -> None:
     cfg.SOLVER.LOG_PERIOD = 50
 
     # --- evaluation --------------------------------------------------------------------------------------------------
+    # Compute the features under autocast (bfloat16 on a CPU, float16 on a GPU), named on the protocol card; distances are
+    # float32 in any case. False: everything in float32.
+    cfg.TEST.AMP = False
     # Gallery draws (SYSU-MM01, LLCM).
     cfg.TEST.DRAWS = 10
     # Where the visible-image text of a query comes from; every table needs one that is not an oracle.

@@ -22,13 +22,14 @@ from tvilfm_plugin.checkpoints.released_mip import as_stage1
 from tvilfm_plugin.compat import seed_everything, usable_device, write_text
 from tvilfm_plugin.config import get_cfg, stage1_config
 from tvilfm_plugin.data.datasets.base import TriDataset
-from tvilfm_plugin.data.loaders import TrainLoader, build_eval_loader, build_train_loader, is_tri
+from tvilfm_plugin.data.loaders import TrainLoader, build_eval_loader, build_train_loader, cache_folder, is_tri
 from tvilfm_plugin.data.text_sources import draw_query_texts
 from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.epoch_rule import BEST, LABELS, SCORES, BestEpoch, EpochLabel, check_epoch_rule, finished_weights
 from tvilfm_plugin.evaluation.evaluator import EVALUATOR_REGISTRY
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance, TrainingSet
 from tvilfm_plugin.host import CompatTrainer, contiguous_optimizer
+from tvilfm_plugin.modeling.stored_views import fill_banks
 from tvilfm_plugin.modeling.text_encoder import FROM_CHECKPOINT
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -99,6 +100,7 @@ _INCIDENTAL = (
     "MODEL.DEVICE",
     "DATALOADER.NUM_WORKERS",
     "DATASETS.CACHE",
+    "DATASETS.TOKEN_CACHE",
     "DATASETS.GALLERY",
     "DATASETS.MODES",
     "DATASETS.RULES",
@@ -108,6 +110,7 @@ _INCIDENTAL = (
     "SOLVER.EPOCH_RULE",
     "SOLVER.LOG_PERIOD",
     "TEST.",
+    "TVILFM.BANK.MAX_GB",
     "TVILFM.MEMBERS",
     "TVILFM.OVERRIDES",
     "TVILFM.STAGE1",
@@ -170,6 +173,30 @@ class ModelEpoch(hooks.HookBase):
             model.set_epoch(self.trainer.epoch)
 
 
+class StoredViews(hooks.HookBase):
+    """Before stage 2 begins, with the weights of stage 1 in place: features in the place of images (TVILFM.BANK)."""
+
+    def before_train(self) -> None:
+        cfg, loader = self.trainer.cfg, self.trainer.data_loader
+        visual = getattr(self.trainer.model, "module", self.trainer.model).visual
+        bank = cfg.TVILFM.BANK
+        loader.dataset.banks = fill_banks(visual, loader.dataset, cache_folder(cfg, loader.data), bank.DTYPE, bank.MAX_GB)
+        logger.info(f"Training on {bank.VIEWS} stored views per image: an approximation of new views in every epoch")
+
+
+def _stores_views(cfg: CfgNode) -> bool:
+    """Whether stage 2 trains on stored features; raises where the visual part does not hold still."""
+    if not uses_text(cfg) or not cfg.TVILFM.BANK.VIEWS:
+        return False
+    if cfg.TVILFM.FROM_SCRATCH or not cfg.TVILFM.FREEZE_BN:
+        key = "TVILFM.FROM_SCRATCH True" if cfg.TVILFM.FROM_SCRATCH else "TVILFM.FREEZE_BN False"
+        raise ValueError(
+            f"Features can be stored only while the visual part does not change, and {key} changes it. Set "
+            "TVILFM.BANK.VIEWS 0, which draws new views in every epoch."
+        )
+    return True
+
+
 class RollingCheckpoint(hooks.HookBase):
     """Saves every `period` epochs and keeps only the newest such file, and `model_final` at the end.
 
@@ -201,6 +228,7 @@ class TriTrainer(CompatTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         if self._is_ours(cfg):
             check_epoch_rule(cfg)
+            _stores_views(cfg)
         super().__init__(cfg)
         if self._is_ours(cfg):
             self.checkpointer.checkpointables["data"] = self.data_loader
@@ -312,7 +340,7 @@ class TriTrainer(CompatTrainer):
             # Before the evaluation: a run that is stopped while it evaluates keeps the epoch.
             evaluation = next(i for i, hook in enumerate(ret) if isinstance(hook, hooks.EvalHook))
             ret.insert(evaluation, RollingCheckpoint(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD))
-        ret[:0] = [EpochSeed(), EpochLabel(), ModelEpoch()]
+        ret[:0] = [EpochSeed(), EpochLabel(), ModelEpoch(), *([StoredViews()] if _stores_views(self.cfg) else [])]
         rule = self.cfg.SOLVER.EPOCH_RULE
         if rule == "last":
             return ret

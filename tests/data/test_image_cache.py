@@ -74,7 +74,7 @@ def test_the_second_time_nothing_is_decoded(monkeypatch, paths, tmp_path):
 
 def test_a_read_only_folder_with_a_finished_cache_is_enough(monkeypatch, paths, tmp_path):
     ImageCache(paths, SIZE, tmp_path / "cache")
-    monkeypatch.setattr(image_cache, "_locked", lambda path: pytest.fail("locked"))
+    monkeypatch.setattr(image_cache, "locked", lambda path, what: pytest.fail("locked"))
     ImageCache(paths, SIZE, tmp_path / "cache")
 
 

@@ -137,7 +137,7 @@ def test_collate_without_text():
 
 def test_token_table_keeps_each_text_once():
     shared = row(3, 7)
-    table = TokenTable([(shared, None), (shared.clone(), row(2, 8)), (row(2, 8), shared)])
+    table = TokenTable.of_rows([(shared, None), (shared.clone(), row(2, 8)), (row(2, 8), shared)])
     assert len(table._rows) == 2
     assert torch.equal(table.row(0, True), shared) and torch.equal(table.row(1, True), row(2, 8))
     assert torch.equal(table.row(2, True), shared) and table.row(2, False).dtype == torch.int64

@@ -199,6 +199,20 @@ def test_flip_averages_the_raw_features_of_both_views(model, parts_of, tmp_path)
             assert not torch.allclose(both[0], both[1], atol=1e-4)
 
 
+def test_half_precision_changes_features_a_little_and_says_so(model, parts_of, tmp_path):
+    stored = {}
+    for amp in (False, True):
+        _, loader, evaluator = parts_of("TEST.AMP", amp, "TEST.TEXT_SOURCES", "('oracle',)", out=tmp_path / str(amp))
+        evaluator.run(model, loader)
+        stored[amp] = torch.load(evaluator.folder / "parts.pt", weights_only=True)
+        cards = json.loads((evaluator.folder / "results.json").read_text())["cards"]
+        assert all(("half precision" in card["note"]) == amp for card in cards.values())
+    for name in ("query", "gallery", "texts"):
+        exact, half = stored[False][name], stored[True][name]
+        assert half.dtype == torch.float32 and not torch.equal(exact, half)
+        assert torch.nn.functional.cosine_similarity(exact, half).min() > 0.999
+
+
 # --- query expansion and re-ranking ----------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from tvilfm_plugin.evaluation import mer
 from tvilfm_plugin.evaluation.mer import (
     IMAGE_ONLY,
     Parts,
@@ -78,6 +79,23 @@ def test_every_query_type_and_draw_equals_the_literal_twin(case, members):
                     assert trial.similarity[q, : len(best)] == pytest.approx(-dist[q][best], abs=1e-5)
             else:
                 assert trial.top is None and trial.similarity is None
+
+
+def test_without_the_whole_matrix_the_ranking_is_the_same(case, monkeypatch):
+    parts, text, draws, query, gallery, neck = case
+    types = [QueryType("x", EVERYBODY)]
+    rank = lambda: list(
+        rank_trials(parts, text, types, draws, query, gallery, SYSU, filtered_add, unit_after(*batch_norm_affine(neck)))
+    )
+    with torch.no_grad():
+        whole = rank()
+        monkeypatch.setattr(mer, "WHOLE_MATRIX", 0)
+        monkeypatch.setattr(mer, "minus_inner_product", None)
+        by_rows = rank()
+    for one, other in zip(whole, by_rows, strict=True):
+        assert one.metrics.mAP == other.metrics.mAP and (one.metrics.cmc == other.metrics.cmc).all()
+    assert (whole[0].top == by_rows[0].top).all()
+    np.testing.assert_allclose(by_rows[0].similarity, whole[0].similarity, atol=1e-6)
 
 
 def test_several_types_at_once_are_those_types_alone(case):

@@ -178,6 +178,63 @@ def test_rank_beyond_the_curve_keeps_its_last_value():
         metrics.rank(0)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_keys_that_cannot_tie_sort_as_distance_and_index(dtype):
+    rng = np.random.default_rng(1)
+    extremes = [
+        0.0,
+        -0.0,
+        np.inf,
+        1e-45,
+        -1e-45,
+        np.finfo(dtype).max,
+        np.finfo(dtype).min,
+        -1.0,
+        1.0,
+        np.nextafter(dtype(1), dtype(2)),
+    ]
+    dist = rng.choice(np.array(extremes, dtype), (20, 40))
+    index = rng.permutation(40)
+    keys = ranking._untied(dist, index)
+    for row, key in zip(dist, keys, strict=True):
+        expected = sorted(range(40), key=lambda c: (row[c], index[c]))
+        assert np.argsort(key).tolist() == expected and len(set(key)) == 40
+
+
+@pytest.mark.parametrize("rare", [True, False], ids=["few ties", "ties everywhere"])
+def test_both_ways_of_breaking_ties_equal_the_twin(rare):
+    rng = np.random.default_rng(2)
+    dist = rng.standard_normal((30, 200)).astype(np.float32)
+    if rare:
+        dist[5, 10:14] = dist[5, 0]
+    else:
+        dist = dist.round(1)
+    assert ranking._ties_everywhere(dist) != rare
+    query, gallery = Labels(rng.integers(0, 9, 30), rng.choice([3, 6], 30)), Labels(np.arange(200) % 9, np.arange(200) % 5)
+    assert_equal_to_twin(dist, query, gallery, SYSU, 20)
+
+
+def test_distances_computed_row_by_row_rank_as_the_matrix(monkeypatch):
+    monkeypatch.setattr(ranking, "BLOCK_ELEMENTS", 100)
+    generator = torch.Generator().manual_seed(0)
+    # Small integers: products are exact in any order, and tie.
+    vectors = [torch.randint(-2, 3, (n, 8), generator=generator).float() for n in (13, 40)]
+    query, gallery = Labels(np.arange(13) % 5, np.full(13, 3)), Labels(np.arange(40) % 5, np.arange(40) % 4)
+    lazy, whole = ranking.MinusInnerProduct(*vectors), -(vectors[0] @ vectors[1].T)
+    ours, expected = rank_metrics(lazy, query, gallery, SYSU), rank_metrics(whole, query, gallery, SYSU)
+    assert ours[1:] == expected[1:] and ours.cmc.tolist() == expected.cmc.tolist()
+    for a, b in zip(*(ranking.nearest(dist, query, gallery, SYSU, 45) for dist in (lazy, whole)), strict=True):
+        assert np.array_equal(a, b)
+    with pytest.raises(ValueError, match="40 columns"):
+        rank_metrics(lazy, query, query, SYSU)
+
+
+def test_distances_of_a_ranking_are_infinite_where_nothing_is_left():
+    gallery = Labels(np.array([1, 2, 3]), np.array([1, 2, 1]))
+    index, distance = ranking.nearest(np.array([[0.5, 0.1, 0.2]]), Labels(np.array([1]), np.array([3])), gallery, SYSU, 4)
+    assert index.tolist() == [[2, 0, -1, -1]] and distance.tolist() == [[0.2, 0.5, np.inf, np.inf]]
+
+
 def test_agrees_with_scikit_learn():
     from sklearn.metrics import average_precision_score
 

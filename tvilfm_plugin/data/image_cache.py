@@ -88,7 +88,7 @@ class ImageCache(Sequence[np.ndarray]):
         folder = self.path.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with _locked(folder / f"{names}.lock"):
+            with locked(folder / f"{names}.lock", "image cache"):
                 # Another process may have finished while this one waited.
                 planes = _open(self.path, self._shape)
                 if planes is not None:
@@ -187,13 +187,13 @@ def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock file; the system releases it when the process ends, however it ends."""
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file; the system releases it when the process ends, however it ends. The log says what is waited for."""
     with path.open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.info("Another process is building this image cache; waiting for it (%s)", path)
+            logger.info("Another process is building this %s; waiting for it (%s)", what, path)
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 

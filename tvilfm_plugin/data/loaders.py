@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.utils.data
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.utils import comm
-from torch import Tensor
 from yacs.config import CfgNode
 
 from tvilfm_plugin.compat import to_device, usable_device, worker_context
@@ -18,8 +18,9 @@ from tvilfm_plugin.data.datasets.base import TriDataset
 from tvilfm_plugin.data.eval_set import EvalSet, ModalityBatchSampler, collate_rows
 from tvilfm_plugin.data.image_cache import ImageCache
 from tvilfm_plugin.data.items import Item
-from tvilfm_plugin.data.paired import PairedDataset, TrainAugmentation, collate_pairs
+from tvilfm_plugin.data.paired import PairedDataset, TokenTable, TrainAugmentation, collate_pairs
 from tvilfm_plugin.data.sampler import IdentityPairSampler
+from tvilfm_plugin.data.token_cache import stored_tokens
 from tvilfm_plugin.data.tokenizer import TokenStore
 from tvilfm_plugin.modality import Modality
 
@@ -66,8 +67,12 @@ def image_cache(
         size: (H, W).
         resample: filter of the resizing.
     """
-    folder = Path(cfg.DATASETS.CACHE) if cfg.DATASETS.CACHE else Path(dataset.dataset_dir) / ".cache"
-    return ImageCache([item.path for item in items], (size[0], size[1]), folder, resample)
+    return ImageCache([item.path for item in items], (size[0], size[1]), cache_folder(cfg, dataset), resample)
+
+
+def cache_folder(cfg: CfgNode, dataset: TriDataset) -> Path:
+    """Where decoded images, token ids and stored features of a data set lie."""
+    return Path(cfg.DATASETS.CACHE) if cfg.DATASETS.CACHE else Path(dataset.dataset_dir) / ".cache"
 
 
 class TrainLoader:
@@ -118,11 +123,13 @@ class TrainLoader:
         self.sampler.seed = int(state["seed"])
 
 
-def _caption_tokens(dataset: TriDataset, items: Sequence[Item], modality: Modality) -> list[tuple[Tensor, Tensor | None]]:
+def _caption_tokens(cfg: CfgNode, dataset: TriDataset, items: Sequence[Item], modality: Modality) -> TokenTable:
     bank = dataset.captions[modality]
     captions = [bank[dataset.relative(item.path)] for item in items]
-    store = TokenStore([text for caption in captions for text in (caption.text, caption.rephrase) if text])
-    return [(store[c.text], store[c.rephrase] if c.rephrase else None) for c in captions]
+    texts = [text for caption in captions for text in (caption.text, caption.rephrase) if text]
+    store = stored_tokens(texts, cache_folder(cfg, dataset)) if cfg.DATASETS.TOKEN_CACHE else TokenStore(texts)
+    index = [(store.row(c.text), store.row(c.rephrase) if c.rephrase else -1) for c in captions]
+    return TokenTable(store.ids, np.array(index, dtype=np.int64))
 
 
 def _augmentation(cfg: CfgNode) -> TrainAugmentation:
@@ -165,12 +172,13 @@ def build_train_loader(cfg: CfgNode, text: bool, seed: int) -> TrainLoader:
         image_cache(cfg, data, data.train_ir, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN),
         data.train_rgb,
         data.train_ir,
-        _caption_tokens(data, data.train_rgb, Modality.RGB) if text else None,
-        _caption_tokens(data, data.train_ir, Modality.IR) if text else None,
+        _caption_tokens(cfg, data, data.train_rgb, Modality.RGB) if text else None,
+        _caption_tokens(cfg, data, data.train_ir, Modality.IR) if text else None,
         augmentation=_augmentation(cfg),
         rephrase_prob=cfg.INPUT.REPHRASE_PROB,
         batches_per_epoch=sampler.batches_per_epoch,
         batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        views=cfg.TVILFM.BANK.VIEWS if text else 0,
     )
     return TrainLoader(
         paired, sampler, cfg.SOLVER.IMS_PER_BATCH // world, cfg.DATALOADER.NUM_WORKERS, usable_device(cfg.MODEL.DEVICE), data

@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from tvilfm_plugin.data.augment import TrainAugmentation
+from tvilfm_plugin.data.feature_bank import FeatureBank, view_rng
 from tvilfm_plugin.data.items import Item, check_same_person, count_identities
 from tvilfm_plugin.data.sampler import Pair
+from tvilfm_plugin.modality import Modality
 
 Tokens = Sequence[tuple[Tensor, Tensor | None]]
 """Per image: its caption's (L,) token ids, and those of the rephrase (None if there is none)."""
@@ -22,6 +24,7 @@ class PairedDataset(Dataset[dict[str, Any]]):
 
     Attributes:
         num_classes: K, the number of training identities.
+        banks: features of all views of the visible and of the infrared images, which then take the place of the pixels.
     """
 
     def __init__(
@@ -30,12 +33,13 @@ class PairedDataset(Dataset[dict[str, Any]]):
         ir_images: Sequence[np.ndarray],
         rgb_items: Sequence[Item],
         ir_items: Sequence[Item],
-        rgb_tokens: Tokens | None,
-        ir_tokens: Tokens | None,
+        rgb_tokens: "Tokens | TokenTable | None",
+        ir_tokens: "Tokens | TokenTable | None",
         augmentation: TrainAugmentation,
         rephrase_prob: float,
         batches_per_epoch: int,
         batch_size: int,
+        views: int = 0,
     ) -> None:
         """
         Args:
@@ -49,7 +53,10 @@ class PairedDataset(Dataset[dict[str, Any]]):
             rephrase_prob: probability that a caption is replaced by its rephrase, separately for both images (Eq. 3).
             batches_per_epoch: batches that count as one epoch.
             batch_size: pairs in a batch, over all processes.
+            views: an image has this many fixed augmentations, of which a sample takes one; 0: a new one every time.
         """
+        if views < 0:
+            raise ValueError(f"An image cannot have {views} views (TVILFM.BANK.VIEWS); 0 draws a new one every time.")
         if (rgb_tokens is None) != (ir_tokens is None):
             raise ValueError("Both kinds of images have captions or none: give rgb_tokens and ir_tokens, or neither.")
         if not 0 <= rephrase_prob <= 1:
@@ -64,10 +71,14 @@ class PairedDataset(Dataset[dict[str, Any]]):
         self.num_classes = count_identities(rgb_items, ir_items)
         self.rgb_images, self.ir_images = rgb_images, ir_images
         self.rgb_items, self.ir_items = rgb_items, ir_items
-        self.rgb_tokens = None if rgb_tokens is None else TokenTable(rgb_tokens)
-        self.ir_tokens = None if ir_tokens is None else TokenTable(ir_tokens)
+        self.rgb_tokens, self.ir_tokens = (
+            tokens if tokens is None or isinstance(tokens, TokenTable) else TokenTable.of_rows(tokens)
+            for tokens in (rgb_tokens, ir_tokens)
+        )
         self.augmentation = augmentation
         self.rephrase_prob = rephrase_prob
+        self.views = views
+        self.banks: tuple[FeatureBank, FeatureBank] | None = None
         self._length = batches_per_epoch * batch_size
 
     def __len__(self) -> int:
@@ -79,18 +90,7 @@ class PairedDataset(Dataset[dict[str, Any]]):
         rng = random.Random(pair.seed)
         # Drawn first, and also without texts: so both stages see the same views of a pair, however often erasing draws.
         rephrase_rgb, rephrase_ir = rng.random() < self.rephrase_prob, rng.random() < self.rephrase_prob
-        rgb_image, ir_image = self.rgb_images[pair.rgb], self.ir_images[pair.ir]
-        rgb, rgb_draws = self.augmentation.rgb(rgb_image, rng)
-        rgb_aug, rgb_aug_draws = self.augmentation.rgb_aug(rgb_image, rng)
-        ir, ir_draws = self.augmentation.ir(ir_image, rng)
-        draws = torch.tensor((rgb_draws, rgb_aug_draws, ir_draws))
-        sample: dict[str, Any] = {
-            "rgb": torch.from_numpy(rgb),
-            "rgb_aug": torch.from_numpy(rgb_aug),
-            "ir": torch.from_numpy(ir),
-            "rgb_draws": draws[0],
-            "rgb_aug_draws": draws[1],
-            "ir_draws": draws[2],
+        sample = self._seen(pair, rng) | {
             "targets": rgb_item.pid,
             "rgb_camids": rgb_item.camid,
             "ir_camids": ir_item.camid,
@@ -102,6 +102,39 @@ class PairedDataset(Dataset[dict[str, Any]]):
             sample["ir_tokens"] = self.ir_tokens.row(pair.ir, rephrase_ir)
         return sample
 
+    def _seen(self, pair: Pair, rng: random.Random) -> dict[str, Any]:
+        """The views of a pair: pixels and draws, or stored features."""
+        if not self.views:
+            return self.rgb_views(pair.rgb, rng) | self.ir_view(pair.ir, rng)
+        of_rgb, of_ir = rng.randrange(self.views), rng.randrange(self.views)
+        if self.banks is None:
+            rgb_rng, ir_rng = view_rng(Modality.RGB, pair.rgb, of_rgb), view_rng(Modality.IR, pair.ir, of_ir)
+            return self.rgb_views(pair.rgb, rgb_rng) | self.ir_view(pair.ir, ir_rng)
+        rgb, ir = self.banks
+        return {
+            "rgb_features": rgb[pair.rgb, 2 * of_rgb],
+            "rgb_aug_features": rgb[pair.rgb, 2 * of_rgb + 1],
+            "ir_features": ir[pair.ir, of_ir],
+        }
+
+    def rgb_views(self, image: int, rng: random.Random) -> dict[str, Tensor]:
+        """Both views of a visible image, and their draws."""
+        pixels = self.rgb_images[image]
+        rgb, rgb_draws = self.augmentation.rgb(pixels, rng)
+        rgb_aug, rgb_aug_draws = self.augmentation.rgb_aug(pixels, rng)
+        draws = torch.tensor((rgb_draws, rgb_aug_draws))
+        return {
+            "rgb": torch.from_numpy(rgb),
+            "rgb_aug": torch.from_numpy(rgb_aug),
+            "rgb_draws": draws[0],
+            "rgb_aug_draws": draws[1],
+        }
+
+    def ir_view(self, image: int, rng: random.Random) -> dict[str, Tensor]:
+        """The view of an infrared image, and its draw."""
+        ir, draws = self.augmentation.ir(self.ir_images[image], rng)
+        return {"ir": torch.from_numpy(ir), "ir_draws": torch.tensor(draws)}
+
 
 class TokenTable:
     """Captions and rephrases of all images as two arrays: one row per distinct text.
@@ -109,8 +142,18 @@ class TokenTable:
     A list of tensors would be sent to every spawned worker tensor by tensor, each holding a file open.
     """
 
-    def __init__(self, tokens: Tokens) -> None:
-        rows: dict[bytes, int] = {}
+    def __init__(self, rows: np.ndarray, index: np.ndarray) -> None:
+        """
+        Args:
+            rows: (S, L) ids of the distinct texts.
+            index: (N, 2) rows of every image's caption and rephrase; -1 where there is no rephrase.
+        """
+        self._rows, self._index = rows, index
+
+    @classmethod
+    def of_rows(cls, tokens: Tokens) -> "TokenTable":
+        """From a list of (L,) ids per image."""
+        known: dict[bytes, int] = {}
         distinct: list[np.ndarray] = []
         index = np.full((len(tokens), 2), -1, np.int64)
         for image, texts in enumerate(tokens):
@@ -119,12 +162,14 @@ class TokenTable:
                     continue
                 ids = np.asarray(text, dtype=np.int32)
                 key = ids.tobytes()
-                if key not in rows:
-                    rows[key] = len(distinct)
+                if key not in known:
+                    known[key] = len(distinct)
                     distinct.append(ids)
-                index[image, column] = rows[key]
-        self._rows = np.stack(distinct) if distinct else np.empty((0, 0), np.int32)
-        self._index = index
+                index[image, column] = known[key]
+        return cls(np.stack(distinct) if distinct else np.empty((0, 0), np.int32), index)
+
+    def __len__(self) -> int:
+        return len(self._index)
 
     def row(self, image: int, rephrase: bool) -> Tensor:
         """(L,) int64 ids of the image's caption, or of its rephrase if it is wanted and there is one."""
@@ -155,4 +200,3 @@ def collate_pairs(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for key in ("rgb_tokens", "ir_tokens"):
             batch[key] = batch[key][:, :length].contiguous()
     return batch
-

@@ -52,13 +52,23 @@ def forget_words() -> None:
 
 
 class TokenStore:
-    """Each distinct text tokenised once: `store[text]` is its (77,) int64 row."""
+    """Each distinct text tokenised once: `store[text]` is its (77,) int64 row.
 
-    def __init__(self, texts: Iterable[str]) -> None:
+    Attributes:
+        ids: (S, 77) uint16, the rows of the S distinct texts in order of appearance.
+    """
+
+    def __init__(self, texts: Iterable[str], ids: np.ndarray | None = None) -> None:
+        """
+        Args:
+            texts: what will be asked for.
+            ids: their `ids`, where they are known already.
+        """
         self._row = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        ids = tokenize(list(self._row)).numpy()
         # uint16 holds every CLIP id: four times less memory in every loader process.
-        self._ids = ids.astype(np.uint16)
+        self.ids = tokenize(list(self._row)).numpy().astype(np.uint16) if ids is None else ids
+        if len(self.ids) != len(self._row):
+            raise ValueError(f"{len(self._row)} distinct texts cannot have {len(self.ids)} rows of ids.")
 
     def __len__(self) -> int:
         return len(self._row)
@@ -67,14 +77,17 @@ class TokenStore:
         return text in self._row
 
     def __getitem__(self, text: str) -> Tensor:
+        return torch.from_numpy(self.ids[self.row(text)].astype(np.int64))
+
+    def row(self, text: str) -> int:
+        """Where `ids` has the text."""
         try:
-            row = self._row[text]
+            return self._row[text]
         except KeyError:
             raise KeyError(
                 f"The text {text!r} was not tokenised; this store holds {len(self)} texts. "
                 "Build the TokenStore from all captions and rephrases that will be asked for."
             ) from None
-        return torch.from_numpy(self._ids[row].astype(np.int64))
 
 
 @lru_cache(maxsize=1)

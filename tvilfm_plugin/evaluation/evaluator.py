@@ -6,6 +6,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +98,14 @@ class MEREvaluator(DatasetEvaluator):
         self.reset()
         quiet = not comm.is_main_process()
         stage1 = getattr(model, "stage1", None)
-        encode = model.encode_images if stage1 is None else model.encode_images_both_ways
+        precision = {"amp": True} if self.cfg.TEST.AMP else {}
+        encode = partial(model.encode_images if stage1 is None else model.encode_images_both_ways, **precision)
         with inference_context(model), torch.no_grad():
             for batch in tqdm(loader, desc="Encoding images", unit="batch", disable=quiet or None, leave=False):
                 modality = Modality(batch["modality"][0])
                 flip = self.cfg.TEST.FLIP.ENABLED
                 self.process(batch, encode_rows(encode, batch["images"], modality, batch["camids"], flip))
-            texts = encode_texts(model, self.tokenize, self.table, quiet) if self.table else None
+            texts = encode_texts(model, self.tokenize, self.table, quiet, **precision) if self.table else None
             images = _gather(self.rows, self.features, len(self.data.query) + len(self.data.gallery), "images")
             if quiet:
                 return OrderedDict()
@@ -240,6 +242,11 @@ class MEREvaluator(DatasetEvaluator):
     def _card(self, setting: Any, source: str, drawn: Sequence[Any], weights: str) -> ProtocolCard:
         cfg = self.cfg
         protocol = (self.image_protocol if source == NO_TEXT else None) or self.data.protocol
+        notes = sorted({one.note for one in drawn if one.note}) if drawn else [self._image_note()]
+        if cfg.TVILFM.BANK.VIEWS:
+            notes.append(f"trained on {cfg.TVILFM.BANK.VIEWS} stored views per image")
+        if cfg.TEST.AMP:
+            notes.append("features computed in half precision (TEST.AMP)")
         return ProtocolCard(
             dataset=self.data.name,
             direction=self.data.direction,
@@ -255,7 +262,7 @@ class MEREvaluator(DatasetEvaluator):
             epoch_rule=self.epoch_rule,
             preset=cfg.TVILFM.PRESET,
             seed=cfg.SEED,
-            note="; ".join(sorted({one.note for one in drawn if one.note})) if drawn else self._image_note(),
+            note="; ".join(note for note in notes if note),
             weights_sha256=weights,
             version=_version(),
         )
@@ -283,8 +290,18 @@ def encode_rows(
     return (raw + encode(images.flip(dims=[3]), modality, camids)) / 2 if flip else raw
 
 
-def encode_texts(model: Any, tokenize: Callable[[Sequence[str]], Tensor], texts: Sequence[str], quiet: bool = True) -> Tensor:
-    """(S, D) raw features of S strings; each rank takes its share, in batches of similar length."""
+def encode_texts(
+    model: Any,
+    tokenize: Callable[[Sequence[str]], Tensor],
+    texts: Sequence[str],
+    quiet: bool = True,
+    **precision: bool,
+) -> Tensor:
+    """(S, D) raw features of S strings; each rank takes its share, in batches of similar length.
+
+    Args:
+        precision: `amp`, for the model's `encode_text`.
+    """
     tokens = tokenize(texts)
     length = (tokens != 0).sum(dim=1)
     order = torch.argsort(length)[comm.get_rank() :: comm.get_world_size()]
@@ -293,7 +310,7 @@ def encode_texts(model: Any, tokenize: Callable[[Sequence[str]], Tensor], texts:
     for some in tqdm(order.split(TEXT_BATCH), desc="Encoding texts", unit="batch", disable=quiet or None, leave=False):
         batch = tokens[some, : int(length[some].max())].to(device)
         rows.append(some)
-        features.append(model.encode_text(batch).float().cpu())
+        features.append(model.encode_text(batch, **precision).cpu())
     return _gather(rows, features, len(texts), "texts")
 
 

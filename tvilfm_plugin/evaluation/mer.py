@@ -10,8 +10,19 @@ from torch import Tensor, nn
 
 from tvilfm_plugin.evaluation.ensemble import ensemble
 from tvilfm_plugin.evaluation.protocols import Labels, Protocol
-from tvilfm_plugin.evaluation.ranking import PerQuery, RankMetrics, aggregate, cmc_length, per_query, ranking
+from tvilfm_plugin.evaluation.ranking import (
+    MinusInnerProduct,
+    PerQuery,
+    RankMetrics,
+    aggregate,
+    cmc_length,
+    nearest,
+    per_query,
+)
 from tvilfm_plugin.modality import Embeddings, Modality
+
+# Up to this many distances (1 GiB) are computed in one product; beyond, rows when they are ranked.
+WHOLE_MATRIX = 1 << 28
 
 Fusion = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Raw (Q, D) infrared, text and filter text -> raw (Q, D)."""
@@ -57,7 +68,7 @@ class Trial(NamedTuple):
     """One query type on one gallery draw.
 
     `top` and `similarity`, (Q, top) each, are the best gallery images of the first draw, for pictures: indices into the
-    union, -1 where a query has fewer, and minus the distance by which they were ranked.
+    union, -1 where a query has fewer, and minus the distance by which they were ranked (-inf there).
     """
 
     query_type: str
@@ -133,6 +144,7 @@ def rank_trials(
             by default minus the inner product, i.e. minus the sum of the members' cosine similarities (Eq. 10).
         top: how many gallery images per query the first draw's trial keeps, as indices into the union (for pictures).
     """
+    by_product = distance is None
     distance = distance or minus_inner_product
     everyone = embed(parts.gallery)
     needed = [m for m in Modality if any(m in kind.members for kind in types)]
@@ -146,14 +158,15 @@ def rank_trials(
             cached = rgb.tobytes()
         chosen = everyone[torch.from_numpy(columns)]
         for kind in types:
-            dist = distance(ensemble(queries, kind.members), chosen)
+            summed = ensemble(queries, kind.members)
+            lazy = by_product and len(summed) * len(chosen) > WHOLE_MATRIX
+            dist = MinusInnerProduct(summed, chosen) if lazy else distance(summed, chosen)
             values = per_query(dist, query, labels, protocol)
             metrics = aggregate(values, cmc_length(labels, protocol))
             trial = Trial(kind.name, t, metrics, values)
             if t == 0:
-                best = ranking(dist, query, labels, protocol, top)
-                similarity = -np.take_along_axis(np.asarray(dist), best, axis=1)
-                trial = trial._replace(top=np.where(best < 0, -1, columns[best]), similarity=similarity)
+                best, apart = nearest(dist, query, labels, protocol, top)
+                trial = trial._replace(top=np.where(best < 0, -1, columns[best]), similarity=-apart)
             yield trial
 
 

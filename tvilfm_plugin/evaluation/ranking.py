@@ -3,19 +3,24 @@
 A full argsort is not needed. With the non-junk gallery images of a query ranked by (distance, gallery index), all three
 metrics follow from two counts: how many images precede each match, and how many *identities* precede the first match.
 Sorting the distances alone (values without indices, which runs in vector registers) and looking the matches up gives
-the first, one minimum per identity the second. Both are exact only without ties, so the few rows in which something
-ties with a match are replaced by their stable ranks.
+the first, one minimum per identity the second. Both are exact only without ties, so the rows in which something ties
+with a match are counted again, with keys that cannot tie: distance and gallery index in one integer.
+
+Distances come as a matrix, or as `MinusInnerProduct`, which computes rows when they are asked for: a ranking of 20,000
+queries in 200,000 images then needs no 16 GB.
 """
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from tvilfm_plugin.evaluation.protocols import Labels, Protocol
 
 BLOCK_ELEMENTS = 1 << 20  # distances that are worked on at once: bounds the memory at a few dozen MiB
+PRODUCT_ROWS = 64  # queries whose distances are computed at once where they are not given
 
 
 class RankMetrics(NamedTuple):
@@ -56,13 +61,37 @@ class _Gallery(NamedTuple):
     size: np.ndarray  # (I,) columns of each run
 
 
-def rank_metrics(
-    dist: np.ndarray | Tensor, query: Labels, gallery: Labels, protocol: Protocol, max_rank: int = 20
-) -> RankMetrics:
+class MinusInnerProduct(NamedTuple):
+    """Distances -(query @ gallery.T) in float32, computed row by row where they are needed and never held in whole.
+
+    Attributes:
+        query: (Q, D).
+        gallery: (G, D), on the same device.
+    """
+
+    query: Tensor
+    gallery: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.query), len(self.gallery)
+
+    def rows(self, rows: slice) -> np.ndarray:
+        """(rows, G) of the matrix."""
+        with torch.no_grad(), torch.autocast(self.query.device.type, enabled=False):
+            dist = self.query[rows].float() @ self.gallery.float().T
+            return dist.neg_().cpu().numpy()
+
+
+Distances = np.ndarray | Tensor | MinusInnerProduct
+
+
+def rank_metrics(dist: Distances, query: Labels, gallery: Labels, protocol: Protocol, max_rank: int = 20) -> RankMetrics:
     """CMC, mAP and mINP of one gallery under a benchmark's rules.
 
     Args:
-        dist: (Q, G) distances, small is near; float64 is not rounded. Equal distances rank by gallery index.
+        dist: (Q, G) distances, small is near, or what computes them; float64 is not rounded. Equal distances rank by
+            gallery index.
         query: labels of the Q rows.
         gallery: labels of the G columns.
         protocol: which images a query ignores, and whether the CMC counts identities or images.
@@ -76,18 +105,16 @@ def rank_metrics(
     return aggregate(results, cmc_length(gallery, protocol, max_rank))
 
 
-def per_query(dist: np.ndarray | Tensor, query: Labels, gallery: Labels, protocol: Protocol) -> PerQuery:
+def per_query(dist: Distances, query: Labels, gallery: Labels, protocol: Protocol) -> PerQuery:
     """What `rank_metrics` averages, for each of the Q queries; the arguments are the same."""
     dist, query, gallery = _check(dist, query, gallery)
-    valid = np.zeros(len(dist), dtype=bool)
-    first = np.zeros(len(dist), dtype=np.int64)
-    ap, inp = np.full(len(dist), np.nan), np.full(len(dist), np.nan)
+    count = dist.shape[0]
+    valid, first = np.zeros(count, dtype=bool), np.zeros(count, dtype=np.int64)
+    ap, inp = np.full(count, np.nan), np.full(count, np.nan)
     runs = _by_identity(gallery)
-    for rows in _blocks(dist):
-        block = _filtered(dist[rows], rows, query, runs.labels, protocol, runs.order)
-        valid[rows], first[rows], ap[rows], inp[rows] = _rank_block(
-            block, query.pids[rows], runs, protocol.count_identities
-        )
+    for rows, block in _blocks(dist):
+        block = _filtered(block, rows, query, runs.labels, protocol, runs.order)
+        valid[rows], first[rows], ap[rows], inp[rows] = _rank_block(block, query.pids[rows], runs, protocol.count_identities)
     return PerQuery(valid, first, ap, inp)
 
 
@@ -113,11 +140,11 @@ def cmc_length(gallery: Labels, protocol: Protocol, max_rank: int = 20) -> int:
     return min(max_rank, len(np.unique(pids)) if protocol.count_identities else len(pids))
 
 
-def ranking(dist: np.ndarray | Tensor, query: Labels, gallery: Labels, protocol: Protocol, top: int) -> np.ndarray:
+def ranking(dist: Distances, query: Labels, gallery: Labels, protocol: Protocol, top: int) -> np.ndarray:
     """The first images of every query's ranking, in the very order that the metrics count.
 
     Args:
-        dist: (Q, G) distances.
+        dist: (Q, G) distances, or what computes them.
         query: labels of the Q rows.
         gallery: labels of the G columns.
         protocol: decides which images a query ignores.
@@ -126,16 +153,25 @@ def ranking(dist: np.ndarray | Tensor, query: Labels, gallery: Labels, protocol:
     Returns:
         (Q, top) gallery indices after removal of the query's junk images, nearest first; -1 where nothing is left.
     """
+    return nearest(dist, query, gallery, protocol, top)[0]
+
+
+def nearest(dist: Distances, query: Labels, gallery: Labels, protocol: Protocol, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """`ranking` and the (Q, top) distances by which it ranked, infinite where nothing is left."""
     if top < 1:
         raise ValueError(f"top must be at least 1, got {top}.")
     dist, query, gallery = _check(dist, query, gallery)
-    result = np.full((len(dist), top), -1, dtype=np.int64)
-    for rows in _blocks(dist):
-        block = _filtered(dist[rows], rows, query, gallery, protocol)
-        order = np.argsort(block, axis=1, kind="stable")[:, :top]
-        kept = np.isfinite(np.take_along_axis(block, order, axis=1))
-        result[rows, : order.shape[1]] = np.where(kept, order, -1)
-    return result
+    index = np.full((dist.shape[0], top), -1, dtype=np.int64)
+    distance = np.full(index.shape, np.inf)
+    columns, wanted = np.arange(dist.shape[1]), min(top, dist.shape[1])
+    for rows, block in _blocks(dist):
+        block = _filtered(block, rows, query, gallery, protocol)
+        keys = _untied(block, columns)
+        order = np.argpartition(keys, wanted - 1, axis=1)[:, :wanted]
+        order = np.take_along_axis(order, np.argsort(np.take_along_axis(keys, order, axis=1), axis=1), axis=1)
+        distance[rows, :wanted] = np.take_along_axis(block, order, axis=1)
+        index[rows, :wanted] = np.where(np.isfinite(distance[rows, :wanted]), order, -1)
+    return index, distance
 
 
 def chance_metrics(
@@ -164,43 +200,43 @@ def chance_metrics(
 def _rank_block(
     dist: np.ndarray, pids: np.ndarray, runs: _Gallery, count_identities: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """`PerQuery` of a block. `dist` (B, G): columns in identity order, junk at infinity; it is overwritten."""
+    """`PerQuery` of a block. `dist` (B, G): columns in identity order, junk at infinity."""
     own = np.minimum(np.searchsorted(runs.ids, pids), len(runs.ids) - 1)
     has_run = np.flatnonzero(runs.ids[own] == pids)
     row, column = _match_columns(has_run, own[has_run], runs)
     kept = np.isfinite(dist[row, column])
     row, column = row[kept], column[kept]
 
-    nearest = np.minimum.reduceat(dist, runs.start, axis=1) if count_identities else None
-    value = dist[row, column]
-    ordered = np.sort(dist, axis=1)
-    before = _count_below(ordered, row, value)
-    tied = np.unique(row[_follows_equal(ordered, row, before, value)])
-    if len(tied):
-        ranks = _stable_ranks(dist[tied], runs.order)
-        if nearest is not None:
-            nearest[tied] = np.minimum.reduceat(ranks, runs.start, axis=1)
-        in_tied = np.isin(row, tied)
-        before[in_tied] = ranks[np.searchsorted(tied, row[in_tied]), column[in_tied]].astype(np.int64)
+    if _ties_everywhere(dist):
+        keys = _untied(dist, runs.order)
+        before, _ = _count_below(keys, row, column)
+        first = _nearer_identities(keys, own, runs) if count_identities else None
+    else:
+        before, shared = _count_below(dist, row, column)
+        first = _nearer_identities(dist, own, runs) if count_identities else None
+        tied = np.unique(row[shared])
+        if len(tied):
+            keys, position = _untied(dist[tied], runs.order), np.full(len(dist), -1)
+            position[tied] = np.arange(len(tied))
+            again = np.flatnonzero(position[row] >= 0)
+            before[again], _ = _count_below(keys, position[row[again]], column[again])
+            if first is not None:
+                first[tied] = _nearer_identities(keys, own[tied], runs)
 
     matches = np.bincount(row, minlength=len(dist))
     valid = matches > 0
     total = matches[valid]
     end = np.cumsum(total)
     # Matches of all queries as one sorted array: the row number is the leading digit.
-    keys = np.sort(row * dist.shape[1] + before)
-    row, before = keys // dist.shape[1], keys % dist.shape[1]
+    ordered = np.sort(row * dist.shape[1] + before)
+    row, before = ordered // dist.shape[1], ordered % dist.shape[1]
     precision = (np.arange(1, len(row) + 1) - np.repeat(end - total, total)) / (before + 1)
 
-    first, ap, inp = np.zeros(len(dist), dtype=np.int64), np.full(len(dist), np.nan), np.full(len(dist), np.nan)
+    rank, ap, inp = np.zeros(len(dist), dtype=np.int64), np.full(len(dist), np.nan), np.full(len(dist), np.nan)
     ap[valid] = np.bincount(row, precision, minlength=len(dist))[valid] / total
     inp[valid] = total / (before[end - 1] + 1)
-    if nearest is not None:
-        rows = np.flatnonzero(valid)
-        first[rows] = 1 + np.count_nonzero(nearest[rows] < nearest[rows, own[rows]][:, None], axis=1)
-    else:
-        first[valid] = 1 + before[end - total]
-    return valid, first, ap, inp
+    rank[valid] = 1 + (before[end - total] if first is None else first[valid])
+    return valid, rank, ap, inp
 
 
 def _match_columns(row: np.ndarray, run: np.ndarray, runs: _Gallery) -> tuple[np.ndarray, np.ndarray]:
@@ -210,33 +246,57 @@ def _match_columns(row: np.ndarray, run: np.ndarray, runs: _Gallery) -> tuple[np
     return np.repeat(row, size), np.repeat(runs.start[run], size) + offset
 
 
-def _count_below(ordered: np.ndarray, row: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """How many entries of `ordered[row[i]]` are smaller than `value[i]`: one binary search for all i at once."""
-    flat, base = ordered.reshape(-1), row * ordered.shape[1]
+def _count_below(values: np.ndarray, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many entries of their row of `values` are smaller than `values[row, column]`, and whether another is equal."""
+    value, ordered = values[row, column], np.sort(values, axis=1)
+    flat, base, width = ordered.reshape(-1), row * ordered.shape[1], ordered.shape[1]
     low = np.zeros(len(row), dtype=np.int64)
-    width = ordered.shape[1]
-    # Every value is in its row, so the answer lies in [low, low + width) and no step can leave the row.
+    # One binary search for all. Every value is in its row, so the answer lies in [low, low + width) and no step can
+    # leave the row.
     while width > 1:
         half = width // 2
         low += half * (flat[base + low + (half - 1)] < value)
         width -= half
-    return low
+    following = np.minimum(low + 1, ordered.shape[1] - 1)
+    return low, (following > low) & (flat[base + following] == value)
 
 
-def _follows_equal(ordered: np.ndarray, row: np.ndarray, position: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Whether another entry of the row equals `value`, which first stands at `position`."""
-    following = np.minimum(position + 1, ordered.shape[1] - 1)
-    return (following > position) & (ordered[row, following] == value)
+def _nearer_identities(values: np.ndarray, own: np.ndarray, runs: _Gallery) -> np.ndarray:
+    """(B,) how many identities have a nearer image than the nearest of run `own`."""
+    minima = np.minimum.reduceat(values, runs.start, axis=1)
+    return np.count_nonzero(minima < np.take_along_axis(minima, own[:, None], axis=1), axis=1)
 
 
-def _stable_ranks(dist: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """0-based ranks by (distance, gallery index); junk stays at infinity, columns stay in identity order."""
-    column = np.argsort(order)  # back to gallery order, where a stable sort breaks ties as defined
-    by_rank = np.argsort(dist[:, column], axis=1, kind="stable")
-    ranks = np.empty(dist.shape)
-    np.put_along_axis(ranks, column[by_rank], np.arange(dist.shape[1], dtype=np.float64)[None], axis=1)
-    ranks[np.isinf(dist)] = np.inf
-    return ranks
+def _untied(dist: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """(B, G) int64 without equal values in a row, ordered by (distance, index).
+
+    Args:
+        dist: (B, G) float32 or wider.
+        index: (G,) gallery index of each column.
+    """
+    if dist.dtype == np.float32:
+        # Adding 0 turns -0.0, which equals 0.0, into it. Positive floats are ordered as their bits read as an integer
+        # are; of negative ones the order is reversed, which turning over all bits but the sign puts right.
+        bits = (dist + np.float32(0)).view(np.int32)
+        bits ^= (bits >> 31) & 0x7FFFFFFF
+        keys = bits.astype(np.int64)
+    else:
+        # Wider numbers leave no room for the index, so the distinct ones of a row are numbered.
+        order = np.argsort(dist, axis=1)
+        ordered = np.take_along_axis(dist, order, axis=1)
+        number = np.zeros(dist.shape, dtype=np.int64)
+        np.cumsum(ordered[:, 1:] != ordered[:, :-1], axis=1, out=number[:, 1:])
+        keys = np.empty_like(number)
+        np.put_along_axis(keys, order, number, axis=1)
+    keys <<= 32
+    keys |= index
+    return keys
+
+
+def _ties_everywhere(dist: np.ndarray) -> bool:
+    """Whether nearly every row will have ties: guessed from the first one, to save sorting all of them twice."""
+    some = np.sort(dist[0])
+    return bool(np.count_nonzero(some[1:] == some[:-1]) > len(some) / 8)
 
 
 # --- preparation ------------------------------------------------------------------------------------------------------
@@ -247,11 +307,24 @@ def _by_identity(gallery: Labels) -> _Gallery:
     return _Gallery(order, labels, ids, start, size)
 
 
-def _blocks(dist: np.ndarray) -> Iterator[slice]:
-    if not dist.size:
-        return iter(())
-    step = max(1, BLOCK_ELEMENTS // dist.shape[1])
-    return (slice(start, min(start + step, len(dist))) for start in range(0, len(dist), step))
+def _blocks(dist: np.ndarray | MinusInnerProduct) -> Iterator[tuple[slice, np.ndarray]]:
+    """Slices of rows and their distances."""
+    count, columns = dist.shape
+    if not columns:
+        return
+    step = max(1, BLOCK_ELEMENTS // columns)
+    if isinstance(dist, MinusInnerProduct):
+        # A product of a few rows only would read the whole gallery for hardly any arithmetic.
+        many = max(step, PRODUCT_ROWS)
+        for start in range(0, count, many):
+            computed = dist.rows(slice(start, start + many))
+            yield from ((slice(start + r.start, start + r.stop), computed[r]) for r in _slices(len(computed), step))
+    else:
+        yield from ((rows, dist[rows]) for rows in _slices(count, step))
+
+
+def _slices(count: int, step: int) -> Iterator[slice]:
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
 def _filtered(
@@ -277,13 +350,14 @@ def _filtered(
     return block
 
 
-def _check(dist: np.ndarray | Tensor, query: Labels, gallery: Labels) -> tuple[np.ndarray, Labels, Labels]:
+def _check(dist: Distances, query: Labels, gallery: Labels) -> tuple[np.ndarray | MinusInnerProduct, Labels, Labels]:
     if isinstance(dist, Tensor):
         dist = dist.detach().cpu()
         dist = dist.numpy() if dist.dtype.itemsize >= 4 else dist.float().numpy()  # NumPy has no bfloat16
-    dist = np.asarray(dist)
-    if dist.ndim != 2:
-        raise ValueError(f"Distances must be a (Q, G) matrix, got shape {dist.shape}.")
+    if not isinstance(dist, MinusInnerProduct):
+        dist = np.asarray(dist)
+        if dist.ndim != 2:
+            raise ValueError(f"Distances must be a (Q, G) matrix, got shape {dist.shape}.")
     return dist, _labels("query", query, dist.shape[0]), _labels("gallery", gallery, dist.shape[1])
 
 

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from tvilfm_plugin.evaluation.ensemble import pack
-from tvilfm_plugin.modality import Modality
-from tvilfm_plugin.modeling.distributed import full_precision
+from tvilfm_plugin.modality import Embeddings, Modality
 from tvilfm_plugin.modeling.fusion import Fusion
 from tvilfm_plugin.modeling.identity_head import IdentityHead
 from tvilfm_plugin.modeling.registries import FUSION_REGISTRY, WeightedLoss, choose
@@ -23,6 +22,8 @@ from tvilfm_plugin.modeling.vi_baseline import Batch, VIBaseline
 from tvilfm_plugin.modeling.visual_encoder import DualStreamEncoder, VisualEncoder
 
 QUERY_MEMBERS = (Modality.IR, Modality.TEXT, Modality.FUSION)
+# What a batch has in the place of pixels where the features are stored (`data.feature_bank`).
+STORED = ("rgb_features", "rgb_aug_features", "ir_features")
 IR_NECKS = ("shared", "stage1")
 
 
@@ -154,8 +155,17 @@ class TVILFM(VIBaseline):
             return torch.cat([rgb, ir, fused, text]), 5
         return torch.cat([rgb, fused]), 3
 
-    def _needed_keys(self) -> tuple[str, ...]:
-        return (*super()._needed_keys(), "rgb_tokens", *(("ir_tokens",) if self.fusion.filters else ()))
+    def _visual_rows(self, batch: Batch) -> Embeddings:
+        if STORED[0] not in batch:
+            return super()._visual_rows(batch)
+        if not self.frozen:
+            raise ValueError("The batch has stored features, but the visual part trains: set TVILFM.BANK.VIEWS 0.")
+        rgb, rgb_aug, ir = (batch[name] for name in STORED)
+        return {Modality.RGB: torch.cat([rgb, rgb_aug]), Modality.IR: ir}
+
+    def _needed_keys(self, batch: Batch) -> tuple[str, ...]:
+        seen = (*STORED, "targets") if STORED[0] in batch else super()._needed_keys(batch)
+        return (*seen, "rgb_tokens", *(("ir_tokens",) if self.fusion.filters else ()))
 
     def _texts(self, rgb_tokens: Tensor, ir_tokens: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Raw features (B, D) of both texts, from one call of the encoder."""
@@ -168,17 +178,20 @@ class TVILFM(VIBaseline):
 
     # --- evaluation --------------------------------------------------------------------------------------------------
 
-    def encode_text(self, tokens: Tensor) -> Tensor:
-        """Token ids (N, L) -> raw features (N, D), in float32."""
-        with torch.autocast(tokens.device.type, enabled=False):
-            return self.text(tokens)
+    def encode_text(self, tokens: Tensor, amp: bool = False) -> Tensor:
+        """Token ids (N, L) -> raw features (N, D), in float32; `amp` as in `encode_images`."""
+        with torch.autocast(tokens.device.type, enabled=amp):
+            return self.text(tokens).float()
 
-    def encode_images_both_ways(self, images: Tensor, modality: Modality, camids: Tensor | None = None) -> Tensor:
+    def encode_images_both_ways(
+        self, images: Tensor, modality: Modality, camids: Tensor | None = None, amp: bool = False
+    ) -> Tensor:
         """(N, 2D): the raw features of `encode_images` beside those of stage 1's pooling, from one pass of the backbone."""
         assert isinstance(self.stage1, Stage1Copy) and isinstance(self.visual, DualStreamEncoder)
-        with full_precision(self.device):
+        with torch.autocast(self.device.type, enabled=amp):
             maps = self.visual.maps({modality: images})[modality]
-            return torch.cat([self.visual.vectors(maps, pool) for pool in (self.visual.pool, self.stage1.pool)], dim=1)
+            vectors = [self.visual.vectors(maps, pool).float() for pool in (self.visual.pool, self.stage1.pool)]
+        return torch.cat(vectors, dim=1)
 
     def _packed_rows(self, batch: Batch, modality: Modality, rows: Tensor | slice, raw: Tensor) -> Tensor:
         """Infrared rows with `rgb_tokens` and `ir_tokens` (N, L) are queries: their members' unit embeddings side by side.

@@ -124,32 +124,33 @@ class VIBaseline(nn.Module):
         )
 
     def _check_batch(self, batch: Batch) -> None:
-        missing = [key for key in self._needed_keys() if key not in batch]
+        missing = [key for key in self._needed_keys(batch) if key not in batch]
         if missing:
             raise KeyError(
                 f"{type(self).__name__} trains on batches of PairedDataset; this one lacks {', '.join(missing)}."
                 + (" The data set must be built with its captions." if any("tokens" in key for key in missing) else "")
             )
 
-    def _needed_keys(self) -> tuple[str, ...]:
+    def _needed_keys(self, batch: Batch) -> tuple[str, ...]:
         return ("rgb", "rgb_aug", "ir", "targets")
 
     # --- evaluation --------------------------------------------------------------------------------------------------
 
-    def encode_images(self, images: Tensor, modality: Modality, camids: Tensor | None = None) -> Tensor:
+    def encode_images(self, images: Tensor, modality: Modality, camids: Tensor | None = None, amp: bool = False) -> Tensor:
         """Raw features of images of one modality, in float32.
 
         Args:
             images: (N, 3, H, W) pixels 0..255, uint8 or float.
             modality: RGB or IR.
             camids: (N,) camera numbers, for encoders that use them.
+            amp: compute in half precision where autocast does (TEST.AMP).
 
         Returns:
             (N, D), before the neck.
         """
         modality = Modality(modality)
-        with full_precision(self.device):
-            return self.visual({modality: images}, None if camids is None else {modality: camids})[modality]
+        with torch.autocast(self.device.type, enabled=amp):
+            return self.visual({modality: images}, None if camids is None else {modality: camids})[modality].float()
 
     def embed(self, raw: Tensor) -> Tensor:
         """Raw features (N, D) of any modality -> unit embeddings (N, D)."""

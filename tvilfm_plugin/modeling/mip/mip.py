@@ -119,7 +119,7 @@ class MIP(VIBaseline):
         described, labels = self._described(batch)
         return self.evaluate_losses(described, batch["targets"].repeat(len(ROWS)), labels)
 
-    def _needed_keys(self) -> tuple[str, ...]:
+    def _needed_keys(self, batch: Batch) -> tuple[str, ...]:
         cameras = ("ir_camids", "rgb_camids") if self.visual.embedding.camera is not None else ()
         return ("ir", "rgb", "targets", *cameras)
 

@@ -1,0 +1,68 @@
+"""Token ids of a data set's captions, kept beside its image cache: 68,000 texts take several seconds to tokenise.
+
+A file is `tokens-<fingerprint>.npy`, an ordinary (S, 77) uint16 array. The fingerprint is that of the texts, in order,
+and of the tokenizer's versions, so a file is never stale; what nobody asks for any more may be deleted.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from tvilfm_plugin.compat import atomic_file
+from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, TokenStore
+
+logger = logging.getLogger("fastreid." + __name__)
+
+# Goes up when the same texts would get other ids from the same packages.
+TOKENIZER_VERSION = 1
+
+
+def stored_tokens(texts: Iterable[str], folder: Path) -> TokenStore:
+    """The tokens of some texts, from the folder if they are there; else tokenised, and stored for the next process.
+
+    Any number of processes may ask at once: each that finds nothing writes the same file, complete, under its name. A
+    folder that cannot be written costs time only.
+    """
+    distinct = list(dict.fromkeys(texts))
+    path = folder / f"tokens-{_fingerprint(distinct)}.npy"
+    known = _read(path, len(distinct))
+    store = TokenStore(distinct, known)
+    if known is None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with atomic_file(path) as file:
+                np.save(file, store.ids, allow_pickle=False)
+        except OSError as error:
+            logger.warning("Tokens are not stored in %s (%s); every run will tokenise anew.", folder, error)
+    return store
+
+
+def _fingerprint(texts: list[str]) -> str:
+    digest = hashlib.sha256(f"{TOKENIZER_VERSION} {CONTEXT_LENGTH}".encode())
+    for package in ("open_clip_torch", "ftfy"):
+        try:
+            digest.update(f" {package} {version(package)}".encode())
+        except PackageNotFoundError:  # from a source tree: then the texts alone must do
+            continue
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(f"\n{len(encoded)} ".encode() + encoded)
+    return digest.hexdigest()[:20]
+
+
+def _read(path: Path, count: int) -> np.ndarray | None:
+    try:
+        ids = np.load(path, allow_pickle=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, EOFError, OSError) as error:
+        logger.warning("The token file %s is damaged (%s) and will be written anew.", path, error)
+        return None
+    if ids.shape != (count, CONTEXT_LENGTH) or ids.dtype != np.uint16:
+        logger.warning("The token file %s holds %s %s; it will be written anew.", path, ids.shape, ids.dtype)
+        return None
+    return np.asarray(ids)
