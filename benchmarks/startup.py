@@ -17,8 +17,8 @@ CONFIG = Path(__file__).parents[1] / "projects" / "TVILFM" / "configs" / "sysu.y
 # The other side of the ratio tokenises the captions anew, as every process of the released code does.
 CODE = """
 import json, sys, time
-import open_clip
 import tvilfm_plugin
+import open_clip
 from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.engine import TriTrainer
 started = time.perf_counter(), time.process_time()
