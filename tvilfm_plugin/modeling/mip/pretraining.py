@@ -92,7 +92,9 @@ class Named(NamedTuple):
 class PlainViT(nn.Module):
     """A ViT whose class token names attributes, with timm's parameter names.
 
-    The position table belongs to a square grid and is resized to the pictures', as the loader does with a published one.
+    The position table belongs to a square grid and is resized to the pictures', as the loader does with a published one. A
+    second head, `head_places`, names them from all patch tokens, each at its place: at the start the class token looks
+    everywhere alike and sees little more than the mean picture, so for long it alone would teach the patches nothing.
     """
 
     def __init__(self, spec: PretrainingSpec, outputs: int) -> None:
@@ -109,24 +111,27 @@ class PlainViT(nn.Module):
         self.blocks = nn.ModuleList(Block(spec.width, spec.heads, spec.mlp_ratio) for _ in range(spec.depth))
         self.norm = nn.LayerNorm(spec.width, eps=EPS)
         self.head = nn.Linear(spec.width, outputs)
+        self.head_places = nn.Linear(self.grid[0] * self.grid[1] * spec.width, outputs)
         init_linear(self.blocks)
         for table in (self.cls_token, self.pos_embed):
             nn.init.trunc_normal_(table, std=0.02)
         nn.init.normal_(projection.weight, std=math.sqrt(2 / (spec.patch**2 * spec.width)))
 
-    def describe(self, pictures: Tensor) -> Tensor:
-        """(N, 3, H, W) in -1..1 -> the class token (N, D) behind the final norm."""
+    def describe(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) in -1..1 -> the class token (N, D) behind the final norm, patch tokens (N, patches, D) before it."""
         patches = self.patch_embed["proj"](pictures).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)
         tokens = tokens + resize_position(self.pos_embed, self.grid)
         for block in self.blocks[:-1]:
             tokens = block(tokens)
         # Of the last block, only the class token is read.
-        return self.norm(self.blocks[-1](tokens[:, :1], tokens[:, 1:]))[:, 0]
+        return self.norm(self.blocks[-1](tokens[:, :1], tokens[:, 1:]))[:, 0], tokens[:, 1:]
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """(N, 3, H, W) in -1..1 -> (N, outputs)."""
-        return self.head(self.describe(pictures))
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) in -1..1 -> (N, outputs) of the class token, (N, outputs) of the patch tokens."""
+        first, patches = self.describe(pictures)
+        normed = F.layer_norm(patches, patches.shape[-1:], eps=EPS)
+        return self.head(first), self.head_places(normed.flatten(1))
 
 
 def pretrain_vit(
@@ -217,7 +222,9 @@ def _take_pictures(spec: PretrainingSpec, name: str, people: Sequence[tuple[int,
         for k in range(spec.visible + spec.infrared):
             rng = random.Random(f"pretrain/{spec.seed}/{name}/{number}/{k}")
             camera = rng.choice(_VISIBLE if k < spec.visible else _INFRARED)
-            images.append(studio.photograph(person, draw_look(person, camera, rng, 0.0)))
+            image = studio.photograph(person, draw_look(person, camera, rng, 0.0))
+            # An infrared picture has one plane.
+            images.append(np.broadcast_to(image if image.ndim == 3 else image[..., None], (*image.shape[:2], 3)))
     return np.stack(images)
 
 
@@ -239,14 +246,16 @@ def _train(data: _Album, values: Sequence[Sequence[str]], spec: PretrainingSpec,
         for _ in range(spec.steps):
             rows = torch.randint(len(data.labels), (spec.batch_size,))
             pictures, gray = _augment(data.pictures[rows], spec)
-            loss = attribute_loss(vit(pictures), data.labels[rows], data.coloured[rows] & ~gray, values)
+            coloured = data.coloured[rows] & ~gray
+            of_class, of_places = (attribute_loss(logits, data.labels[rows], coloured, values) for logits in vit(pictures))
+            loss = of_class + of_places
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(vit.parameters(), 1.0)
             optimizer.step()
             schedule.step()
             bar.update()
-            bar.set_postfix(loss=f"{loss.item():.2f}", refresh=False)
+            bar.set_postfix(loss=f"{of_class.item():.2f}", places=f"{of_places.item():.2f}", refresh=False)
     return vit.eval()
 
 
@@ -281,7 +290,7 @@ def attribute_loss(logits: Tensor, labels: Tensor, coloured: Tensor, values: Seq
 
 @torch.no_grad()
 def _measure(vit: PlainViT, data: _Album, test: _Album, values: Sequence[Sequence[str]], people: int) -> Named:
-    logits = torch.cat([vit(part.float() / 127.5 - 1) for part in test.pictures.split(256)])
+    logits = torch.cat([vit(part.float() / 127.5 - 1)[0] for part in test.pictures.split(256)])
     best = torch.stack([part.argmax(dim=1) for part in logits.split([len(known) for known in values], dim=1)], dim=1)
     shape, colours = slice(len(_SHAPE)), slice(len(_SHAPE), None)
 
