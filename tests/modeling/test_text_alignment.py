@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tvilfm_plugin.data.synthetic.people import draw_people
 from tvilfm_plugin.data.synthetic.strangers import draw_strangers
 from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.modeling import text_alignment
@@ -63,16 +62,6 @@ def test_another_spec_trains_anew_and_foreign_files_are_refused(tmp_path: Path) 
     with pytest.raises(FileExistsError, match="not written by this tool"):
         align_text(small(tmp_path), tmp_path / "mine.pt", progress=False)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "a.pt", "arch.json", "mine.pt"]
-
-
-def test_nobody_of_the_benchmark_is_learned_from(tmp_path: Path) -> None:
-    spec = small(tmp_path)
-    learners, others = draw_strangers(spec.people, spec.held_out, spec.seed)
-    known = {person.looks for person in learners[:3]} | {others[0].looks}
-    fewer, rest = draw_strangers(spec.people, spec.held_out, spec.seed, known)
-    assert not known & {person.looks for person in fewer + rest}
-    benchmark = {person.looks for person in draw_people(80, spec.seed)}
-    assert not benchmark & {person.looks for person in learners + others}
 
 
 def test_only_words_that_occur_are_trained(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from mip_models import mip_config
 
-from tvilfm_plugin.data.synthetic.people import draw_people
 from tvilfm_plugin.data.synthetic.strangers import draw_strangers
 from tvilfm_plugin.modeling.mip import pretraining
 from tvilfm_plugin.modeling.mip.mip import MIP
@@ -17,7 +16,7 @@ from tvilfm_plugin.modeling.mip.pretrained import load_vit, read_vit
 from tvilfm_plugin.modeling.mip.pretraining import PlainViT, PretrainingSpec, attribute_loss, pretrain_vit
 
 SMALL = PretrainingSpec(
-    width=16, depth=3, heads=2, mlp_ratio=2.0, patch=8, stride=6, image_size=(32, 16),
+    width=16, depth=3, heads=2, mlp_ratio=2.0, patch=8, stride=6, parts=2, shift=2, groups=2, image_size=(32, 16),
     people=12, held_out=6, visible=2, infrared=1, steps=3, batch_size=8,
 )  # fmt: skip
 
@@ -39,14 +38,14 @@ def test_the_loader_of_published_weights_reads_it_and_computes_the_same(made: tu
     path, _ = made
     model = MIP(config(path)).eval()
     report = load_vit(model.visual, read_vit(path), 3)
-    assert report.unused == ["head.bias", "head.weight", "head_places.bias", "head_places.weight"] and report.initial == []
+    assert report.initial == [] and all(name.startswith("head") for name in report.unused)
     state = torch.load(path, weights_only=True)
-    vit = PlainViT(SMALL, len(state["head.bias"])).eval()
+    vit = PlainViT(SMALL, len(state["head.1.bias"])).eval()
     vit.load_state_dict(state)
     pictures = torch.rand(2, 3, 32, 16) * 2 - 1
     with torch.no_grad():
-        ours = model.visual.describe(pictures, torch.zeros(2, dtype=torch.int64), None).features[:, 0]
-        assert torch.allclose(ours, vit.describe(pictures)[0], atol=1e-5)
+        ours = model.visual.describe(pictures, torch.zeros(2, dtype=torch.int64), None).features
+        assert torch.allclose(ours, vit.describe(pictures), atol=1e-5)
 
 
 def test_same_spec_same_weights_and_no_second_training(
@@ -65,16 +64,6 @@ def test_same_spec_same_weights_and_no_second_training(
     (tmp_path / "mine.pth").write_bytes(b"somebody's weights")
     with pytest.raises(FileExistsError, match="not written by this tool. Give another --out, or remove it first"):
         pretrain_vit(SMALL, tmp_path / "mine.pth", progress=False)
-
-
-def test_nobody_of_the_benchmark_is_learned_from() -> None:
-    learners, others = draw_strangers(12, 6, 7)
-    known = {person.looks for person in learners[:3]} | {others[0].looks}
-    fewer, rest = draw_strangers(12, 6, 7, known)
-    assert not known & {person.looks for person in fewer + rest}
-    benchmark = {person.looks for person in draw_people(80, 7)}
-    assert not benchmark & {person.looks for person in learners + others}
-    assert not {person.looks for person in learners} & {person.looks for person in others}
 
 
 def test_colours_are_asked_of_coloured_pictures_only_and_identities_never() -> None:
@@ -106,7 +95,7 @@ def test_gray_pictures_have_no_colour_left() -> None:
 
 
 def test_it_learns_to_name_what_it_sees() -> None:
-    spec = replace(SMALL, people=6, visible=1, infrared=0, gray=0.0, shift=0, steps=150, batch_size=16, lr=3e-3)
+    spec = replace(SMALL, people=6, visible=1, infrared=0, gray=0.0, moved=0, steps=150, batch_size=16, lr=3e-3)
     people, _ = draw_strangers(spec.people, 1, 7)
     values = pretraining.attribute_values(people)
     album = pretraining._album(people, values=values, spec=spec, name="learn")

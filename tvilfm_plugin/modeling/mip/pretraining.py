@@ -29,6 +29,7 @@ from tvilfm_plugin.data.synthetic.people import Palette, Person, Shape
 from tvilfm_plugin.data.synthetic.rendering import Camera, Studio, draw_look
 from tvilfm_plugin.data.synthetic.strangers import draw_strangers, earlier_facts, in_processes, write_with_facts
 from tvilfm_plugin.data.synthetic.writer import GENERATOR
+from tvilfm_plugin.modeling.mip.parts import jigsaw_parts
 from tvilfm_plugin.modeling.mip.pretrained import resize_position
 from tvilfm_plugin.modeling.mip.vit import EPS, Block, init_linear, patch_grid
 
@@ -47,13 +48,13 @@ class PretrainingSpec:
     """Everything that decides the weights.
 
     Attributes:
-        width: D; depth, heads, mlp_ratio, patch and stride as in MODEL.MIP.
+        width: D; depth, heads, mlp_ratio, patch, stride, parts, shift and groups as in MODEL.MIP.
         image_size: (H, W) of the pictures, as INPUT.SIZE_TRAIN.
         people: how many are drawn to learn from; `held_out` others measure the result.
         visible: pictures of each person in visible light.
         infrared: pictures of each person in infrared, of which no colours are asked.
         gray: share of the visible pictures that are made grey, of which no colours are asked either.
-        shift: a picture is moved by up to so many pixels.
+        moved: a picture is moved by up to so many pixels.
     """
 
     width: int
@@ -62,6 +63,9 @@ class PretrainingSpec:
     mlp_ratio: float
     patch: int
     stride: int
+    parts: int
+    shift: int
+    groups: int
     image_size: tuple[int, int]
     people: int = 2000
     held_out: int = 100
@@ -69,9 +73,9 @@ class PretrainingSpec:
     visible: int = 5
     infrared: int = 3
     gray: float = 0.5
-    shift: int = 3
-    steps: int = 800
-    batch_size: int = 128
+    moved: int = 3
+    steps: int = 2500
+    batch_size: int = 64
     lr: float = 1e-3
     weight_decay: float = 0.05
 
@@ -92,10 +96,13 @@ class Named(NamedTuple):
 class PlainViT(nn.Module):
     """A ViT whose class token names attributes, with timm's parameter names.
 
-    The position table belongs to a square grid and is resized to the pictures', as the loader does with a published one. A
-    second head, `head_places`, names them from all patch tokens, each at its place: at the start the class token looks
-    everywhere alike and sees little more than the mean picture, so for long it alone would teach the patches nothing.
+    The position table belongs to a square grid and is resized to the pictures', as the loader does with a published one. The
+    last block reads the class token among all patches, and among those of each part of MIP's jigsaw: at the start the class
+    token looks everywhere alike and sees little more than the mean picture, which for long teaches the patches nothing. The
+    parts are what MIP's local branches start from.
     """
+
+    index: Tensor
 
     def __init__(self, spec: PretrainingSpec, outputs: int) -> None:
         """Args:
@@ -110,28 +117,37 @@ class PlainViT(nn.Module):
         self.patch_embed = nn.ModuleDict({"proj": projection})
         self.blocks = nn.ModuleList(Block(spec.width, spec.heads, spec.mlp_ratio) for _ in range(spec.depth))
         self.norm = nn.LayerNorm(spec.width, eps=EPS)
-        self.head = nn.Linear(spec.width, outputs)
-        self.head_places = nn.Linear(self.grid[0] * self.grid[1] * spec.width, outputs)
+        # Behind a batch norm, as MIP's classifiers: at the start most of what varies is the same brightness everywhere.
+        self.head = _head(spec.width, outputs)
+        index = torch.tensor(jigsaw_parts(self.grid[0] * self.grid[1], spec.shift, spec.groups, spec.parts))
+        self.register_buffer("index", index, persistent=False)
+        self.head_parts = _head(spec.parts * spec.width, outputs)
         init_linear(self.blocks)
         for table in (self.cls_token, self.pos_embed):
             nn.init.trunc_normal_(table, std=0.02)
         nn.init.normal_(projection.weight, std=math.sqrt(2 / (spec.patch**2 * spec.width)))
 
-    def describe(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) in -1..1 -> the class token (N, D) behind the final norm, patch tokens (N, patches, D) before it."""
+    def describe(self, pictures: Tensor) -> Tensor:
+        """(N, 3, H, W) in -1..1 -> (N, 1 + parts, D): the class token among all patches, and among each part's."""
         patches = self.patch_embed["proj"](pictures).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)
         tokens = tokens + resize_position(self.pos_embed, self.grid)
         for block in self.blocks[:-1]:
             tokens = block(tokens)
         # Of the last block, only the class token is read.
-        return self.norm(self.blocks[-1](tokens[:, :1], tokens[:, 1:]))[:, 0], tokens[:, 1:]
+        first, count = tokens[:, :1], len(self.index)
+        whole = self.blocks[-1](first, tokens[:, 1:])
+        pieces = self.blocks[-1](first.repeat_interleave(count, dim=0), tokens[:, self.index].flatten(0, 1))
+        return self.norm(torch.cat([whole, pieces.unflatten(0, (-1, count))[:, :, 0]], dim=1))
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) in -1..1 -> (N, outputs) of the class token, (N, outputs) of the patch tokens."""
-        first, patches = self.describe(pictures)
-        normed = F.layer_norm(patches, patches.shape[-1:], eps=EPS)
-        return self.head(first), self.head_places(normed.flatten(1))
+        """(N, 3, H, W) in -1..1 -> (N, outputs) of the class token, (N, outputs) of the parts."""
+        described = self.describe(pictures)
+        return self.head(described[:, 0]), self.head_parts(described[:, 1:].flatten(1))
+
+
+def _head(width: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.BatchNorm1d(width, affine=False), nn.Linear(width, outputs))
 
 
 def pretrain_vit(
@@ -247,21 +263,21 @@ def _train(data: _Album, values: Sequence[Sequence[str]], spec: PretrainingSpec,
             rows = torch.randint(len(data.labels), (spec.batch_size,))
             pictures, gray = _augment(data.pictures[rows], spec)
             coloured = data.coloured[rows] & ~gray
-            of_class, of_places = (attribute_loss(logits, data.labels[rows], coloured, values) for logits in vit(pictures))
-            loss = of_class + of_places
+            of_class, of_parts = (attribute_loss(logits, data.labels[rows], coloured, values) for logits in vit(pictures))
+            loss = of_class + of_parts
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(vit.parameters(), 1.0)
             optimizer.step()
             schedule.step()
             bar.update()
-            bar.set_postfix(loss=f"{of_class.item():.2f}", places=f"{of_places.item():.2f}", refresh=False)
+            bar.set_postfix(loss=f"{of_class.item():.2f}", parts=f"{of_parts.item():.2f}", refresh=False)
     return vit.eval()
 
 
 def _augment(pictures: Tensor, spec: PretrainingSpec) -> tuple[Tensor, Tensor]:
     """(N, 3, H, W) uint8 -> pictures in about -1..1: moved, mirrored, brighter or darker, grey; and which are grey (N,)."""
-    count, (height, width), pad = len(pictures), spec.image_size, spec.shift
+    count, (height, width), pad = len(pictures), spec.image_size, spec.moved
     padded = F.pad(pictures.float() / 255, (pad, pad, pad, pad))
     corners = torch.randint(2 * pad + 1, (count, 2)).tolist()
     moved = torch.stack([one[:, y : y + height, x : x + width] for one, (y, x) in zip(padded, corners, strict=True)])
