@@ -173,7 +173,7 @@ def plan(table: Table, args: argparse.Namespace) -> list[Job]:
     schedule.merge_from_file(str(stage1_config))
     first = [*map(str, visual_part(stage2, schedule)), *first]
     schedule.merge_from_list([*both, *first])
-    jobs = []
+    jobs: list[Job] = []
     for trial in args.trials:
         for seed in args.seeds:
             made: dict[str, Job] = {}
