@@ -9,7 +9,7 @@ import tvilfm_plugin  # noqa: F401  (fixes the host; before anything else of fas
 
 # isort: split
 from tvilfm_plugin.config import get_cfg
-from tvilfm_plugin.data.synthetic.writer import Spec, cast, looks_in
+from tvilfm_plugin.data.synthetic.strangers import benchmark_looks
 from tvilfm_plugin.modeling.mip.pretraining import PretrainingSpec, pretrain_vit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,9 +41,6 @@ def main() -> None:
     cfg.merge_from_file(args.config_file)
     mip = cfg.MODEL.MIP
     height, width = cfg.INPUT.SIZE_TRAIN
-    avoid = {looks for folder in args.benchmark for looks in looks_in(Path(folder))}
-    # Without a folder to look at, the people of the default benchmark are the ones to keep away from.
-    avoid |= {person.looks for person in cast(Spec("sysu")).people.values()}
     spec = PretrainingSpec(
         width=mip.WIDTH,
         depth=mip.DEPTH,
@@ -60,7 +57,7 @@ def main() -> None:
         seed=args.seed,
         steps=args.steps,
     )
-    result = pretrain_vit(spec, args.out, avoid=avoid, workers=args.workers)
+    result = pretrain_vit(spec, args.out, avoid=benchmark_looks(args.benchmark), workers=args.workers)
     print(
         f"{args.out}: of {result.people} people never seen, {result.shape:.1%} of what shapes them (guessing "
         f"{result.shape_guess:.1%}) and {result.colours:.1%} of their colours ({result.colours_guess:.1%}) are named right; "

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from tvilfm_plugin.data.synthetic.people import draw_people
-from tvilfm_plugin.data.synthetic.strangers import draw_strangers, earlier_facts, in_processes, write_with_facts
+from tvilfm_plugin.data.synthetic.strangers import (
+    benchmark_looks,
+    draw_strangers,
+    earlier_facts,
+    in_processes,
+    write_with_facts,
+)
+from tvilfm_plugin.data.synthetic.writer import Spec, cast, make_synthetic
 
 
 def test_nobody_of_the_benchmark_is_learned_from() -> None:
@@ -18,6 +25,15 @@ def test_nobody_of_the_benchmark_is_learned_from() -> None:
     assert not known & {person.looks for person in fewer + rest}
     benchmark = {person.looks for person in draw_people(80, 7)}
     assert not benchmark & {person.looks for person in learners + others}
+
+
+def test_the_default_benchmark_is_always_kept_away_from(tmp_path: Path) -> None:
+    spec = Spec("sysu", ids=12, test_ids=6, seed=3, height=48)
+    default = {person.looks for person in cast(Spec("sysu")).people.values()}
+    assert benchmark_looks([]) == default
+    folder = make_synthetic(spec, tmp_path / "other", progress=False)
+    others = {person.looks for person in cast(spec).people.values()}
+    assert benchmark_looks([str(folder)]) == default | others and not others <= default
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -29,6 +29,7 @@ from tvilfm_plugin.data.synthetic.rendering import Camera, Studio, draw_look
 from tvilfm_plugin.data.synthetic.strangers import draw_strangers, earlier_facts, in_processes, write_with_facts
 from tvilfm_plugin.data.synthetic.writer import GENERATOR
 from tvilfm_plugin.data.tokenizer import tokenize
+from tvilfm_plugin.modeling.schedules import warmup_cosine
 from tvilfm_plugin.modeling.text_encoder import TextEncoder
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -207,10 +208,7 @@ def _train(data: _Album, spec: AlignmentSpec, progress: bool) -> tuple[TextEncod
         {"params": [scale], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=spec.lr, weight_decay=0.02)
-    warmup = max(1, spec.steps // 20)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: min((s + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * min(1.0, s / max(1, spec.steps))))
-    )
+    schedule = warmup_cosine(optimizer, spec.steps)
     tower.train(), eye.train()
     with tqdm(total=spec.steps, desc="aligning the text tower", disable=None if progress else True, mininterval=1.0) as bar:
         for _ in range(spec.steps):

@@ -13,6 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from tvilfm_plugin.data.synthetic.people import Person, draw_people
+from tvilfm_plugin.data.synthetic.writer import Spec, cast, looks_in
+
+
+def benchmark_looks(folders: Iterable[str]) -> set[tuple[object, ...]]:
+    """`Person.looks` of the people of these benchmarks, and of the default one, whom nothing may be learned from."""
+    known = {looks for folder in folders for looks in looks_in(Path(folder))}
+    return known | {person.looks for person in cast(Spec("sysu")).people.values()}
 
 
 def draw_strangers(

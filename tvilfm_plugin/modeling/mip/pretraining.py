@@ -32,6 +32,7 @@ from tvilfm_plugin.data.synthetic.writer import GENERATOR
 from tvilfm_plugin.modeling.mip.parts import jigsaw_parts
 from tvilfm_plugin.modeling.mip.pretrained import resize_position
 from tvilfm_plugin.modeling.mip.vit import EPS, Block, init_linear, patch_grid
+from tvilfm_plugin.modeling.schedules import warmup_cosine
 
 logger = logging.getLogger("fastreid." + __name__)
 
@@ -254,10 +255,7 @@ def _train(data: _Album, values: Sequence[Sequence[str]], spec: PretrainingSpec,
     others = [p for name, p in vit.named_parameters() if p.ndim <= 1 or name in tables]
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=spec.lr, weight_decay=spec.weight_decay)
-    warmup = max(1, spec.steps // 20)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: min((s + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * min(1.0, s / max(1, spec.steps))))
-    )
+    schedule = warmup_cosine(optimizer, spec.steps)
     with tqdm(total=spec.steps, desc="pre-training the ViT", disable=None if progress else True, mininterval=1.0) as bar:
         for _ in range(spec.steps):
             rows = torch.randint(len(data.labels), (spec.batch_size,))
