@@ -3,9 +3,8 @@
 import argparse
 import os
 import time
-from pathlib import Path
 
-from tvilfm_plugin.data.synthetic.writer import Spec, cast, looks_in
+from tvilfm_plugin.data.synthetic.strangers import benchmark_looks
 from tvilfm_plugin.modeling.text_alignment import AlignmentSpec, align_text
 
 
@@ -26,11 +25,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     start = time.perf_counter()
-    avoid = {looks for folder in args.benchmark for looks in looks_in(Path(folder))}
-    # Without a folder to look at, the people of the default benchmark are the ones to keep away from.
-    avoid |= {person.looks for person in cast(Spec("sysu")).people.values()}
     spec = AlignmentSpec(args.arch, people=args.people, seed=args.seed, steps=args.steps)
-    result = align_text(spec, args.out, avoid=avoid, workers=args.workers)
+    result = align_text(spec, args.out, avoid=benchmark_looks(args.benchmark), workers=args.workers)
     print(
         f"{args.out}: captions of {result.people} people never seen find the right person first in {result.person:.1%} "
         f"(chance {result.chance:.1%}), one in the same colours in {result.colours:.1%}; {time.perf_counter() - start:.0f} s"

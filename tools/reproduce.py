@@ -1,6 +1,6 @@
 """Make one of the paper's tables: train and evaluate what is missing, then print our numbers beside the paper's.
 
-`python tools/reproduce.py table1|table2|table3|table5 --dataset sysu|regdb|llcm|synthetic [KEY VALUE ...]`. All rows of a
+`python tools/reproduce.py table1|table2|table3|table5|mip --dataset sysu|regdb|llcm|synthetic [KEY VALUE ...]`. All rows of a
 training seed share one stage 1, and tables with the same --out share runs. A finished run with the same recipe is used
 again, an interrupted one goes on. KEY VALUE reaches every run, STAGE1.KEY VALUE stage 1 only.
 """
@@ -159,14 +159,13 @@ def _evaluation_keys(cfg: CfgNode) -> dict[str, str]:
 
 
 def plan(table: Table, args: argparse.Namespace) -> list[Job]:
-    """The trainings of a table, every stage 1 before what starts from it."""
+    """The trainings of a table, each after the one that it starts from."""
     config = args.config or ROOT / "projects" / "TVILFM" / "configs" / f"{args.dataset}.yml"
     stage2 = get_cfg()
     stage2.merge_from_file(str(config))
     stage1_config = Path(stage2.TVILFM.STAGE1)
     chosen = {row.run for row in table.rows if not args.only or row.name in args.only}
-    if any(RUNS[name].stage1 for name in chosen):
-        chosen.add(STAGE1.name)
+    chosen |= {RUNS[name].start for name in chosen}
     pairs = list(zip(args.opts[0::2], args.opts[1::2], strict=True))
     both = [word for key, value in pairs if not key.startswith("STAGE1.") for word in (key, value)]
     first = [word for key, value in pairs if key.startswith("STAGE1.") for word in (key.removeprefix("STAGE1."), value)]
@@ -174,19 +173,19 @@ def plan(table: Table, args: argparse.Namespace) -> list[Job]:
     schedule.merge_from_file(str(stage1_config))
     first = [*map(str, visual_part(stage2, schedule)), *first]
     schedule.merge_from_list([*both, *first])
-    jobs = []
+    jobs: list[Job] = []
     for trial in args.trials:
         for seed in args.seeds:
-            parent: Job | None = None
+            made: dict[str, Job] = {}
             folder = args.out / (f"trial{trial}/seed{seed}" if args.dataset == "regdb" else f"seed{seed}")
             for run in (run for run in RUNS.values() if run.name in chosen):
                 own = [*both, *(first if run is STAGE1 else _as_stage1(schedule) if run.scratch else []), *run.overrides]
                 own += ["SEED", str(seed), "TEST.STORE", "True"]
                 own += ["DATASETS.TRIAL", str(trial)] if args.dataset == "regdb" else []
-                file = stage1_config if run is STAGE1 else config
-                job = Job(run, seed, trial, file, tuple(own), folder / run.name, parent if run.stage1 else None)
-                parent = job if run is STAGE1 else parent
-                jobs.append(job)
+                file = ROOT / "projects" / run.config.format(args.dataset) if run.config else config
+                file = stage1_config if run is STAGE1 else file
+                made[run.name] = Job(run, seed, trial, file, tuple(own), folder / run.name, made.get(run.start))
+            jobs += made.values()
     return jobs
 
 
@@ -282,6 +281,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     names = [row.name for row in table.rows]
     if unknown := [name for name in args.only if name not in names]:
         parser.error(f"{args.table} has no row {', '.join(unknown)}; it has {', '.join(map(repr, names))}.")
+    if args.config and any(RUNS[row.run].config for row in table.rows):
+        parser.error(f"{args.table} has config files of its own; change them by KEY VALUE, not by --config.")
     if taken := [key for key in args.opts[0::2] if key.removeprefix("STAGE1.") in OURS]:
         parser.error(f"{', '.join(taken)} is what this tool sets for every run; use --seeds, --trials, --out or --config.")
     args.seeds = list(dict.fromkeys(args.seeds))

@@ -53,6 +53,8 @@ def test_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resample: str) 
     cfg.DATASETS.NAMES = ("TriSYSUMM01",)
     cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.NUM_INSTANCE, cfg.SOLVER.IMS_PER_BATCH = 0, 2, 6
     loader = build_mip_train_loader(cfg, seed=0)
+    # Unless the config says otherwise, the authors' augmentation.
+    assert loader.dataset.augmentation == ModalAugmentation()
     assert loader.dataset.num_classes == 5
     assert len(loader.dataset) == 6 * loader.sampler.batches_per_epoch
     stream = iter(loader)
@@ -78,3 +80,15 @@ def test_loader_checks_the_camera_table(tmp_path: Path, monkeypatch: pytest.Monk
         build_mip_train_loader(cfg, seed=0)
     cfg.MODEL.MIP.CAMERAS, cfg.MODEL.MIP.FIRST_CAMERA = 2, 0
     build_mip_train_loader(cfg, seed=0)
+
+
+def test_a_smaller_image_may_be_shifted_and_blurred_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_regdb(tmp_path, captions=False)
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    cfg = get_cfg()
+    cfg.DATASETS.NAMES = ("TriRegDB",)
+    cfg.DATALOADER.NUM_INSTANCE, cfg.SOLVER.IMS_PER_BATCH = 2, 4
+    cfg.MODEL.MIP.CAMERAS, cfg.MODEL.MIP.FIRST_CAMERA = 2, 0
+    cfg.INPUT.PADDING.SIZE, cfg.INPUT.BLUR_SIGMA = 3, [0.1, 1.0]
+    augmentation = build_mip_train_loader(cfg, seed=0).dataset.augmentation
+    assert augmentation.crop.pad == 3 and augmentation.blur_sigma == (0.1, 1.0)

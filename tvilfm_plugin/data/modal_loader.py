@@ -6,6 +6,7 @@ from fastreid.utils import comm
 from yacs.config import CfgNode
 
 from tvilfm_plugin.compat import usable_device
+from tvilfm_plugin.data.augment import CropFlip
 from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.data.loaders import TrainLoader, build_dataset, image_cache
 from tvilfm_plugin.data.modal_augment import ModalAugmentation
@@ -41,7 +42,9 @@ def build_mip_train_loader(cfg: CfgNode, seed: int) -> TrainLoader:
         image_cache(cfg, data, data.train_ir, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN),
         data.train_rgb,
         data.train_ir,
-        augmentation=ModalAugmentation(),
+        augmentation=ModalAugmentation(
+            crop=CropFlip(pad=cfg.INPUT.PADDING.SIZE), blur_sigma=(cfg.INPUT.BLUR_SIGMA[0], cfg.INPUT.BLUR_SIGMA[1])
+        ),
         batches_per_epoch=sampler.batches_per_epoch,
         batch_size=cfg.SOLVER.IMS_PER_BATCH,
     )

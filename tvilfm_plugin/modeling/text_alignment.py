@@ -9,12 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import math
-import multiprocessing
 import os
 import random
-import tempfile
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -27,14 +24,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tvilfm_plugin.data.synthetic.captioning import COLOURED, Statement, describe, observe, rephrase
-from tvilfm_plugin.data.synthetic.people import Person, draw_people
+from tvilfm_plugin.data.synthetic.people import Person
 from tvilfm_plugin.data.synthetic.rendering import Camera, Studio, draw_look
+from tvilfm_plugin.data.synthetic.strangers import draw_strangers, earlier_facts, in_processes, write_with_facts
 from tvilfm_plugin.data.synthetic.writer import GENERATOR
 from tvilfm_plugin.data.tokenizer import tokenize
+from tvilfm_plugin.modeling.schedules import warmup_cosine
 from tvilfm_plugin.modeling.text_encoder import TextEncoder
 
 logger = logging.getLogger("fastreid." + __name__)
 
+MARK = "synthetic_alignment"
 _CAMERAS = tuple(Camera(number, infrared=False) for number in range(11, 16))  # other places than the benchmark's
 
 
@@ -92,16 +92,11 @@ def align_text(
         workers: processes that draw the pictures.
     """
     out = Path(out)
-    facts_file = out.with_suffix(".json")
     identity = _identity(spec)
-    if out.is_file():
-        facts = json.loads(facts_file.read_text(encoding="utf-8")) if facts_file.is_file() else {}
-        if facts.get("spec") == identity:
-            logger.info(f"{out} is aligned already.")
-            return Retrieval(**facts["held_out"])
-        if not facts.get("synthetic_alignment"):
-            raise FileExistsError(f"{out} exists and was not written by align_text. Give another --out, or remove it first.")
-    learners, others = _draw_strangers(spec, set(avoid))
+    if (facts := earlier_facts(out, identity, MARK)) is not None:
+        logger.info(f"{out} is aligned already.")
+        return Retrieval(**facts["held_out"])
+    learners, others = draw_strangers(spec.people, spec.held_out, spec.seed, set(avoid))
     data, test = (_album(people, spec, name, workers, progress) for people, name in ((learners, "learn"), (others, "test")))
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(spec.seed)
@@ -110,14 +105,12 @@ def align_text(
     state = {name: value.detach().clone() for name, value in tower.state_dict().items()}
     state["logit_scale"] = scale.detach().clone()
     facts = {
-        "synthetic_alignment": True,
+        MARK: True,
         "spec": identity,
         "held_out": result._asdict(),
         "note": f"text tower aligned on {spec.people} synthetic people of its own, none of them in the benchmark",
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _replace(out, lambda path: torch.save(state, path))
-    _replace(facts_file, lambda path: path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8"))
+    write_with_facts(out, lambda path: torch.save(state, path), facts)
     return result
 
 
@@ -127,29 +120,7 @@ def _identity(spec: AlignmentSpec) -> dict[str, Any]:
     return {**asdict(spec), "arch": arch, "generator": GENERATOR}
 
 
-def _replace(path: Path, write: Any) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    try:
-        write(Path(name))
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
 # --- people and pictures ----------------------------------------------------------------------------------------------
-
-
-def _draw_strangers(spec: AlignmentSpec, avoid: set[tuple[object, ...]]) -> tuple[list[Person], list[Person]]:
-    """People to learn from and people to be measured on: no two alike, none of them in the benchmark."""
-    seed = 1_000_003 + spec.seed  # a benchmark of the same seed shares no draw
-    others = [person for person in draw_people(spec.held_out, seed) if person.looks not in avoid]
-    learners = [person for person in draw_people(spec.people, seed, avoid=others) if person.looks not in avoid]
-    known = {person.looks for person in learners} & (avoid | {person.looks for person in others})
-    if known:
-        raise RuntimeError(f"{len(known)} people are in two of: learned from, measured on, the benchmark.")
-    return learners, others
 
 
 class _Album(NamedTuple):
@@ -166,7 +137,7 @@ def _album(people: Sequence[Person], spec: AlignmentSpec, name: str, workers: in
     take = partial(_take_pictures, spec, name)
     pictures, wordings, owner = [], [], []
     with tqdm(total=len(people), desc=f"drawing people to {name}", disable=None if progress else True) as bar:
-        for chunk, (images, texts) in zip(chunks, _map(take, chunks, workers), strict=True):
+        for chunk, (images, texts) in zip(chunks, in_processes(take, chunks, workers), strict=True):
             pictures.append(images)
             wordings += texts
             owner += [n for n, _ in chunk for _ in range(spec.images)]
@@ -175,14 +146,6 @@ def _album(people: Sequence[Person], spec: AlignmentSpec, name: str, workers: in
     table = tokenize(list(distinct))
     rows = torch.tensor([[distinct[text] for text in texts] for texts in wordings])
     return _Album(torch.from_numpy(np.concatenate(pictures)).permute(0, 3, 1, 2).contiguous(), table[rows], torch.tensor(owner))
-
-
-def _map(function: Any, chunks: Sequence[Any], workers: int) -> Iterable[Any]:
-    if workers <= 1 or len(chunks) < 2 or "fork" not in multiprocessing.get_all_start_methods():
-        yield from map(function, chunks)
-        return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
-        yield from pool.map(function, chunks)
 
 
 def _take_pictures(
@@ -245,10 +208,7 @@ def _train(data: _Album, spec: AlignmentSpec, progress: bool) -> tuple[TextEncod
         {"params": [scale], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=spec.lr, weight_decay=0.02)
-    warmup = max(1, spec.steps // 20)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: min((s + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * min(1.0, s / max(1, spec.steps))))
-    )
+    schedule = warmup_cosine(optimizer, spec.steps)
     tower.train(), eye.train()
     with tqdm(total=spec.steps, desc="aligning the text tower", disable=None if progress else True, mininterval=1.0) as bar:
         for _ in range(spec.steps):

@@ -1,4 +1,4 @@
-"""The paper's tables from stored evaluations: our numbers beside the published ones, every row with its text source.
+"""The papers' tables from stored evaluations: our numbers beside the published ones, every row with its text source.
 
 A row is a value: which run it reads, which query type, and which row it is a step from. Training seeds, text seeds and
 gallery draws (on RegDB: splits) are averaged, but their deviations are kept apart; what was measured by different
@@ -43,32 +43,34 @@ class Run:
     Args:
         name: of its folder.
         overrides: `KEY, VALUE, ...` that make it what it is.
-        stage1: whether it starts from the stage 1 that all rows of a seed share.
+        start: name of the run of the same seed whose weights it starts from; "" = none.
         scratch: whether it has stage 1's schedule, learning rate and pre-trained weights instead.
+        config: its file below `projects`, where that is not the data set's of TVI-LFM; {} stands for the data set.
     """
 
     name: str
     overrides: tuple[str, ...] = ()
-    stage1: bool = True
+    start: str = "stage1"
     scratch: bool = False
+    config: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of a table of the paper.
+    """One line of a table.
 
     Args:
         name: as it is printed.
         run: a name in `RUNS`.
         query: the query type, e.g. "fusion".
-        published: its name in published.json.
+        published: its name in published.json; "" = the paper has no such number.
         previous: name of the row that it is tested against.
     """
 
     name: str
     run: str
     query: str
-    published: str
+    published: str = ""
     previous: str = ""
 
 
@@ -82,7 +84,10 @@ class Table:
 
 
 _NO_REPHRASE = ("INPUT.REPHRASE_PROB", "0.0")
-STAGE1 = Run(name="stage1", stage1=False)
+_NO_IAEL = ("MODEL.MIP.IAEL_WEIGHT", "0.")
+_NO_IPG = ("MODEL.MIP.INSTANCE_PROMPTS", "0")
+_MIP = "MIP/configs/{}.yml"
+STAGE1 = Run(name="stage1", start="")
 RUNS = {
     run.name: run
     for run in (
@@ -91,7 +96,14 @@ RUNS = {
         Run(name="sff", overrides=("TVILFM.JOINT", "False", *_NO_REPHRASE)),
         Run(name="sff_mjl", overrides=_NO_REPHRASE),
         Run(name="full"),
-        Run(name="scratch", overrides=("TVILFM.FROM_SCRATCH", "True"), stage1=False, scratch=True),
+        Run(name="scratch", overrides=("TVILFM.FROM_SCRATCH", "True"), start="", scratch=True),
+        # MIP's parts, all of them with the same blocks before the branches.
+        Run(name="mip_baseline", overrides=("MODEL.MIP.MODALITY_PROMPTS", "0", *_NO_IPG), start="", config=_MIP),
+        Run(name="mip_mpl", overrides=_NO_IPG, start="", config=_MIP),
+        Run(name="mip_generator", overrides=_NO_IAEL, start="", config=_MIP),
+        Run(name="mip_fusion", overrides=(*_NO_IAEL, "MODEL.MIP.INSTANCE_TYPE", "fusion"), start="", config=_MIP),
+        Run(name="mip_all", start="", config=_MIP),
+        Run(name="mip_text", start="mip_all", config="TVILFM/configs/{}_mip.yml"),
     )
 }
 
@@ -123,6 +135,18 @@ TABLES = {
             ),
         ),
         datasets=("sysu", "regdb", "llcm", "synthetic"),
+    ),
+    "mip": Table(
+        title="MIP: its parts at equal depth, and text beside it",
+        rows=(
+            Row(name="prompt-free baseline", run="mip_baseline", query=IMAGES),
+            Row(name="MPL", run="mip_mpl", query=IMAGES, previous="prompt-free baseline"),
+            Row(name="MPL + IPG, generator", run="mip_generator", query=IMAGES, previous="MPL"),
+            Row(name="MPL + IPG, fusion", run="mip_fusion", query=IMAGES, previous="MPL"),
+            Row(name="all (generator, IAEL)", run="mip_all", query=IMAGES, previous="MPL + IPG, generator"),
+            Row(name="all + text", run="mip_text", query="ensemble", previous="all (generator, IAEL)"),
+        ),
+        datasets=("sysu", "synthetic"),
     ),
 }
 
@@ -163,7 +187,7 @@ class Line:
 
     def paper(self, dataset: str) -> dict[str, float]:
         """The paper's numbers, if it has some for this row: its text is the oracle's."""
-        same = self.query == self.row.query and self.source in (ORACLE, NO_TEXT)
+        same = self.row.published and self.query == self.row.query and self.source in (ORACLE, NO_TEXT)
         return published(dataset, self.setting, self.row.published) if same else {}
 
 

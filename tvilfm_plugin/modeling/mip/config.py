@@ -59,6 +59,8 @@ def add_mip_config(cfg: CfgNode) -> None:
 
     # What lengthens an identity's image lists before they are cut in groups: "none", "even" or "released" (RegDB).
     cfg.DATALOADER.MODAL_PADDING = "none"
+    # Bounds of the blur, in pixels of the resized image; smaller images want less of it (and of INPUT.PADDING.SIZE).
+    cfg.INPUT.BLUR_SIGMA = [0.1, 3.0]
     # Filter of the resizing: "lanczos", "bicubic" or "bilinear".
     cfg.INPUT.RESAMPLE_TRAIN = "lanczos"
     cfg.INPUT.RESAMPLE_TEST = "lanczos"

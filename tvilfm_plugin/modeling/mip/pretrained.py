@@ -71,7 +71,8 @@ def read_vit(path: str | Path) -> dict[str, Tensor]:
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"MODEL.BACKBONE.PRETRAIN_PATH {str(path)!r} is no file. Download a ViT-B/16 in timm's format "
-            "(jx_vit_base_p16_224-80ecf9dd.pth), or set MODEL.BACKBONE.PRETRAIN False to start at random."
+            "(jx_vit_base_p16_224-80ecf9dd.pth; for the synthetic benchmark, make one with tools/pretrain_vit.py), or set "
+            "MODEL.BACKBONE.PRETRAIN False to start at random."
         )
     content = torch.load(path, map_location="cpu", weights_only=True)
     for wrapper in ("model", "state_dict"):
