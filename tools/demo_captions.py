@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("datasets/synthetic_captioned"))
     parser.add_argument("--others", type=int, default=default.others, help="people for pre-training only (0: none)")
     parser.add_argument("--pretraining-steps", type=int, default=default.pretraining_steps)
-    parser.add_argument("--rgb-steps", type=int, default=default.rgb_steps)
+    parser.add_argument("--rgb-steps", type=int, default=default.rgb_steps, help="default: 400; 4000 with --others 0")
     parser.add_argument("--ir-steps", type=int, default=default.ir_steps)
     parser.add_argument("--control", action="store_true", help="also train the infrared captioner without the colour filter")
     parser.add_argument("--seed", type=int, default=0)
@@ -38,7 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     work = args.out / "captioners"
     write_report(audit_dataset("sysu", str(args.out.absolute().parent), args.out.name), work / "audit", str(args.out))
     print((work / "report.md").read_text(encoding="utf-8"))
-    enough = report["colours"]["all"]["accuracy"] >= 0.8 and report["infrared"]["with_colour"] == 0
+    # The stricter ways of counting: the main colour as this image shows it, and the colours that the person really wears.
+    colours = report["colours"]
+    enough = min(colours["all"]["main"], colours["person"]["accuracy"]) >= 0.8 and report["infrared"]["with_colour"] == 0
     print(f"Report: {work}/report.md, {work}/audit/audit.md" + ("" if enough else "; BELOW the target (80 %, no colours)"))
     return 0 if enough else 1
 

@@ -16,7 +16,7 @@ from PIL import Image
 from tiny_captioning import write_two_coloured
 
 from tvilfm_plugin.captioning.captioner import Decoding, load_captioner
-from tvilfm_plugin.captioning.finetune import TrainingOptions, build_captioner, distort, finetune
+from tvilfm_plugin.captioning.finetune import TrainingOptions, build_captioner, distort, finetune, last_complete_checkpoint
 from tvilfm_plugin.captioning.pairs import TextPair, read_pairs, split_pairs
 from tvilfm_plugin.captioning.rows import read_descriptions
 from tvilfm_plugin.captioning.small_blip import build_small_blip, word_vocabulary
@@ -177,14 +177,28 @@ def test_resume_goes_on_where_it_was_killed(
         32, "--steps", 40, "--save-every", 10, "--batch-size", 4, "--lr", 1e-3, "--device", "cpu",
     ]  # fmt: skip
     command += ["--out", tmp_path / "out"]
-    state = tmp_path / "out/checkpoints/checkpoint-10/trainer_state.json"
-    killed_tool("finetune_captioner", *command, until=state.exists)
+    checkpoints = tmp_path / "out/checkpoints"
+    killed_tool("finetune_captioner", *command, until=lambda: last_complete_checkpoint(checkpoints) is not None)
     assert not (tmp_path / "out/training.json").exists()
     with caplog.at_level(logging.INFO):
         tool("finetune_captioner", *command)
     assert "Going on with" in caplog.text
     report = json.loads((tmp_path / "out/training.json").read_text())
     assert report["steps"] == 40 and report["options"]["learning_rate"] == 1e-3
+
+
+def test_a_checkpoint_that_a_kill_cut_short_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert last_complete_checkpoint(tmp_path / "nothing") is None
+    for step, state in ((9, "{}"), (10, "{}"), (20, '{"epoch": 1.'), (30, None)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if state is not None:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    with caplog.at_level(logging.WARNING):
+        assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    assert caplog.text.count("is incomplete") == 2
+    (tmp_path / "checkpoint-9/trainer_state.json").unlink()
+    (tmp_path / "checkpoint-10/trainer_state.json").unlink()
+    assert last_complete_checkpoint(tmp_path) is None
 
 
 def test_augmentation_keeps_size_and_colours() -> None:

@@ -160,7 +160,6 @@ def finetune(
         what `training.json` says: losses, steps, options.
     """
     from transformers import PrinterCallback, TrainerCallback, TrainingArguments
-    from transformers.trainer_utils import get_last_checkpoint
 
     if options.amp not in ("none", "bf16", "fp16"):
         raise ValueError(f"Unknown precision {options.amp!r}; choices are none, bf16, fp16.")
@@ -222,10 +221,10 @@ def finetune(
         callbacks=[Quiet()],
     )
     trainer.remove_callback(PrinterCallback)
-    last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None
+    last = last_complete_checkpoint(checkpoints) if resume else None
     if last:
         logger.info(f"Going on with {last}.")
-    result = trainer.train(resume_from_checkpoint=last)
+    result = trainer.train(resume_from_checkpoint=str(last) if last else None)
     losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
     report = {
         "init": captioner.weights.name,
@@ -247,6 +246,21 @@ def finetune(
         draw_sample_sheet(captioner, shown[:: max(1, len(shown) // 12)][:12], out / "samples.png")
     trainer.accelerator.wait_for_everyone()
     return report
+
+
+def last_complete_checkpoint(folder: Path) -> Path | None:
+    """The newest of the Trainer's checkpoints that no kill cut short; None where there is none.
+
+    The Trainer writes file by file, `trainer_state.json` last, so a checkpoint whose state can be read is complete.
+    """
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            logger.warning(f"{path} is incomplete (its run was killed while it wrote): passed over.")
+        else:
+            return path
+    return None
 
 
 def _trainer_class() -> Any:
