@@ -43,9 +43,9 @@ def golden_model(**mip: Any) -> MIP:
     model = MIP(mip_config(**{**DETERMINISTIC, **mip}))
     names = {theirs for name in model.state_dict() for theirs in official_names(name)}
     official = {name: torch.from_numpy(value) for name, value in inputs.official_weights(names).items()}
-    state, report = from_official(official, {name: value.shape for name, value in model.state_dict().items()})
-    assert not report.missing and not report.misshapen and not report.unused
-    model.load_state_dict(state)
+    found = from_official(official, {name: value.shape for name, value in model.state_dict().items()})
+    assert not found.missing and not found.misshapen and not found.unused
+    model.load_state_dict(found.state)
     return model
 
 
