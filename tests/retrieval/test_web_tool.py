@@ -78,7 +78,8 @@ def test_a_missing_gallery_is_named(tiny, trained, tmp_path, capsys):
 def test_make_web_is_the_tool_alone():
     if shutil.which("make") is None:
         pytest.skip("no make")
-    planned = subprocess.run(["make", "-n", "--no-print-directory", "web"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = ["make", "-n", "--no-print-directory", "web"]
+    planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert planned.splitlines()[-1] == ".venv/bin/python tools/web.py"
 
 
