@@ -27,7 +27,7 @@ from fastreid.evaluation import reid_evaluation
 from fastreid.solver import build as host_solver
 from fastreid.utils import checkpoint, compute_dist, events
 
-from tvilfm_plugin import compat, host
+from tvilfm_plugin import compat, files, host
 from tvilfm_plugin.config import add_tvilfm_config
 
 ROOT = Path(__file__).parents[1]
@@ -468,9 +468,9 @@ def test_checkpoints_are_whole_or_absent(tmp_path):
 
 def test_atomic_text(tmp_path):
     file = tmp_path / "a.txt"
-    compat.write_text(file, "ä\n")
+    files.write_text(file, "ä\n")
     assert file.read_text(encoding="utf-8") == "ä\n"
-    with pytest.raises(RuntimeError), compat.atomic_file(file) as stream:
+    with pytest.raises(RuntimeError), files.atomic_file(file) as stream:
         stream.write(b"half")
         raise RuntimeError
     assert file.read_text(encoding="utf-8") == "ä\n" and os.listdir(tmp_path) == ["a.txt"]

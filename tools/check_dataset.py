@@ -16,6 +16,7 @@ from tvilfm_plugin.data.datasets.check import DATASETS, check_dataset
 from tvilfm_plugin.data.datasets.check_own import check_own
 from tvilfm_plugin.data.datasets.own import OWN
 from tvilfm_plugin.evaluation.protocols import LLCM, PROTOCOLS
+from tvilfm_plugin.files import write_text
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,9 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.out:
         out = Path(args.out)
         out.parent.mkdir(parents=True, exist_ok=True)
-        part = out.with_name(f"{out.name}.{os.getpid()}.part")
-        part.write_text(report.to_text() + "\n", encoding="utf-8")
-        os.replace(part, out)
+        write_text(out, report.to_text() + "\n")
         print(f"Full list: {out}")
     return 0 if report.ok else 1
 

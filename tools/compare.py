@@ -20,13 +20,9 @@ from tvilfm_plugin.evaluation.comparison import (
     measured,
     rows,
 )
-from tvilfm_plugin.evaluation.evaluator import distance_function
-from tvilfm_plugin.evaluation.stored import StoredEvaluation, write_text
+from tvilfm_plugin.evaluation.evaluator import load_evaluation
+from tvilfm_plugin.files import write_text
 from tvilfm_plugin.visualization.stored import evaluations
-
-
-def load(folder: Path) -> StoredEvaluation:
-    return StoredEvaluation.load(folder, make_distance=distance_function)
 
 
 def find_runs(pattern: str) -> list[Path]:
@@ -58,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     differing: dict[str, list[object]] = {}
     try:
         for name in sorted(common):
-            loaded = [[(folders[name], load(folders[name])) for folders in side.values()] for side in sides]
+            loaded = [[(folders[name], load_evaluation(folders[name])) for folders in side.values()] for side in sides]
             a, b = ([one for _, one in side] for side in loaded)
             for query in args.query:
                 for pair in matching_rows(a, b, query):

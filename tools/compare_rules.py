@@ -8,9 +8,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from tvilfm_plugin.evaluation.evaluator import distance_function
+from tvilfm_plugin.evaluation.evaluator import load_evaluation
 from tvilfm_plugin.evaluation.rules import rules_table, stored_rules
-from tvilfm_plugin.evaluation.stored import StoredEvaluation, write_text
+from tvilfm_plugin.files import write_text
 from tvilfm_plugin.visualization.stored import evaluations
 
 
@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--query", nargs="+", default=["infrared", "ensemble"], help="TYPE or TYPE@SOURCE, or all")
     args = parser.parse_args(argv)
     for folder in evaluations(args.run):
-        stored = StoredEvaluation.load(folder, make_distance=distance_function)
+        stored = load_evaluation(folder)
         labels = [label for label in stored.cards if "all" in args.query or label.split("/", 1)[1] in args.query]
         if not labels:
             known = ", ".join(sorted({label.split("/", 1)[1] for label in stored.cards}))

@@ -6,7 +6,6 @@ again, an interrupted one goes on. KEY VALUE reaches every run, STAGE1.KEY VALUE
 """
 
 import argparse
-import hashlib
 import json
 import os
 import re
@@ -27,8 +26,8 @@ from fastreid.config import CfgNode
 from tvilfm_plugin.config import get_cfg, visual_part
 from tvilfm_plugin.engine import changed_keys, recipe
 from tvilfm_plugin.epoch_rule import BEST, SCORES, finished_weights
-from tvilfm_plugin.evaluation.evaluator import distance_function
-from tvilfm_plugin.evaluation.stored import StoredEvaluation, write_text
+from tvilfm_plugin.evaluation.evaluator import load_evaluation
+from tvilfm_plugin.files import sha256_of, write_text
 from tvilfm_plugin.reproduce.tables import RUNS, STAGE1, TABLES, Run, Table, as_csv, collect, latex, markdown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,8 +136,7 @@ def _sha256(path: str) -> str:
     status = os.stat(path)
     key = path, status.st_size, status.st_mtime_ns
     if key not in _HASHES:
-        with open(path, "rb") as file:
-            _HASHES[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        _HASHES[key] = sha256_of(path)
     return _HASHES[key]
 
 
@@ -305,9 +303,8 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"    {shlex.join(job.command(state))}")
         return 0
     failed = carry_out(jobs, args.jobs)
-    load = lambda folder: StoredEvaluation.load(folder, make_distance=distance_function)
     found = evaluations(jobs, args.trials)
-    result = collect(table, args.dataset, found, load, only=args.only, expected=args.seeds, resamples=args.resamples)
+    result = collect(table, args.dataset, found, load_evaluation, only=args.only, expected=args.seeds, resamples=args.resamples)
     for failure in failed:
         print(failure, file=sys.stderr)
     if not result.lines:

@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.engine import load_model
-from tvilfm_plugin.evaluation.evaluator import distance_function, encode_texts
+from tvilfm_plugin.evaluation.evaluator import encode_texts, load_evaluation
 from tvilfm_plugin.evaluation.fallback import LOW
-from tvilfm_plugin.evaluation.stored import StoredEvaluation, write_text
+from tvilfm_plugin.files import write_text
 from tvilfm_plugin.reproduce.robustness import (
     EVIDENCE,
     SHARES,
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
             return encode_texts(model, tokenize, texts, quiet=False)
 
     for folder in evaluations(args.run):
-        stored = StoredEvaluation.load(folder, make_distance=distance_function)
+        stored = load_evaluation(folder)
         setting, source, text_seed = default_source(stored)
         setting, source = args.setting or setting, args.source or source
         text_seed = next(iter(stored.seeds(setting, source)), text_seed)

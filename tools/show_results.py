@@ -10,9 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tvilfm_plugin.evaluation.evaluator import distance_function
+from tvilfm_plugin.evaluation.evaluator import load_evaluation
 from tvilfm_plugin.evaluation.intervals import intervals_table, row_intervals
-from tvilfm_plugin.evaluation.stored import StoredEvaluation
 from tvilfm_plugin.evaluation.verify import verification_table, verified, verify
 from tvilfm_plugin.visualization.stored import draw_queries, evaluations
 
@@ -28,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     sound = True
     for folder in evaluations(args.run):
         print((folder / "table.md").read_text(encoding="utf-8"))
-        stored = StoredEvaluation.load(folder, make_distance=distance_function)
+        stored = load_evaluation(folder)
         if args.intervals:
             print(f"\n{intervals_table(row_intervals(stored, folder))}")
         if args.verify:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tvilfm_plugin.evaluation.evaluator import distance_function
-from tvilfm_plugin.evaluation.stored import StoredEvaluation, write_text
+from tvilfm_plugin.evaluation.evaluator import load_evaluation
 from tvilfm_plugin.evaluation.thresholds import RATES, held_out, operating_points, stored_pairs, thresholds_table
+from tvilfm_plugin.files import write_text
 from tvilfm_plugin.visualization.stored import evaluations
 
 
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     report = []
     for folder in evaluations(args.run):
-        stored = StoredEvaluation.load(folder, make_distance=distance_function)
+        stored = load_evaluation(folder)
         for label in tqdm(args.rows or list(stored.cards), desc="Calibrating", unit="row", disable=None, leave=False):
             pairs = stored_pairs(stored, label)
             table = thresholds_table(operating_points(pairs, args.rates), held_out(pairs, args.rates, args.seed))

@@ -9,6 +9,7 @@ Runs are output folders that were evaluated with TEST.STORE True. Only `attentio
 """
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,9 +23,9 @@ from tqdm import tqdm
 
 from tvilfm_plugin.data.loaders import build_eval_loader
 from tvilfm_plugin.engine import load_model
-from tvilfm_plugin.evaluation.evaluator import distance_function
+from tvilfm_plugin.evaluation.evaluator import load_evaluation
 from tvilfm_plugin.evaluation.report import aligned
-from tvilfm_plugin.evaluation.stored import StoredEvaluation, write_text
+from tvilfm_plugin.files import write_text
 from tvilfm_plugin.modeling.mip.mip import MIP
 from tvilfm_plugin.visualization import run_report
 from tvilfm_plugin.visualization.figures import FORMATS, save_figure
@@ -45,12 +46,9 @@ from tvilfm_plugin.visualization.systems import (
 from tvilfm_plugin.visualization.tsne import build_maps, choose_people
 
 
-def load(folder: Path) -> StoredEvaluation:
-    return StoredEvaluation.load(folder, make_distance=distance_function)
-
-
 def wanted(args: argparse.Namespace) -> Wanted:
     """The systems that the command line names."""
+    load = functools.cache(load_evaluation)  # the run's own is asked for twice
     folder = evaluation_of(args.run, args.dataset)
     has_text = bool(load(folder).text_index)
     query = args.type or (ENSEMBLE if has_text else IMAGE)

@@ -49,13 +49,7 @@ _FROM_HOST = (
 )
 
 
-# What `tvilfm_plugin.files` defines and this module hands on; imported when asked for, as this module also works alone.
-_FROM_FILES = ("atomic_file", "write_text")
-
-
 def __getattr__(name: str) -> Any:
-    if name in _FROM_FILES:
-        return getattr(importlib.import_module("tvilfm_plugin.files"), name)
     if name in _FROM_HOST:
         require_host()
         return getattr(importlib.import_module("tvilfm_plugin.host"), name)

@@ -19,7 +19,7 @@ from yacs.config import CfgNode
 
 from tvilfm_plugin.checkpoints.loading import Loaded, load_weights, read_checkpoint
 from tvilfm_plugin.checkpoints.released_mip import as_stage1
-from tvilfm_plugin.compat import seed_everything, usable_device, write_text
+from tvilfm_plugin.compat import seed_everything, usable_device
 from tvilfm_plugin.config import get_cfg, stage1_config
 from tvilfm_plugin.data.datasets.base import TriDataset
 from tvilfm_plugin.data.loaders import TrainLoader, build_eval_loader, build_train_loader, cache_folder, is_tri
@@ -28,6 +28,7 @@ from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.epoch_rule import BEST, LABELS, SCORES, BestEpoch, EpochLabel, check_epoch_rule, finished_weights
 from tvilfm_plugin.evaluation.evaluator import EVALUATOR_REGISTRY
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance, TrainingSet
+from tvilfm_plugin.files import write_text
 from tvilfm_plugin.host import CompatTrainer, contiguous_optimizer
 from tvilfm_plugin.modeling.stored_views import fill_banks
 from tvilfm_plugin.modeling.text_encoder import FROM_CHECKPOINT

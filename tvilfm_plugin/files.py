@@ -1,6 +1,7 @@
-"""Files that are complete or absent."""
+"""Files that are complete or absent, and their hash."""
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -31,3 +32,9 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a UTF-8 text file atomically."""
     with atomic_file(path, "w", encoding="utf-8") as file:
         file.write(text)
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Of a file's content, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

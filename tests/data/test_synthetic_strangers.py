@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_processes_keep_the_order(workers: int) -> None:
 def test_a_file_is_made_once_and_somebodys_own_is_kept(tmp_path: Path) -> None:
     out, identity = tmp_path / "new" / "weights.pt", {"size": (96, 48), "seed": 7}
     assert earlier_facts(out, identity, "mine") is None
-    write_with_facts(out, lambda path: path.write_bytes(b"weights"), {"mine": True, "spec": identity, "held_out": 3})
+    write_with_facts(out, lambda file: file.write(b"weights"), {"mine": True, "spec": identity, "held_out": 3})
     assert out.read_bytes() == b"weights" and sorted(p.name for p in out.parent.iterdir()) == ["weights.json", "weights.pt"]
     # A tuple is a list in the file.
     facts = earlier_facts(out, identity, "mine")
@@ -56,10 +57,10 @@ def test_a_file_is_made_once_and_somebodys_own_is_kept(tmp_path: Path) -> None:
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     out = tmp_path / "weights.pt"
-    write_with_facts(out, lambda path: path.write_bytes(b"old"), {"a": 1})
+    write_with_facts(out, lambda file: file.write(b"old"), {"a": 1})
 
-    def fail(path: Path) -> None:
-        path.write_bytes(b"half")
+    def fail(file: IO[bytes]) -> None:
+        file.write(b"half")
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):

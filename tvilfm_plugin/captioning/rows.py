@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tvilfm_plugin.captioning.sources import Source
+from tvilfm_plugin.files import write_text as write_file
 
 Row = dict[str, Any]
 
@@ -184,12 +185,7 @@ def write_json(file: Path, content: object) -> Path:
 def write_text(file: Path, text: str) -> Path:
     """Write a text file all or nothing."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(part, file)
+    write_file(file, text)
     return file
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from tvilfm_plugin.files import sha256_of
+
 _HUB_ID = re.compile(r"^[\w-][\w.-]*/[\w-][\w.-]*(?:@[\w./-]+)?$")
 _TIMEOUT = 4.0  # seconds for the first sign of life of the hub
 
@@ -89,6 +91,5 @@ def _hash_folder(folder: Path) -> str:
     kept = (".safetensors", ".bin", ".json", ".txt", ".model", ".jinja")
     for file in sorted(path for path in folder.iterdir() if path.suffix in kept and path.name != "training.json"):
         total.update(file.name.encode())
-        with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
+        total.update(bytes.fromhex(sha256_of(file)))
     return f"sha256:{total.hexdigest()}"

@@ -34,7 +34,8 @@ from tvilfm_plugin.evaluation.protocols import PROTOCOLS, Labels, Protocol
 from tvilfm_plugin.evaluation.provenance import NOT_RECORDED
 from tvilfm_plugin.evaluation.ranking import chance_metrics
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard, ResultRow, results_table
-from tvilfm_plugin.evaluation.stored import Distance, StoredEvaluation, per_draw, percent, row_arrays, write_text
+from tvilfm_plugin.evaluation.stored import Distance, StoredEvaluation, per_draw, percent, row_arrays
+from tvilfm_plugin.files import write_text
 from tvilfm_plugin.modality import Modality
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -280,6 +281,11 @@ def choose_protocol(name: str) -> Protocol | None:
     if name and name not in PROTOCOLS:
         raise ValueError(f"TEST.IMAGE_PROTOCOL is {name!r}; choices are {', '.join(PROTOCOLS)}, or '' for the data set's.")
     return PROTOCOLS[name] if name else None
+
+
+def load_evaluation(folder: str | Path) -> StoredEvaluation:
+    """A stored evaluation that ranks by the distance that it was made with, re-ranking and query expansion included."""
+    return StoredEvaluation.load(folder, make_distance=distance_function)
 
 
 def encode_rows(

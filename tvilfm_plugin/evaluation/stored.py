@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +26,7 @@ from tvilfm_plugin.evaluation.mer import (
 from tvilfm_plugin.evaluation.protocols import PROTOCOLS, Labels, Protocol
 from tvilfm_plugin.evaluation.ranking import RankMetrics
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard
+from tvilfm_plugin.files import atomic_file, write_text
 from tvilfm_plugin.modality import Modality
 
 Distance = Callable[[Tensor, Tensor], Any]
@@ -258,9 +258,11 @@ class StoredEvaluation:
             "gallery_paths": list(self.gallery_paths),
             "texts": list(self.texts),
         }
-        write_file(folder / "rankings.npz", lambda f: np.savez_compressed(f, **{**numbers, **arrays}))
-        write_file(folder / "parts.pt", lambda f: torch.save(tensors, f))
-        write_file(folder / "results.json", lambda f: f.write(json.dumps(described, indent=1).encode()))
+        with atomic_file(folder / "rankings.npz") as file:
+            np.savez_compressed(file, **{**numbers, **arrays})
+        with atomic_file(folder / "parts.pt") as file:
+            torch.save(tensors, file)
+        write_text(folder / "results.json", json.dumps(described, indent=1))
 
     @classmethod
     def load(
@@ -398,19 +400,6 @@ def rank_of(metric: str) -> int:
     if not metric.startswith("R-") or not metric[2:].isdigit() or int(metric[2:]) < 1:
         raise ValueError(f"Unknown metric {metric!r}; choices are mAP, mINP and R-K, e.g. R-1.")
     return int(metric[2:])
-
-
-def write_file(path: Path, write: Callable[[Any], Any]) -> None:
-    """All or nothing: a killed process leaves the old file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        write(file)
-    os.replace(temporary, path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """All or nothing, UTF-8."""
-    write_file(path, lambda file: file.write(text.encode()))
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

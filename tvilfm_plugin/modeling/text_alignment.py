@@ -110,7 +110,7 @@ def align_text(
         "held_out": result._asdict(),
         "note": f"text tower aligned on {spec.people} synthetic people of its own, none of them in the benchmark",
     }
-    write_with_facts(out, lambda path: torch.save(state, path), facts)
+    write_with_facts(out, lambda file: torch.save(state, file), facts)
     return result
 
 

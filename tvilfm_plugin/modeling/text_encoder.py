@@ -1,7 +1,6 @@
 """CLIP's text tower: open_clip's modules, published weights, a projection stretched to the visual width."""
 
 import difflib
-import hashlib
 import json
 import logging
 import zipfile
@@ -13,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tvilfm_plugin.files import sha256_of
 from tvilfm_plugin.modeling.packed_text import can_pack, packed_transformer
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -302,14 +302,11 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _check_archive(path: Path) -> None:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() not in OPENAI_ARCHIVES:
+    digest = sha256_of(path)
+    if digest not in OPENAI_ARCHIVES:
         raise ValueError(
             f"{str(path)!r} is a TorchScript archive, i.e. a program, and not one that OpenAI published (sha256 "
-            f"{digest.hexdigest()}; known: {', '.join(OPENAI_ARCHIVES.values())}), so it is not run. If you trust it, save "
+            f"{digest}; known: {', '.join(OPENAI_ARCHIVES.values())}), so it is not run. If you trust it, save "
             "its tensors once: torch.save(torch.jit.load(path, map_location='cpu').state_dict(), 'weights.pth')."
         )
 

@@ -1,7 +1,7 @@
 """Retriever: an infrared image, words, or both in; ranked gallery images out."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -175,19 +175,11 @@ class Retriever(Searcher):
         """Whether the fusion subtracts a filter text (Eq. 7)."""
         return getattr(getattr(self.model, "fusion", None), "filters", True)
 
-    def embed_query(
-        self,
-        infrared: Picture | None = None,
-        text: str | None = None,
-        infrared_text: str | None = None,
-        members: Collection[Modality | str] | None = None,
-    ) -> tuple[dict[Modality, np.ndarray], str]:
-        """See `Searcher.embed_query`."""
-        queries, note = super().embed_query(infrared, text, infrared_text, members)
-        if set(queries) == {Modality.IR} and getattr(self.model, "stage1", None) is not None:
-            other = "an evaluation's row without text passes pooling and neck of stage 1, a search does not"
-            note = "; ".join(filter(None, (note, other)))
-        return queries, note
+    def remark(self, members: tuple[Modality, ...]) -> str:
+        """See `Searcher.remark`."""
+        if members == (Modality.IR,) and getattr(self.model, "stage1", None) is not None:
+            return "an evaluation's row without text passes pooling and neck of stage 1, a search does not"
+        return ""
 
     def embed_members(
         self, ballot: Ballot, infrared: Picture | None, text: str | None, filter_text: str | None

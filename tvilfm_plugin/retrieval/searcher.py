@@ -46,6 +46,10 @@ class Searcher(ABC):
     ) -> dict[Modality, np.ndarray]:
         """The (D,) unit embedding of each member of the ballot."""
 
+    def remark(self, members: tuple[Modality, ...]) -> str:
+        """What else must be said of this model when these members vote, or ""."""
+        return ""
+
     def search(
         self,
         infrared: Picture | None = None,
@@ -92,4 +96,5 @@ class Searcher(ABC):
             filters=self.filters,
             members=members,
         )
-        return self.embed_members(ballot, infrared, text, text if ballot.filter_text else infrared_text), ballot.note
+        queries = self.embed_members(ballot, infrared, text, text if ballot.filter_text else infrared_text)
+        return queries, "; ".join(filter(None, (ballot.note, self.remark(ballot.members))))

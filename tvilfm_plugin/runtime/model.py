@@ -1,6 +1,5 @@
 """The graphs of an export, run by onnxruntime."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tvilfm_plugin.files import sha256_of
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
 from tvilfm_plugin.runtime.tokens import Tokens
@@ -117,9 +117,3 @@ def read_facts(folder: Path) -> dict[str, Any]:
     if facts.get("format") != FORMAT:
         raise ExportError(f"{file} has format {facts.get('format')!r}, this version reads {FORMAT}. Export the model again.")
     return facts
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

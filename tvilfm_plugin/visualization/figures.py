@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tvilfm_plugin.evaluation.stored import write_file
+from tvilfm_plugin.files import atomic_file
 
 if TYPE_CHECKING:  # matplotlib is slow to import and only needed when something is drawn
     import numpy as np
@@ -82,7 +82,8 @@ def save_figure(figure: "Figure", out: str | Path) -> Path:
     path = Path(out)
     content = encoded(figure, picture_format(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, lambda file: file.write(content))
+    with atomic_file(path) as file:
+        file.write(content)
     return path
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tvilfm_plugin.data.synthetic.people import Person, draw_people
 from tvilfm_plugin.data.synthetic.writer import Spec, cast, looks_in
+from tvilfm_plugin.files import atomic_file, write_text
 
 
 def benchmark_looks(folders: Iterable[str]) -> set[tuple[object, ...]]:
@@ -69,16 +68,9 @@ def earlier_facts(out: Path, identity: Mapping[str, Any], mark: str) -> dict[str
     return None
 
 
-def write_with_facts(out: Path, save: Callable[[Path], Any], facts: Mapping[str, Any]) -> None:
-    """`save` the weights as `out`, and the facts beside them as .json; both appear under their names when complete."""
+def write_with_facts(out: Path, save: Callable[[IO[bytes]], Any], facts: Mapping[str, Any]) -> None:
+    """`save` the weights into `out`, and the facts beside them as .json; both appear under their names when complete."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(facts, indent=1) + "\n"
-    for file, write in ((out, save), (out.with_suffix(".json"), lambda path: path.write_text(text, encoding="utf-8"))):
-        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-        os.close(handle)
-        try:
-            write(Path(name))
-            os.chmod(name, 0o644)
-            os.replace(name, file)
-        finally:
-            Path(name).unlink(missing_ok=True)
+    with atomic_file(out) as file:
+        save(file)
+    write_text(out.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")

@@ -182,7 +182,7 @@ def pretrain_vit(
     result = _measure(vit, data, test, values, len(others))
     note = f"ViT that names attributes of {spec.people} synthetic people of its own, none of them in the benchmark"
     facts = {MARK: True, "spec": identity, "held_out": result._asdict(), "note": note}
-    write_with_facts(out, lambda path: torch.save(vit.state_dict(), path), facts)
+    write_with_facts(out, lambda file: torch.save(vit.state_dict(), file), facts)
     return result
 
 
