@@ -168,6 +168,8 @@ def add_tvilfm_config(cfg: CfgNode) -> None:
     cfg.MODEL.DUAL_STREAM.STEM = ("conv1", "bn1", "relu", "maxpool")
     # "released": no ReLU after the stem's BN and a padded max-pool, as the authors' code; "resnet": the base as it is.
     cfg.MODEL.DUAL_STREAM.STYLE = "released"
+    # On a CPU, evaluate (and use when frozen) with BN folded into the convolutions; exact but for rounding.
+    cfg.MODEL.DUAL_STREAM.FOLD_BN = True
     # Width of `build_small_resnet_backbone` (channels of its first stage) and blocks per stage.
     cfg.MODEL.BACKBONE.SMALL_WIDTH = 32
     cfg.MODEL.BACKBONE.SMALL_BLOCKS = (2, 2, 2, 2)

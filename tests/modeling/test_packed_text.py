@@ -44,6 +44,21 @@ def test_what_lies_behind_the_end_is_not_read(encoder):
         assert torch.equal(encoder(tokens), encoder(noisy))
 
 
+def test_attention_in_reduced_precision_equals_that_in_float32():
+    from tvilfm_plugin.modeling.packed_text import _causal_attention
+
+    outcomes = []
+    for dtype in (torch.float32, torch.bfloat16):
+        torch.manual_seed(0)
+        heads = [torch.randn(2, 3, 9, 8).to(dtype).requires_grad_() for _ in range(3)]
+        mixed = _causal_attention(*heads)
+        assert mixed.dtype == dtype
+        (mixed.float() * torch.linspace(-1, 1, mixed.numel()).view_as(mixed)).sum().backward()
+        outcomes.append([mixed, *(tensor.grad for tensor in heads)])
+    for exact, reduced in zip(*outcomes, strict=True):
+        assert torch.allclose(exact, reduced.float(), atol=0.02 * float(exact.abs().max()))
+
+
 def test_other_blocks_are_not_packed(encoder, tmp_path):
     from open_clip.transformer import Transformer
 

@@ -99,7 +99,11 @@ def test_both_stages_take_one_step_and_evaluate(name, tmp_path):
         one = model.encode_images(rows["rgb"][:1], Modality.RGB)
     assert raw.shape == (4, dim) and raw.isfinite().all()
     assert {m: block.shape for m, block in unpack(query, model.members).items()} == dict.fromkeys(model.members, (4, dim))
+    model.visual.backbone._folded = None
+    with torch.no_grad():
+        plain = model.encode_images(rows["rgb"], Modality.RGB)
     assert torch.allclose(one[0], raw[0], atol=1e-4 * float(raw.abs().max())), "a row depends on its batch"
+    assert torch.allclose(plain, raw, atol=1e-4 * float(plain.abs().max())), "folding BN changes the features"
     for modality in (Modality.RGB, Modality.IR):
         stems = [key for key in stage2.visual.state_dict() if f".{modality.value}." in key]
         assert stems, "each modality has a stem of its own"

@@ -32,7 +32,7 @@ def build_dual_stream_backbone(cfg: CfgNode) -> DualStream:
     base = builder(cfg)
     if cfg.MODEL.BACKBONE.PRETRAIN:
         _check_loaded(base, cfg.MODEL.BACKBONE.PRETRAIN_PATH)
-    return DualStream(use_portable_sync_bn(base), stem=stream.STEM, style=stream.STYLE)
+    return DualStream(use_portable_sync_bn(base), stem=stream.STEM, style=stream.STYLE, fold=stream.FOLD_BN)
 
 
 def build_visual_encoder(cfg: CfgNode) -> VisualEncoder:

@@ -1,0 +1,99 @@
+"""BN folded into the convolutions before it, for a backbone that is only evaluated."""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+Trunk = Callable[[Tensor], Tensor]
+
+
+class FoldedTrunk:
+    """A twin of a module in which every convolution has taken over the BN behind it, with the channels innermost.
+
+    The code is traced once, here; the weights are folded when the twin is asked for, and anew after they have changed.
+    The twin shares what is not folded. It is no submodule: its weights are no parameters and in no checkpoint.
+
+    Attributes:
+        folds: whether there is anything to fold. Code that cannot be traced (it asks for values) is left as it is.
+    """
+
+    def __init__(self, base: nn.Module, leaves: tuple[type[nn.Module], ...] = ()) -> None:
+        """Args:
+        base: a module of one tensor.
+        leaves: modules inside that are called as they are.
+        """
+        self._kinds = _kinds(base)
+        self._graph, self._pairs = _trace(base, (nn.Conv2d, nn.BatchNorm2d, *leaves))
+        self._made: tuple[tuple[tuple[int, int], ...], Trunk] | None = None
+
+    @property
+    def folds(self) -> bool:
+        return bool(self._pairs)
+
+    def forget(self) -> None:
+        """The weights have changed in a way that torch does not count, e.g. an optimiser's on a flat buffer."""
+        self._made = None
+
+    def of(self, base: nn.Module) -> Trunk:
+        """The twin; `base` itself if it is not what was traced any more.
+
+        Args:
+            base: the module (or a copy of it), in eval mode.
+        """
+        tensors = itertools.chain(base.parameters(), base.buffers())
+        versions = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
+        if self._made is None or self._made[0] != versions:
+            self._made = (versions, self._fold(base) if _kinds(base) == self._kinds else base)
+        return self._made[1]
+
+    def _fold(self, base: nn.Module) -> Trunk:
+        assert self._graph is not None
+        modules: dict[str, nn.Module] = dict(base.named_modules())
+        parts = {name: modules[name] for name in {str(n.target) for n in self._graph.nodes if n.op == "call_module"}}
+        for conv, bn in self._pairs.items():
+            pair = modules[conv], modules[bn]
+            parts[conv] = fuse_conv_bn_eval(*pair).requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[type-var]
+        attributes = {str(n.target) for n in self._graph.nodes if n.op == "get_attr"}
+        for name in attributes:
+            owner, _, last = name.rpartition(".")
+            parts[name] = getattr(base.get_submodule(owner), last)
+        return fx.GraphModule(parts, self._graph, type(base).__name__)
+
+
+def _kinds(base: nn.Module) -> list[tuple[str, type]]:
+    return [(name, type(module)) for name, module in base.named_modules()]
+
+
+def _trace(base: nn.Module, leaves: tuple[type[nn.Module], ...]) -> tuple[fx.Graph | None, dict[str, str]]:
+    """The graph of a module in eval mode without the BN layers that can be folded, and {convolution: BN} of those."""
+    tracer = fx.Tracer()
+    is_leaf = tracer.is_leaf_module
+    tracer.is_leaf_module = lambda module, name: isinstance(module, leaves) or is_leaf(module, name)  # type: ignore[method-assign]
+    training = {module: module.training for module in base.modules()}
+    base.eval()
+    try:
+        graph = tracer.trace(base)
+    except Exception:  # there are as many reasons as backbones, and the module itself serves as well
+        return None, {}
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+    modules = dict(base.named_modules())
+    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    pairs = {}
+    for node in list(graph.nodes):
+        before = node.args[0] if node.args else None
+        if not isinstance(before, fx.Node) or node.op != "call_module" or before.op != "call_module":
+            continue
+        conv, bn = modules[before.target], modules[node.target]
+        # Whoever else reads or calls the convolution needs it as it was.
+        alone = len(before.users) == 1 and calls[before.target] == 1
+        if alone and isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d) and bn.track_running_stats:
+            pairs[before.target] = node.target
+            node.replace_all_uses_with(before)
+            graph.erase_node(node)
+    return graph, pairs
