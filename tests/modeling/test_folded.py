@@ -84,9 +84,13 @@ def test_made_once_and_anew_when_weights_change():
     assert torch.allclose(twin.of(block)(rows()), block(rows()), atol=1e-6)
 
 
-def test_a_module_that_was_rebuilt_is_left_as_it_is():
+def test_a_module_that_trains_in_part_or_was_rebuilt_is_left_as_it_is():
     block = randomise(Block())
     twin = FoldedTrunk(block)
+    block.bn2.train()
+    assert twin.of(block) is block
+    block.eval()
+    assert twin.of(block) is not block
     block.bn1 = nn.Identity()
     assert twin.of(block) is block
 

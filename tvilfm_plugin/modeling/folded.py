@@ -39,11 +39,13 @@ class FoldedTrunk:
         self._made = None
 
     def of(self, base: nn.Module) -> Trunk:
-        """The twin; `base` itself if it is not what was traced any more.
+        """The twin; `base` itself if a part of it is in training mode, or if it is not what was traced any more.
 
         Args:
-            base: the module (or a copy of it), in eval mode.
+            base: the module, or a copy of it.
         """
+        if any(module.training for module in base.modules()):
+            return base
         tensors = itertools.chain(base.parameters(), base.buffers())
         versions = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
         if self._made is None or self._made[0] != versions:
