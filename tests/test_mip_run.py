@@ -9,6 +9,8 @@ from tiny_runs import ROOT, SMALL, rows, same, weights
 
 pytest.importorskip("fastreid")
 
+from fastreid.modeling.meta_arch import build_model
+from oracles_modeling import write_tower
 from test_epoch_rule import card
 from test_resume import pointer, run_until_killed
 
@@ -132,3 +134,23 @@ def test_text_beside_a_frozen_mip(tiny, mip):
     # Finished MIP weights are recognised as a stage 1 as well.
     again = tiny("mip_text_again", *options, "MODEL.WEIGHTS", trained / "model_final.pth", config=stage2)
     assert again.keys() == results.keys() and not (tiny.folder / "mip_text_again" / "stage1").exists()
+
+
+def test_a_frozen_mip_sees_every_row_with_its_camera(tmp_path, monkeypatch):
+    """Whether it gets all rows at once or a few at a time."""
+    cfg = get_cfg()
+    cfg.merge_from_file(str(ROOT / "projects/TVILFM/configs/synthetic_mip.yml"))
+    cfg.merge_from_list(["MODEL.DEVICE", "cpu", "MODEL.TEXT.ARCH", write_tower(tmp_path), "MODEL.TEXT.WEIGHTS", ""])
+    cfg.merge_from_list(["MODEL.BACKBONE.PRETRAIN", False, "MODEL.HEADS.NUM_CLASSES", 3])
+    model = build_model(cfg).train()
+    cameras = {"rgb_camids": torch.tensor([1, 2, 4, 5]), "ir_camids": torch.tensor([3, 6, 3, 6])}
+    image = torch.randint(0, 256, (1, 3, *cfg.INPUT.SIZE_TRAIN), dtype=torch.uint8)
+    batch = cameras | {name: image.expand(4, -1, -1, -1) for name in ("rgb", "rgb_aug", "ir")}
+    found = []
+    for at_once in (3, 16):
+        monkeypatch.setattr("tvilfm_plugin.modeling.tvilfm.FROZEN_ROWS", at_once)
+        with torch.no_grad():
+            found.append(model._visual_rows(batch))
+    for modality, vectors in found[0].items():
+        assert torch.allclose(vectors, found[1][modality], atol=1e-5)
+        assert (vectors[0] - vectors[1]).abs().max() > 1e-4, "the same picture from another camera"

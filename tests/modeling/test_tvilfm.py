@@ -117,8 +117,10 @@ def test_frozen_stays_frozen_through_train_and_eval(tower):
         (("TVILFM.JOINT", False, "TVILFM.FUSION", "Add"), ["rgb", "rgb_aug", "sum"]),
     ],
 )
+@pytest.mark.parametrize("at_once", [3, 16])
 @torch.no_grad()
-def test_rows_of_the_losses(tower, overrides, blocks):
+def test_rows_of_the_losses(tower, overrides, blocks, at_once, monkeypatch):
+    monkeypatch.setattr("tvilfm_plugin.modeling.tvilfm.FROZEN_ROWS", at_once)
     model, batch = tvilfm(tower, *overrides).eval(), small_batch()
     rows, copies = model._training_rows(batch)
     parts = {

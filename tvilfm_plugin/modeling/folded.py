@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -57,28 +58,34 @@ class FoldedTrunk:
         modules: dict[str, nn.Module] = dict(base.named_modules())
         parts = {name: modules[name] for name in {str(n.target) for n in self._graph.nodes if n.op == "call_module"}}
         for conv, bn in self._pairs.items():
-            pair = modules[conv], modules[bn]
-            parts[conv] = fuse_conv_bn_eval(*pair).requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[type-var]
-        attributes = {str(n.target) for n in self._graph.nodes if n.op == "get_attr"}
-        for name in attributes:
-            owner, _, last = name.rpartition(".")
-            parts[name] = getattr(base.get_submodule(owner), last)
-        return fx.GraphModule(parts, self._graph, type(base).__name__)
+            fused = fuse_conv_bn_eval(cast(nn.Conv2d, modules[conv]), cast(nn.BatchNorm2d, modules[bn]))
+            parts[conv] = fused.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        attributes = {str(n.target).rpartition(".") for n in self._graph.nodes if n.op == "get_attr"}
+        tensors = {"".join(name): getattr(base.get_submodule(name[0]), name[2]) for name in attributes}
+        return fx.GraphModule(parts | tensors, self._graph, type(base).__name__)
 
 
 def _kinds(base: nn.Module) -> list[tuple[str, type]]:
     return [(name, type(module)) for name, module in base.named_modules()]
 
 
+class _Tracer(fx.Tracer):
+    """Calls some kinds of modules as they are, with what is derived from them."""
+
+    def __init__(self, leaves: tuple[type[nn.Module], ...]) -> None:
+        super().__init__()
+        self._leaves = leaves
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, self._leaves) or super().is_leaf_module(m, module_qualified_name)
+
+
 def _trace(base: nn.Module, leaves: tuple[type[nn.Module], ...]) -> tuple[fx.Graph | None, dict[str, str]]:
     """The graph of a module in eval mode without the BN layers that can be folded, and {convolution: BN} of those."""
-    tracer = fx.Tracer()
-    is_leaf = tracer.is_leaf_module
-    tracer.is_leaf_module = lambda module, name: isinstance(module, leaves) or is_leaf(module, name)  # type: ignore[method-assign]
     training = {module: module.training for module in base.modules()}
     base.eval()
     try:
-        graph = tracer.trace(base)
+        graph = _Tracer(leaves).trace(base)
     except Exception:  # there are as many reasons as backbones, and the module itself serves as well
         return None, {}
     finally:
@@ -86,16 +93,16 @@ def _trace(base: nn.Module, leaves: tuple[type[nn.Module], ...]) -> tuple[fx.Gra
             module.training = mode
     modules = dict(base.named_modules())
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
-    pairs = {}
+    pairs: dict[str, str] = {}
     for node in list(graph.nodes):
         before = node.args[0] if node.args else None
         if not isinstance(before, fx.Node) or node.op != "call_module" or before.op != "call_module":
             continue
-        conv, bn = modules[before.target], modules[node.target]
+        conv, bn = modules[str(before.target)], modules[str(node.target)]
         # Whoever else reads or calls the convolution needs it as it was.
         alone = len(before.users) == 1 and calls[before.target] == 1
         if alone and isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d) and bn.track_running_stats:
-            pairs[before.target] = node.target
+            pairs[str(before.target)] = str(node.target)
             node.replace_all_uses_with(before)
             graph.erase_node(node)
     return graph, pairs

@@ -117,11 +117,20 @@ class VIBaseline(nn.Module):
         images = {m: torch.cat([batch[name] for name in names]) for m, names in views.items()}
         camids = {m: _joined(batch, [f"{m.value}_camids"] * len(names)) for m, names in views.items()}
         draws = {m: _joined(batch, [f"{name}_draws" for name in names]) for m, names in views.items()}
-        return self.visual(
+        return self._views(
             images,
             {m: rows for m, rows in camids.items() if rows is not None} or None,
             {m: rows for m, rows in draws.items() if rows is not None} or None,
         )
+
+    def _views(
+        self,
+        images: Mapping[Modality, Tensor],
+        camids: Mapping[Modality, Tensor] | None,
+        draws: Mapping[Modality, Tensor] | None,
+    ) -> Embeddings:
+        """The visual encoder on the views of a training batch; its arguments."""
+        return self.visual(images, camids, draws)
 
     def _check_batch(self, batch: Batch) -> None:
         missing = [key for key in self._needed_keys(batch) if key not in batch]
