@@ -141,12 +141,14 @@ def test_threads_do_not_mix_their_rows():
     assert results == {n: [(n, 1)] * 10 for n in (1, 2, 3)}
 
 
-def test_on_a_cpu_the_trunk_has_its_channels_innermost():
+@pytest.mark.parametrize(("grad", "amp"), [(False, False), (True, True), (True, False)])
+def test_where_the_trunk_has_its_channels_innermost(grad, amp):
     stream = DualStream(base(), stem=STEM).eval()
     seen = []
     stream.base.layer1.register_forward_pre_hook(lambda m, i: seen.append(i[0]))
-    stream(images())
-    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    with torch.set_grad_enabled(grad), torch.autocast("cpu", enabled=amp):
+        stream(images())
+    assert seen[0].is_contiguous(memory_format=torch.channels_last) == (amp or not grad)
 
 
 @pytest.mark.parametrize(

@@ -106,23 +106,34 @@ class Base(nn.Sequential):
 def test_a_dual_stream_folds_when_it_is_evaluated_and_only_then():
     stream = DualStream(randomise(Base()), stem=("stem",), style="resnet").eval()
     images = {m: torch.randn(2, 3, 8, 8) for m in (Modality.RGB, Modality.IR)}
-    calls = []
-    stream.base.block.bn1.register_forward_hook(lambda *args: calls.append(1))
+    bn = stream.base.block.bn1
+    calls, forward = [], bn.forward
+    bn.forward = lambda rows: calls.append(1) or forward(rows)
     plain = {m: x.detach() for m, x in stream(images).items()}
     assert len(calls) == 1, "gradients are wanted: the base itself"
     with torch.no_grad():
         folded = stream(images)
         assert len(calls) == 1
         assert all(torch.allclose(folded[m], plain[m], atol=1e-6) for m in images)
+        hook = stream.base.block.register_forward_hook(lambda *args: None)
+        stream(images)
+        assert len(calls) == 2, "somebody wants to see a part: the base itself"
+        hook.remove()
         stream.train()(images)
-        assert len(calls) == 2, "batch statistics: the base itself"
+        assert len(calls) == 3, "batch statistics: the base itself"
         stream.base.block.conv2.weight.data.neg_()  # trained on a flat buffer
         stream.eval()
         after = stream(images)[Modality.IR]
         off = DualStream(randomise(Base()), stem=("stem",), style="resnet", fold=False).eval()
         off.load_state_dict(stream.state_dict())
-        assert torch.allclose(after, off(images)[Modality.IR], atol=1e-6) and len(calls) == 2
+        assert torch.allclose(after, off(images)[Modality.IR], atol=1e-6) and len(calls) == 3
     assert not any("_folded" in name for name in stream.state_dict())
+
+
+def test_a_module_that_was_made_under_inference_mode():
+    with torch.inference_mode():
+        block = randomise(Block())
+        assert torch.allclose(FoldedTrunk(block).of(block)(rows()), block(rows()), atol=1e-6)
 
 
 def test_copies_have_twins_of_their_own():

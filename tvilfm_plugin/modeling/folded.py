@@ -40,15 +40,15 @@ class FoldedTrunk:
         self._made = None
 
     def of(self, base: nn.Module) -> Trunk:
-        """The twin; `base` itself if a part of it is in training mode, or if it is not what was traced any more.
+        """The twin; `base` itself if a part of it trains or has hooks, or if it is not what was traced any more.
 
         Args:
             base: the module, or a copy of it.
         """
-        if any(module.training for module in base.modules()):
+        if any(part.training or part._forward_hooks or part._forward_pre_hooks for part in base.modules()):
             return base
         tensors = itertools.chain(base.parameters(), base.buffers())
-        versions = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
+        versions = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
         if self._made is None or self._made[0] != versions:
             self._made = (versions, self._fold(base) if _kinds(base) == self._kinds else base)
         return self._made[1]
