@@ -128,6 +128,11 @@ def test_a_dual_stream_folds_when_it_is_evaluated_and_only_then():
         off.load_state_dict(stream.state_dict())
         assert torch.allclose(after, off(images)[Modality.IR], atol=1e-6) and len(calls) == 3
     assert not any("_folded" in name for name in stream.state_dict())
+    stream(images)  # trained in eval mode, again on a flat buffer
+    stream.base.block.conv1.weight.data.neg_()
+    off.load_state_dict(stream.state_dict())
+    with torch.no_grad():
+        assert torch.allclose(stream(images)[Modality.IR], off(images)[Modality.IR], atol=1e-6)
 
 
 def test_a_module_that_was_made_under_inference_mode():

@@ -92,8 +92,8 @@ class DualStream(nn.Module):
         self._folded = FoldedTrunk(base, leaves=(Router,)) if fold else None
 
     def train(self, mode: bool = True) -> Self:
-        """Weights may have been trained since the last call."""
-        if self._folded is not None:
+        """Between training and evaluation the weights may have changed."""
+        if self._folded is not None and mode != self.training:
             self._folded.forget()
         return super().train(mode)
 
@@ -133,8 +133,12 @@ class DualStream(nn.Module):
 
     def _trunk(self, rows: Tensor) -> Trunk:
         """The base, or its folded twin where that gives the same and is faster."""
-        plain = self.training or torch.is_grad_enabled() or rows.device.type != "cpu" or torch.compiler.is_compiling()
-        return self.base if plain or self._folded is None or not self._folded.folds else self._folded.of(self.base)
+        if self._folded is None or not self._folded.folds or rows.device.type != "cpu" or torch.compiler.is_compiling():
+            return self.base
+        if self.training or torch.is_grad_enabled():
+            self._folded.forget()  # a training step may follow
+            return self.base
+        return self._folded.of(self.base)
 
 
 def _check_name(base: nn.Module, name: str) -> None:
