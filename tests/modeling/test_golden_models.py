@@ -56,6 +56,9 @@ def test_visual_forward(eval_model, name, seed):
     raw = eval_model.encode_images(pixels(seed, 3), Modality(name))
     for hook in hooks:
         hook.remove()
+    folded = eval_model.encode_images(pixels(seed, 3), Modality(name))  # nobody looks inside any more
+    assert_close(folded, reference[f"{name}/pooled"])
+    assert_close(eval_model.embed(folded), reference[f"{name}/embedding"])
     assert_close(stages["stem"][:, 0], reference[f"{name}/stem_c0"])
     assert_close(stages["trunk"].mean(dim=(2, 3)), reference[f"{name}/featmap_mean_c"])
     assert_close(stages["trunk"][0, 0], reference[f"{name}/featmap_b0_c0"])
