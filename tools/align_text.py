@@ -1,10 +1,9 @@
 """Align a small text tower on synthetic people: `python tools/align_text.py --arch configs/text/tiny.json --out tiny.pt`."""
 
 import argparse
-import os
 import time
 
-from tvilfm_plugin.data.synthetic.strangers import benchmark_looks
+from tvilfm_plugin.data.synthetic.strangers import add_stranger_options, benchmark_looks
 from tvilfm_plugin.modeling.text_alignment import AlignmentSpec, align_text
 
 
@@ -12,13 +11,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--arch", default="configs/text/tiny.json", help="text tower, in open_clip's model-config format")
     parser.add_argument("--out", required=True, help="file of the weights; facts are written beside it as .json")
-    parser.add_argument("--people", type=int, default=2000, help="synthetic people to learn from")
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument(
-        "--benchmark", action="append", default=[], help="folder of a synthetic benchmark whose people must not be learned from"
-    )
-    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes that draw")
+    add_stranger_options(parser, people=AlignmentSpec.people, seed=AlignmentSpec.seed, steps=AlignmentSpec.steps)
     return parser.parse_args()
 
 

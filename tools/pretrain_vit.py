@@ -1,7 +1,6 @@
 """Pre-train MIP's small transformer on synthetic people of its own: `python tools/pretrain_vit.py --out tiny_vit.pth`."""
 
 import argparse
-import os
 import time
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import tvilfm_plugin  # noqa: F401  (fixes the host; before anything else of fas
 
 # isort: split
 from tvilfm_plugin.config import get_cfg
-from tvilfm_plugin.data.synthetic.strangers import benchmark_looks
+from tvilfm_plugin.data.synthetic.strangers import add_stranger_options, benchmark_looks
 from tvilfm_plugin.modeling.mip.pretraining import PretrainingSpec, pretrain_vit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,14 +22,8 @@ def parse_args() -> argparse.Namespace:
         help="whose transformer (MODEL.MIP) and image size (INPUT.SIZE_TRAIN) it is made for",
     )
     parser.add_argument("--out", required=True, help="file of the weights in timm's names; facts go beside it as .json")
-    parser.add_argument("--people", type=int, default=PretrainingSpec.people, help="synthetic people to learn from")
     parser.add_argument("--infrared", type=int, default=PretrainingSpec.infrared, help="infrared pictures of each; 0 = none")
-    parser.add_argument("--seed", type=int, default=PretrainingSpec.seed)
-    parser.add_argument("--steps", type=int, default=PretrainingSpec.steps)
-    parser.add_argument(
-        "--benchmark", action="append", default=[], help="folder of a synthetic benchmark whose people must not be learned from"
-    )
-    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes that draw")
+    add_stranger_options(parser, people=PretrainingSpec.people, seed=PretrainingSpec.seed, steps=PretrainingSpec.steps)
     return parser.parse_args()
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_trees import write_regdb, write_sysu
+from yacs.config import CfgNode
 
 from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.data.items import Item
@@ -70,12 +71,17 @@ def test_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resample: str) 
     assert torch.equal(again["rgb"], batches[2]["rgb"]) and again["ir_path"] == batches[2]["ir_path"]
 
 
-def test_loader_checks_the_camera_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_regdb(tmp_path, captions=False)
-    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+def _regdb(folder: Path, monkeypatch: pytest.MonkeyPatch) -> CfgNode:
+    write_regdb(folder, captions=False)
+    monkeypatch.setenv("FASTREID_DATASETS", str(folder))
     cfg = get_cfg()
     cfg.DATASETS.NAMES = ("TriRegDB",)
     cfg.DATALOADER.NUM_INSTANCE, cfg.SOLVER.IMS_PER_BATCH = 2, 4
+    return cfg
+
+
+def test_loader_checks_the_camera_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = _regdb(tmp_path, monkeypatch)
     with pytest.raises(ValueError, match=r"cameras \[0, 1\], but MODEL.MIP.CAMERAS 6"):
         build_mip_train_loader(cfg, seed=0)
     cfg.MODEL.MIP.CAMERAS, cfg.MODEL.MIP.FIRST_CAMERA = 2, 0
@@ -83,11 +89,7 @@ def test_loader_checks_the_camera_table(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_smaller_image_may_be_shifted_and_blurred_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_regdb(tmp_path, captions=False)
-    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
-    cfg = get_cfg()
-    cfg.DATASETS.NAMES = ("TriRegDB",)
-    cfg.DATALOADER.NUM_INSTANCE, cfg.SOLVER.IMS_PER_BATCH = 2, 4
+    cfg = _regdb(tmp_path, monkeypatch)
     cfg.MODEL.MIP.CAMERAS, cfg.MODEL.MIP.FIRST_CAMERA = 2, 0
     cfg.INPUT.PADDING.SIZE, cfg.INPUT.BLUR_SIGMA = 3, [0.1, 1.0]
     augmentation = build_mip_train_loader(cfg, seed=0).dataset.augmentation
