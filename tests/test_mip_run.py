@@ -148,7 +148,7 @@ def test_a_frozen_mip_sees_every_row_with_its_camera(tmp_path, monkeypatch):
     batch = cameras | {name: image.expand(4, -1, -1, -1) for name in ("rgb", "rgb_aug", "ir")}
     found = []
     for at_once in (3, 16):
-        monkeypatch.setattr("tvilfm_plugin.modeling.tvilfm.FROZEN_ROWS", at_once)
+        monkeypatch.setattr("tvilfm_plugin.modeling.visual_encoder.ROWS_AT_ONCE", at_once)
         with torch.no_grad():
             found.append(model._visual_rows(batch))
     for modality, vectors in found[0].items():

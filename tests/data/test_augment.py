@@ -140,6 +140,9 @@ def test_crop_flip_equals_the_image_library(shape, flip, gray):
             result = crop(memory, random.Random(seed))
             assert result.flags.c_contiguous and result.flags.owndata
             np.testing.assert_array_equal(result, expected.transpose(2, 0, 1))
+            block = np.full_like(result, 77)
+            assert crop(memory, random.Random(seed), block) is block
+            np.testing.assert_array_equal(block, result)
 
 
 def test_crop_positions_and_flips_are_uniform():
@@ -165,7 +168,8 @@ def test_padding_is_black():
 
 
 def test_shift_beyond_the_image_is_all_black():
-    assert not shifted(np.ones((3, 4, 4), np.uint8), 5, -9).any()
+    for down, right in ((5, -9), (-5, 1), (1, 9), (-4, -4), (4, 0)):
+        assert not shifted(np.ones((3, 4, 4), np.uint8), down, right).any()
 
 
 @pytest.mark.parametrize("width", [1, 8, 13, 144])

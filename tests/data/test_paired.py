@@ -135,6 +135,12 @@ def test_collate_without_text():
     assert "rgb_tokens" not in collate_pairs([make(text=False)[Pair(0, 0, 0)]])
 
 
+@pytest.mark.parametrize("changes", [{}, {"text": False}, {"views": 3}])
+def test_a_batch_is_its_samples_collated(changes):
+    dataset, pairs = make(**changes), [Pair(k, (k + 4) % 12, k) for k in (0, 4, 2, 7)]
+    assert same(dataset[pairs], collate_pairs([dataset[pair] for pair in pairs]))
+
+
 def test_token_table_keeps_each_text_once():
     shared = row(3, 7)
     table = TokenTable.of_rows([(shared, None), (shared.clone(), row(2, 8)), (row(2, 8), shared)])
@@ -166,9 +172,9 @@ def test_a_pair_of_two_people_is_refused():
 def batches(dataset, sampler, workers, context=None, n=3):
     loader = DataLoader(
         dataset,
-        batch_sampler=BatchSampler(sampler, 8, drop_last=True),
+        sampler=BatchSampler(sampler, 8, drop_last=True),
+        batch_size=None,
         num_workers=workers,
-        collate_fn=collate_pairs,
         multiprocessing_context=context,
     )
     return [batch for batch, _ in zip(loader, range(n), strict=False)]

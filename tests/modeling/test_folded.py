@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.dual_stream import DualStream
-from tvilfm_plugin.modeling.folded import FoldedTrunk
+from tvilfm_plugin.modeling.folded import FoldedTrunk, _add_to
 
 
 def randomise(module: nn.Module) -> nn.Module:
@@ -28,13 +28,13 @@ class Block(nn.Module):
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
         self.conv2, self.bn2 = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
-        self.relu = nn.ReLU(inplace=True)
+        self.relu, self.se = nn.ReLU(inplace=True), nn.Identity()
         self.twist = twist
 
     def forward(self, rows: Tensor) -> Tensor:
         first = self.conv1(rows)
         seen = self.conv2(self.relu(self.bn1(first)))
-        out = self.bn2(seen)
+        out = self.se(self.bn2(seen))
         if self.twist == "reader":
             out = out + seen
         if self.twist == "caller":
@@ -58,6 +58,26 @@ def test_equal_to_the_module_and_only_what_nobody_else_needs(twist, folded):
     if folded:
         with torch.no_grad():
             assert torch.allclose(twin.of(block)(rows()), block(rows()), atol=1e-6)
+
+
+class Spread(nn.Module):
+    """One row and column, added to all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.bn(self.conv(rows[:, :, :1, :1])) + rows
+
+
+@pytest.mark.parametrize("module", [Block(), Spread()])
+@torch.no_grad()
+def test_residuals_are_added_in_place_where_they_fit(module):
+    twin, given = FoldedTrunk(randomise(module)), rows()
+    assert any(node.target is _add_to for node in twin._graph.nodes)
+    assert torch.allclose(twin.of(module)(given), module(rows()), atol=1e-6)
+    assert torch.equal(given, rows())
 
 
 def test_tracing_leaves_modes_and_weights_alone():

@@ -26,9 +26,10 @@ def outcome(encoder, tokens, pack):
     return {"": features.detach()} | {name: p.grad.clone() for name, p in encoder.named_parameters()}
 
 
-@pytest.mark.parametrize("n", [1, 5])
-def test_packed_equals_padded_in_value_and_gradient(encoder, n):
+@pytest.mark.parametrize(("n", "at_once"), [(1, 32), (5, 32), (5, 2)])
+def test_packed_equals_padded_in_value_and_gradient(encoder, n, at_once, monkeypatch):
     assert encoder.pack
+    monkeypatch.setattr("tvilfm_plugin.modeling.text_encoder.CAPTIONS_AT_ONCE", at_once)
     tokens = torch.from_numpy(inputs.tokens(3, n))
     padded, packed = outcome(encoder, tokens, False), outcome(encoder, tokens, True)
     for name, value in padded.items():

@@ -120,7 +120,7 @@ def test_frozen_stays_frozen_through_train_and_eval(tower):
 @pytest.mark.parametrize("at_once", [3, 16])
 @torch.no_grad()
 def test_rows_of_the_losses(tower, overrides, blocks, at_once, monkeypatch):
-    monkeypatch.setattr("tvilfm_plugin.modeling.tvilfm.FROZEN_ROWS", at_once)
+    monkeypatch.setattr("tvilfm_plugin.modeling.visual_encoder.ROWS_AT_ONCE", at_once)
     model, batch = tvilfm(tower, *overrides).eval(), small_batch()
     rows, copies = model._training_rows(batch)
     parts = {

@@ -64,6 +64,27 @@ def test_equals_the_twin_image_by_image():
                 assert torch.allclose(ours[m][n], small_resnet_by_hand(state, image, m.value), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 16])
+@torch.no_grad()
+def test_a_few_at_a_time_equal_all_at_once(at_once, monkeypatch):
+    monkeypatch.setattr("tvilfm_plugin.modeling.visual_encoder.ROWS_AT_ONCE", at_once)
+    visual, rows = encoder(), {RGB: pixels(0, 5), IR: pixels(1, 3)}
+    draws = {IR: torch.tensor([[4, 2, 10, 6, 4], [0, 0, 0, 0, 3], [1, 1, 5, 5, 0]])}
+    calls = []
+    visual.register_forward_hook(lambda *_: calls.append(1))
+    ours, whole = visual.encode(rows, draws=draws), visual(rows, draws=draws)
+    assert len(calls) == 1 + {1: 8, 2: 5, 16: 2}[at_once]
+    for m in rows:
+        assert torch.allclose(ours[m], whole[m], rtol=1e-4, atol=1e-5)
+
+
+def test_rows_that_see_each_other_are_encoded_at_once(monkeypatch):
+    monkeypatch.setattr("tvilfm_plugin.modeling.visual_encoder.ROWS_AT_ONCE", 1)
+    visual, rows = encoder().train(), {RGB: pixels(0, 5)}
+    with torch.no_grad():
+        assert torch.equal(visual.encode(rows)[RGB], visual(rows)[RGB]), "batch statistics"
+
+
 class Vectors(nn.Module):
     """A base that pools itself, as a transformer does."""
 

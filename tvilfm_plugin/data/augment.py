@@ -160,14 +160,14 @@ class CropFlip:
     flip_prob: float = 0.5
     gray_prob: float = 0.0
 
-    def __call__(self, image: np.ndarray, rng: random.Random) -> np.ndarray:
-        """(H, W, 3) uint8 -> new contiguous (3, H, W) uint8."""
+    def __call__(self, image: np.ndarray, rng: random.Random, out: np.ndarray | None = None) -> np.ndarray:
+        """(H, W, 3) uint8 -> contiguous (3, H, W) uint8, in `out` or new."""
         down, right = rng.randint(-self.pad, self.pad), rng.randint(-self.pad, self.pad)
         flip = rng.random() < self.flip_prob
         gray = rng.random() < self.gray_prob
         planes = image.transpose(2, 0, 1)
         # Mirroring the shifted image is shifting the mirror image the other way.
-        planes = shifted(mirrored(planes), down, -right) if flip else shifted(planes, down, right)
+        planes = shifted(mirrored(planes), down, -right, out) if flip else shifted(planes, down, right, out)
         if gray:
             planes[:] = grayscale(planes)
         return planes
@@ -181,21 +181,21 @@ def mirrored(planes: np.ndarray) -> np.ndarray:
     return planes[:, :, ::-1]
 
 
-def shifted(planes: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Move the content of (C, H, W) planes `down` and `right` (negative: up, left); black moves in. A new array.
+def shifted(planes: np.ndarray, down: int, right: int, out: np.ndarray | None = None) -> np.ndarray:
+    """Move the content of (C, H, W) planes `down` and `right` (negative: up, left); black moves in. In `out`, or new.
 
     A crop of a padded image is this shift, so the padded image need not exist.
     """
     height, width = planes.shape[1:]
-    to_y, from_y, to_x, from_x = max(down, 0), max(-down, 0), max(right, 0), max(-right, 0)
-    rows, columns = max(height - abs(down), 0), max(width - abs(right), 0)
-    moved = np.empty(planes.shape, planes.dtype)
-    moved[:, :to_y] = 0
-    moved[:, to_y + rows :] = 0
-    band = moved[:, to_y : to_y + rows]
-    band[:, :, :to_x] = 0
-    band[:, :, to_x + columns :] = 0
-    band[:, :, to_x : to_x + columns] = planes[:, from_y : from_y + rows, from_x : from_x + columns]
+    moved = np.empty(planes.shape, planes.dtype) if out is None else out
+    # One copy of everything. What crosses the edge of a row or of a plane lands where it is black.
+    offset = down * width + right
+    size = max(planes.size - abs(offset), 0)
+    moved.reshape(-1)[max(offset, 0) :][:size] = planes.reshape(-1)[max(-offset, 0) :][:size]
+    moved[:, : max(down, 0)] = 0
+    moved[:, max(height + min(down, 0), 0) :] = 0
+    moved[:, :, : max(right, 0)] = 0
+    moved[:, :, max(width + min(right, 0), 0) :] = 0
     return moved
 
 
@@ -213,9 +213,11 @@ class View:
     erase_prob: float = 0.0
     channels: ChannelDraw | None = None
 
-    def __call__(self, image: np.ndarray, rng: random.Random) -> tuple[np.ndarray, list[int]]:
-        """(H, W, 3) uint8 -> its (3, H, W) uint8 crop, and the draw that the device is to apply."""
-        planes = self.crop(image, rng)
+    def __call__(
+        self, image: np.ndarray, rng: random.Random, out: np.ndarray | None = None
+    ) -> tuple[np.ndarray, list[int]]:
+        """(H, W, 3) uint8 -> its (3, H, W) uint8 crop, in `out` or new, and the draw that the device is to apply."""
+        planes = self.crop(image, rng, out)
         height, width = planes.shape[1:]
         box = draw_erasing(rng, height, width, self.erase_prob) if self.erase_prob > 0 else NO_BOX
         op = ChannelOp.KEEP if self.channels is None else self.channels(rng)

@@ -18,7 +18,7 @@ from tvilfm_plugin.data.datasets.base import TriDataset
 from tvilfm_plugin.data.eval_set import EvalSet, ModalityBatchSampler, collate_rows
 from tvilfm_plugin.data.image_cache import ImageCache
 from tvilfm_plugin.data.items import Item
-from tvilfm_plugin.data.paired import PairedDataset, TokenTable, TrainAugmentation, collate_pairs
+from tvilfm_plugin.data.paired import PairedDataset, TokenTable, TrainAugmentation
 from tvilfm_plugin.data.sampler import IdentityPairSampler
 from tvilfm_plugin.data.token_cache import stored_tokens
 from tvilfm_plugin.data.tokenizer import TokenStore
@@ -102,9 +102,10 @@ class TrainLoader:
         self.sampler.start = self.batches * self.batch_size
         loader = torch.utils.data.DataLoader(
             self.dataset,
-            batch_sampler=torch.utils.data.BatchSampler(self.sampler, self.batch_size, drop_last=True),  # type: ignore[arg-type]
+            # The data set makes whole batches of lists of pairs.
+            sampler=torch.utils.data.BatchSampler(self.sampler, self.batch_size, drop_last=True),  # type: ignore[arg-type]
+            batch_size=None,
             num_workers=self.num_workers,
-            collate_fn=collate_pairs,
             pin_memory=self.device.type == "cuda",
             multiprocessing_context=worker_context(self.num_workers),
             # A loader draws a number when it starts. From the global generator, a resumed run would train with other

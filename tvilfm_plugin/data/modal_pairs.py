@@ -10,11 +10,14 @@ from torch.utils.data import Dataset
 
 from tvilfm_plugin.data.items import Item, check_same_person, count_identities
 from tvilfm_plugin.data.modal_augment import ModalAugmentation
+from tvilfm_plugin.data.paired import collate_pairs
 from tvilfm_plugin.data.sampler import Pair
 
 
 class ModalPairs(Dataset[dict[str, Any]]):
-    """`dataset[Pair]` is a sample; everything random about it, but the noise in erased boxes, comes from the pair's seed.
+    """`dataset[Pair]` is a sample, `dataset[[Pair, ...]]` a batch.
+
+    Everything random about them, but the noise in erased boxes, comes from the pairs' seeds.
 
     Attributes:
         num_classes: K, the number of training identities.
@@ -52,7 +55,11 @@ class ModalPairs(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, pair: Pair) -> dict[str, Any]:
+    def __getitem__(self, wanted: Pair | Sequence[Pair]) -> dict[str, Any]:
+        """The sample of a pair; what `collate_pairs` makes of the samples of a sequence of pairs."""
+        return self._sample(wanted) if isinstance(wanted, Pair) else collate_pairs([self._sample(pair) for pair in wanted])
+
+    def _sample(self, pair: Pair) -> dict[str, Any]:
         rgb_item, ir_item = self.rgb_items[pair.rgb], self.ir_items[pair.ir]
         check_same_person(rgb_item, ir_item)
         rng = random.Random(pair.seed)

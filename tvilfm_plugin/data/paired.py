@@ -1,13 +1,13 @@
 """Training samples: two views of a visible image, one of an infrared image of the same person, and both captions."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from tvilfm_plugin.data.augment import TrainAugmentation
 from tvilfm_plugin.data.feature_bank import FeatureBank, view_rng
@@ -20,7 +20,7 @@ Tokens = Sequence[tuple[Tensor, Tensor | None]]
 
 
 class PairedDataset(Dataset[dict[str, Any]]):
-    """`dataset[Pair]` is a sample; everything random about it comes from the pair's seed.
+    """`dataset[Pair]` is a sample, `dataset[[Pair, ...]]` a batch; everything random comes from the pairs' seeds.
 
     Attributes:
         num_classes: K, the number of training identities.
@@ -84,13 +84,23 @@ class PairedDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, pair: Pair) -> dict[str, Any]:
+    def __getitem__(self, wanted: Pair | Sequence[Pair]) -> dict[str, Any]:
+        """The sample of a pair; what `collate_pairs` makes of the samples of a sequence of pairs."""
+        if isinstance(wanted, Pair):
+            return self._sample(wanted, {})
+        views = {} if self.banks else {"rgb": self.rgb_images, "rgb_aug": self.rgb_images, "ir": self.ir_images}
+        blocks = {view: _block(len(wanted), images[0].shape) for view, images in views.items()}
+        rows = {view: block.numpy() for view, block in blocks.items()}
+        samples = [self._sample(pair, {view: block[row] for view, block in rows.items()}) for row, pair in enumerate(wanted)]
+        return collate_pairs(samples, blocks)
+
+    def _sample(self, pair: Pair, out: Mapping[str, np.ndarray]) -> dict[str, Any]:
         rgb_item, ir_item = self.rgb_items[pair.rgb], self.ir_items[pair.ir]
         check_same_person(rgb_item, ir_item)
         rng = random.Random(pair.seed)
         # Drawn first, and also without texts: so both stages see the same views of a pair, however often erasing draws.
         rephrase_rgb, rephrase_ir = rng.random() < self.rephrase_prob, rng.random() < self.rephrase_prob
-        sample = self._seen(pair, rng) | {
+        sample = self._seen(pair, rng, out) | {
             "targets": rgb_item.pid,
             "rgb_camids": rgb_item.camid,
             "ir_camids": ir_item.camid,
@@ -102,14 +112,14 @@ class PairedDataset(Dataset[dict[str, Any]]):
             sample["ir_tokens"] = self.ir_tokens.row(pair.ir, rephrase_ir)
         return sample
 
-    def _seen(self, pair: Pair, rng: random.Random) -> dict[str, Any]:
+    def _seen(self, pair: Pair, rng: random.Random, out: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """The views of a pair: pixels and draws, or stored features."""
         if not self.views:
-            return self.rgb_views(pair.rgb, rng) | self.ir_view(pair.ir, rng)
+            return self.rgb_views(pair.rgb, rng, out) | self.ir_view(pair.ir, rng, out)
         of_rgb, of_ir = rng.randrange(self.views), rng.randrange(self.views)
         if self.banks is None:
             rgb_rng, ir_rng = view_rng(Modality.RGB, pair.rgb, of_rgb), view_rng(Modality.IR, pair.ir, of_ir)
-            return self.rgb_views(pair.rgb, rgb_rng) | self.ir_view(pair.ir, ir_rng)
+            return self.rgb_views(pair.rgb, rgb_rng, out) | self.ir_view(pair.ir, ir_rng, out)
         rgb, ir = self.banks
         return {
             "rgb_features": rgb[pair.rgb, 2 * of_rgb],
@@ -117,11 +127,15 @@ class PairedDataset(Dataset[dict[str, Any]]):
             "ir_features": ir[pair.ir, of_ir],
         }
 
-    def rgb_views(self, image: int, rng: random.Random) -> dict[str, Tensor]:
-        """Both views of a visible image, and their draws."""
-        pixels = self.rgb_images[image]
-        rgb, rgb_draws = self.augmentation.rgb(pixels, rng)
-        rgb_aug, rgb_aug_draws = self.augmentation.rgb_aug(pixels, rng)
+    def rgb_views(self, image: int, rng: random.Random, out: Mapping[str, np.ndarray] | None = None) -> dict[str, Tensor]:
+        """Both views of a visible image, and their draws.
+
+        Args:
+            out: (3, H, W) uint8 arrays that are to hold the views, by name; without one, a view gets its own memory.
+        """
+        pixels, out = self.rgb_images[image], out or {}
+        rgb, rgb_draws = self.augmentation.rgb(pixels, rng, out.get("rgb"))
+        rgb_aug, rgb_aug_draws = self.augmentation.rgb_aug(pixels, rng, out.get("rgb_aug"))
         draws = torch.tensor((rgb_draws, rgb_aug_draws))
         return {
             "rgb": torch.from_numpy(rgb),
@@ -130,10 +144,17 @@ class PairedDataset(Dataset[dict[str, Any]]):
             "rgb_aug_draws": draws[1],
         }
 
-    def ir_view(self, image: int, rng: random.Random) -> dict[str, Tensor]:
-        """The view of an infrared image, and its draw."""
-        ir, draws = self.augmentation.ir(self.ir_images[image], rng)
+    def ir_view(self, image: int, rng: random.Random, out: Mapping[str, np.ndarray] | None = None) -> dict[str, Tensor]:
+        """The view of an infrared image, and its draw; `out` as in `rgb_views`."""
+        ir, draws = self.augmentation.ir(self.ir_images[image], rng, (out or {}).get("ir"))
         return {"ir": torch.from_numpy(ir), "ir_draws": torch.tensor(draws)}
+
+
+def _block(count: int, shape: tuple[int, ...]) -> Tensor:
+    """Memory for (count, 3, H, W) uint8 views of (H, W, 3) images; in a worker it is shared, so that sending copies nothing."""
+    height, width, channels = shape
+    block = torch.empty(count, channels, height, width, dtype=torch.uint8)
+    return block if get_worker_info() is None else block.share_memory_()
 
 
 class TokenTable:
@@ -178,16 +199,19 @@ class TokenTable:
         return torch.from_numpy(self._rows[chosen].astype(np.int64))
 
 
-def collate_pairs(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def collate_pairs(samples: Sequence[dict[str, Any]], stacked: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
     """Stack B samples; both token tensors are cut after the longest caption of the batch.
 
     The text feature is taken at the first end-of-text token and attention is causal: what is cut off could not matter.
 
+    Args:
+        stacked: what lies in one tensor already, by key.
+
     Returns:
         images (B, 3, H, W) uint8, draws (B, 5), tokens (B, L), labels (B,) int64, paths as lists of B strings.
     """
-    batch: dict[str, Any] = {}
-    for key in samples[0]:
+    batch: dict[str, Any] = dict(stacked or {})
+    for key in samples[0].keys() - batch.keys():
         values = [sample[key] for sample in samples]
         if isinstance(values[0], str):
             batch[key] = values

@@ -92,7 +92,7 @@ class _Encoder:
 
     def _features(self, images: Tensor, draws: Tensor, camids: Tensor) -> Tensor:
         m, device = self.modality, camids.device
-        return self.visual({m: images.to(device)}, {m: camids}, {m: draws.to(device)})[m].float().cpu()
+        return self.visual.encode({m: images.to(device)}, {m: camids}, {m: draws.to(device)})[m].float().cpu()
 
 
 def _stacked(samples: Sequence[dict[str, Tensor]], key: str) -> Tensor:

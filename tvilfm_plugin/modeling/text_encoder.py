@@ -20,6 +20,9 @@ logger = logging.getLogger("fastreid." + __name__)
 # For MODEL.TEXT.WEIGHTS: a checkpoint of the whole model follows, so nothing is loaded and nothing is warned of.
 FROM_CHECKPOINT = "checkpoint"
 
+# Captions that are encoded at once on a CPU. More leave the caches.
+CAPTIONS_AT_ONCE = 32
+
 # A TorchScript archive is a program: only the file that OpenAI published is run.
 OPENAI_ARCHIVES = {"afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762": "RN50"}
 WRAPPERS = ("state_dict", "model")
@@ -94,8 +97,17 @@ class TextEncoder(nn.Module):
         ends = self.end_of_text(tokens)
         # A GPU would have to tell the host how many positions are left; there the padded batch is computed.
         if self.pack and len(tokens) and tokens.device.type == "cpu":
-            return packed_transformer(self.transformer, self.embed(tokens), ends)
+            return self._packed(tokens, ends)
         return self.features(tokens)[torch.arange(len(tokens), device=tokens.device), ends]
+
+    def _packed(self, tokens: Tensor, ends: Tensor) -> Tensor:
+        """A few captions of like length at a time."""
+        order = ends.argsort()
+        blocks = [
+            packed_transformer(self.transformer, self.embed(tokens[some, : int(ends[some].max()) + 1]), ends[some])
+            for some in order.split(CAPTIONS_AT_ONCE)
+        ]
+        return torch.cat(blocks)[order.argsort()]
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Raw text features.

@@ -25,8 +25,6 @@ QUERY_MEMBERS = (Modality.IR, Modality.TEXT, Modality.FUSION)
 # What a batch has in the place of pixels where the features are stored (`data.feature_bank`).
 STORED = ("rgb_features", "rgb_aug_features", "ir_features")
 IR_NECKS = ("shared", "stage1")
-# Images that a frozen visual part encodes at once on a CPU.
-FROZEN_ROWS = 16
 
 
 class Stage1Copy(nn.Module):
@@ -164,25 +162,6 @@ class TVILFM(VIBaseline):
             raise ValueError("The batch has stored features, but the visual part trains: set TVILFM.BANK.VIEWS 0.")
         rgb, rgb_aug, ir = (batch[name] for name in STORED)
         return {Modality.RGB: torch.cat([rgb, rgb_aug]), Modality.IR: ir}
-
-    def _views(
-        self,
-        images: Mapping[Modality, Tensor],
-        camids: Mapping[Modality, Tensor] | None,
-        draws: Mapping[Modality, Tensor] | None,
-    ) -> Embeddings:
-        """Frozen rows do not see each other: on a CPU, a few at a time take the same time and far less memory."""
-        if not (self.frozen and self.freeze_bn) or self.device.type != "cpu":
-            return super()._views(images, camids, draws)
-
-        def some(of: Mapping[Modality, Tensor] | None, m: Modality, at: slice) -> dict[Modality, Tensor] | None:
-            return {m: of[m][at]} if of and m in of else None
-
-        blocks = {m: [slice(at, at + FROZEN_ROWS) for at in range(0, len(rows), FROZEN_ROWS)] for m, rows in images.items()}
-        return {
-            m: torch.cat([self.visual({m: images[m][at]}, some(camids, m, at), some(draws, m, at))[m] for at in every])
-            for m, every in blocks.items()
-        }
 
     def _needed_keys(self, batch: Batch) -> tuple[str, ...]:
         seen = (*STORED, "targets") if STORED[0] in batch else super()._needed_keys(batch)

@@ -117,20 +117,11 @@ class VIBaseline(nn.Module):
         images = {m: torch.cat([batch[name] for name in names]) for m, names in views.items()}
         camids = {m: _joined(batch, [f"{m.value}_camids"] * len(names)) for m, names in views.items()}
         draws = {m: _joined(batch, [f"{name}_draws" for name in names]) for m, names in views.items()}
-        return self._views(
+        return self.visual.encode(
             images,
             {m: rows for m, rows in camids.items() if rows is not None} or None,
             {m: rows for m, rows in draws.items() if rows is not None} or None,
         )
-
-    def _views(
-        self,
-        images: Mapping[Modality, Tensor],
-        camids: Mapping[Modality, Tensor] | None,
-        draws: Mapping[Modality, Tensor] | None,
-    ) -> Embeddings:
-        """The visual encoder on the views of a training batch; its arguments."""
-        return self.visual(images, camids, draws)
 
     def _check_batch(self, batch: Batch) -> None:
         missing = [key for key in self._needed_keys(batch) if key not in batch]
@@ -159,7 +150,8 @@ class VIBaseline(nn.Module):
         """
         modality = Modality(modality)
         with torch.autocast(self.device.type, enabled=amp):
-            return self.visual({modality: images}, None if camids is None else {modality: camids})[modality].float()
+            cameras = None if camids is None else {modality: camids}
+            return self.visual.encode({modality: images}, cameras)[modality].float()
 
     def embed(self, raw: Tensor) -> Tensor:
         """Raw features (N, D) of any modality -> unit embeddings (N, D)."""
