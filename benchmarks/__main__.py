@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 
-import tvilfm_plugin  # noqa: F401  (registers the models)
 from benchmarks import evaluation, memory, pipeline, ranking, startup, steps
 from benchmarks.harness import Figure, Machine, table
 

@@ -1,10 +1,14 @@
-"""Timing in pairs: the two sides take turns in one process, so that what slows the machine slows both."""
+"""Timing in pairs: the two sides take turns, so that what slows the machine slows both."""
 
+import multiprocessing
+import resource
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 
@@ -57,6 +61,56 @@ def timed(work: Callable[[], Any]) -> tuple[float, float]:
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
+class Elsewhere:
+    """Work in a process of its own: what one side asks of the memory allocator must not serve the other.
+
+    As a context manager it ends the process.
+    """
+
+    def __init__(self, build: Callable[..., Mapping[str, Callable[[], Any]]], *args: Any) -> None:
+        """Args:
+        build: makes the work there, by name; a function of a module.
+        args: of `build`.
+        """
+        context = multiprocessing.get_context("spawn")
+        self._end, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, torch.get_num_threads(), build, args), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.names: list[str] = self._end.recv()
+
+    def timed(self, name: str) -> tuple[float, float]:
+        """CPU and wall seconds of one call there."""
+        return self._ask(name)[:2]
+
+    def peak(self) -> float:
+        """Largest resident size of the process until now, in MiB."""
+        return self._ask("")[2]
+
+    def _ask(self, name: str) -> tuple[float, float, float]:
+        self._end.send(name)
+        return self._end.recv()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._end.close()
+        self._process.join()
+
+
+def _serve(end: Connection, threads: int, build: Callable[..., Mapping[str, Callable[[], Any]]], args: tuple) -> None:
+    torch.set_num_threads(threads)
+    work = {"": lambda: None} | dict(build(*args))
+    end.send([name for name in work if name])
+    while True:
+        try:
+            name = end.recv()
+        except EOFError:
+            return
+        end.send((*timed(work[name]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+
+
 def compare(
     name: str,
     ours: Callable[[], Any],
@@ -64,6 +118,7 @@ def compare(
     difference: float,
     runs: int,
     *,
+    clock: Callable[[Callable[[], Any]], tuple[float, float]] = timed,
     tolerance: float = 1e-5,
     target: float | None = None,
     gmac: float | None = None,
@@ -74,6 +129,7 @@ def compare(
 
     Args:
         difference: largest relative difference of the two results, found before; more than `tolerance` raises.
+        clock: CPU and wall seconds of a side.
         gmac: arithmetic that our side has to do.
         rate: what the machine does of it, GMAC per CPU second.
     """
@@ -82,7 +138,7 @@ def compare(
     pairs = []
     for turn in range(runs + 1):
         sides = (ours, reference) if turn % 2 else (reference, ours)
-        times = {side: timed(side) for side in sides}
+        times = {side: clock(side) for side in sides}
         if turn or runs == 1:  # the first pair warms up
             pairs.append((times[ours], times[reference]))
     return ratio(name, pairs, difference, target=target, gmac=gmac, rate=rate, note=note)

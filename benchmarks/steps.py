@@ -1,7 +1,11 @@
-"""One training step of each stage: forward, backward and optimiser; images come normalised to the reference's side."""
+"""One training step of each stage: forward, backward and optimiser; images come normalised to the reference's side.
+
+Each side has a process of its own: ours keeps the memory that it frees (SOLVER.KEEP_MEMORY), the reference has the
+allocator as it is.
+"""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -9,7 +13,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import models, reference
-from benchmarks.harness import Figure, Machine, compare, relative, timed
+from benchmarks.harness import Elsewhere, Figure, Machine, compare, relative
+from tvilfm_plugin.allocator import keep_freed_memory
 from tvilfm_plugin.engine import param_groups
 from tvilfm_plugin.host import contiguous_optimizer
 from tvilfm_plugin.modality import Modality
@@ -17,6 +22,85 @@ from tvilfm_plugin.modeling.tvilfm import STORED
 
 # SYSU-MM01: views of one kind per image that filling a bank computes, and images that the steps of an epoch see.
 BANK_IMAGES, EPOCH_IMAGES, EPOCHS = 2 * 22_258 + 11_909, 696 * 96, 20
+TARGETS = {1: {"float32": 1.3, "bfloat16": 3.0}, 2: {"float32": 2.0, "bfloat16": 4.5}}
+STORED_TARGETS = {"float32": 3.5, "bfloat16": 9.0}
+
+
+@dataclass
+class Step:
+    """A model, and a batch as our side and as the reference takes it; the same for the same arguments."""
+
+    stage: int
+    smoke: bool
+    pairs: int
+
+    def __post_init__(self) -> None:
+        self.cfg, self.model = models.build(self.stage, self.smoke)
+        views = {name: models.images(self.cfg, self.pairs, seed) for seed, name in enumerate(("rgb", "rgb_aug", "ir"))}
+        self.targets = torch.arange(self.pairs) // 4
+        self.batch: dict[str, Any] = views | {"targets": self.targets}
+        visible = models.normalise(self.model, torch.cat([views["rgb"], views["rgb_aug"]]))
+        self.inputs: tuple[Tensor, ...] = (visible, models.normalise(self.model, views["ir"]))
+        if self.stage == 2:
+            full = models.tokens(self.pairs, 1), models.tokens(self.pairs, 2)
+            length = int(torch.cat(full).argmax(dim=1).max()) + 1
+            self.batch["rgb_tokens"], self.batch["ir_tokens"] = (some[:, :length] for some in full)
+            self.inputs += full
+
+    def loss(self, batch: dict[str, Any] | None = None) -> Tensor:
+        return sum(self.model(self.batch if batch is None else batch).values())  # type: ignore[return-value]
+
+    def reference_loss(self, model: Any) -> Tensor:
+        function: Callable[..., Tensor] = reference.stage1_loss if self.stage == 1 else reference.stage2_loss
+        return function(model, *self.inputs, self.targets)
+
+    @torch.no_grad()
+    def stored(self) -> dict[str, Any]:
+        """The batch with the features of its very views in the place of pixels."""
+        rows = self.model._visual_rows(self.batch)
+        features = dict(zip(STORED, (*rows[Modality.RGB].chunk(2), rows[Modality.IR]), strict=True))
+        return {key: value for key, value in self.batch.items() if key not in ("rgb", "rgb_aug", "ir")} | features
+
+    def gmac(self) -> float:
+        """What our side has to multiply: three times for forward and backward of what is trained."""
+        images = 3 * self.pairs * models.visual_gmac(self.model, tuple(self.cfg.INPUT.SIZE_TRAIN))
+        if self.stage == 1:
+            return 3 * images
+        return images + 3 * models.text_gmac(self.model, int((torch.cat(self.inputs[2:]).argmax(dim=1) + 1).sum()))
+
+
+def ours(stage: int, smoke: bool, pairs: int) -> dict[str, Callable[[], Any]]:
+    """Our step in both precisions, in stage 2 also on stored features, and storing them."""
+    keep_freed_memory()
+    some = Step(stage, smoke, pairs)
+    optimizer, _ = contiguous_optimizer(some.cfg, param_groups(some.cfg, some.model))
+
+    def step(amp: bool, batch: dict[str, Any]) -> None:
+        with torch.autocast("cpu", enabled=amp):
+            total = some.loss(batch)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+
+    work: dict[str, Callable[[], Any]] = {name: partial(step, name == "bfloat16", some.batch) for name in TARGETS[stage]}
+    if stage == 2:
+        stored = some.stored()
+        work |= {f"{name}, stored features": partial(step, name == "bfloat16", stored) for name in STORED_TARGETS}
+        work["storing"] = some.stored
+    return work
+
+
+def theirs(stage: int, smoke: bool, pairs: int) -> dict[str, Callable[[], Any]]:
+    some = Step(stage, smoke, pairs)
+    optimizer = reference.optimizer(some.model, some.cfg.SOLVER.BASE_LR)
+
+    def step() -> None:
+        total = some.reference_loss(some.model)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+
+    return {"float32": step}
 
 
 def run(smoke: bool, machine: Machine, stages: tuple[int, ...] = (1, 2), pairs: int = 0, runs: int = 3) -> list[Figure]:
@@ -24,94 +108,44 @@ def run(smoke: bool, machine: Machine, stages: tuple[int, ...] = (1, 2), pairs: 
 
 
 def _stage(stage: int, smoke: bool, machine: Machine, pairs: int, runs: int) -> list[Figure]:
-    cfg, model = models.build(stage, smoke)
-    other = models.twin(model)
-    batch: dict[str, Any] = {name: models.images(cfg, pairs, seed) for seed, name in enumerate(("rgb", "rgb_aug", "ir"))}
-    batch["targets"] = torch.arange(pairs) // 4
-    visible = models.normalise(other, torch.cat([batch["rgb"], batch["rgb_aug"]]))
-    infrared = models.normalise(other, batch["ir"])
-    inputs: tuple[Tensor, ...] = (visible, infrared)
-    length = 0
-    if stage == 2:
-        full = models.tokens(pairs, 1), models.tokens(pairs, 2)
-        length = int(torch.cat(full).argmax(dim=1).max()) + 1
-        batch["rgb_tokens"], batch["ir_tokens"] = (some[:, :length] for some in full)
-        inputs += full
-    loss: Callable[..., Tensor] = reference.stage1_loss if stage == 1 else reference.stage2_loss
-
-    difference = _difference(model, other, batch, lambda: loss(other, *inputs, batch["targets"]))
-    optimizer, _ = contiguous_optimizer(cfg, param_groups(cfg, model))
-    others = reference.optimizer(other, cfg.SOLVER.BASE_LR)
-
-    def ours(amp: bool = False, seen: dict[str, Any] = batch) -> None:
-        with torch.autocast("cpu", enabled=amp):
-            total = sum(model(seen).values())
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-
-    def theirs() -> None:
-        total = loss(other, *inputs, batch["targets"])
-        others.zero_grad()
-        total.backward()
-        others.step()
-
-    size = tuple(cfg.INPUT.SIZE_TRAIN)
-    gmac = 3 * pairs * models.visual_gmac(model, size) * (3 if stage == 1 else 1)
-    if stage == 2:
-        gmac += 3 * models.text_gmac(model, int((torch.cat(inputs[2:]).argmax(dim=1) + 1).sum()))
+    gmac, differences = _checked(Step(stage, smoke, pairs))
     name = f"stage-{stage} step, {pairs} pairs"
-    figures = [
-        compare(f"{name}, float32", ours, theirs, difference, runs, target=(1.3, 2.0)[stage - 1], gmac=gmac,
-                rate=machine.float32),
-    ]  # fmt: skip
+    rates = {"float32": machine.float32}
     if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        figures.append(
-            compare(f"{name}, bfloat16", lambda: ours(True), theirs, difference, runs, target=(3.0, 4.5)[stage - 1],
-                    gmac=gmac, rate=machine.bfloat16, note="reference in float32; equality is that of float32")
-        )  # fmt: skip
-    if stage == 2:
-        figures += _on_stored_features(model, batch, ours, theirs, runs, name)
+        rates["bfloat16"] = machine.bfloat16
+    with Elsewhere(ours, stage, smoke, pairs) as our, Elsewhere(theirs, stage, smoke, pairs) as their:
+
+        def figure(precision: str, difference: float, **options: Any) -> Figure:
+            sides = partial(our.timed, precision), partial(their.timed, "float32")
+            return compare(f"{name}, {precision}", *sides, difference, runs, clock=lambda side: side(), **options)
+
+        note = {"float32": "", "bfloat16": "reference in float32; equality is that of float32"}
+        figures = [
+            figure(p, differences[0], target=TARGETS[stage][p], gmac=gmac, rate=rate, note=note[p]) for p, rate in rates.items()
+        ]
+        if stage == 2:
+            of_images = our.timed("storing")[0]
+            for precision in rates:
+                some = figure(f"{precision}, stored features", differences[1], target=STORED_TARGETS[precision])
+                filling = [k * of_images * BANK_IMAGES / EPOCH_IMAGES / EPOCHS for k in (1, 4)]
+                total = ", ".join(f"{some.reference_cpu / (some.ours_cpu + more):.2f}x" for more in filling)
+                note_filling = f"with filling in float32 for 1 and 4 views, over {EPOCHS} epochs: {total}"
+                figures.append(replace(some, note=note_filling))
     return figures
 
 
-def _on_stored_features(
-    model: Any, batch: dict[str, Any], ours: Callable[..., None], theirs: Callable[[], None], runs: int, name: str
-) -> list[Figure]:
-    """The step with the features of the very views of `batch`, and an estimate with the time to store them."""
-    features: dict[str, Tensor] = {}
-
-    @torch.no_grad()
-    def visual() -> None:
-        rows = model._visual_rows(batch)
-        features.update(zip(STORED, (*rows[Modality.RGB].chunk(2), rows[Modality.IR]), strict=True))
-
-    visual()
-    of_images = timed(visual)[0]
-    stored = {key: value for key, value in batch.items() if key not in ("rgb", "rgb_aug", "ir")} | features
-    with torch.no_grad():
-        difference = relative(sum(model(stored).values()), sum(model(batch).values()))
-    figures = []
-    for precision, target in (("float32", 3.5), ("bfloat16", 9.0)):
-        if precision == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            continue
-        step = partial(ours, amp=precision == "bfloat16", seen=stored)
-        figure = compare(f"{name}, {precision}, stored features", step, theirs, difference, runs, target=target)
-        filling = [k * of_images * BANK_IMAGES / EPOCH_IMAGES / EPOCHS for k in (1, 4)]
-        total = ", ".join(f"{figure.reference_cpu / (figure.ours_cpu + some):.2f}x" for some in filling)
-        figures.append(replace(figure, note=f"with filling in float32 for 1 and 4 views, over {EPOCHS} epochs: {total}"))
-    return figures
-
-
-def _difference(model: Any, other: Any, batch: dict[str, Any], loss: Callable[[], Tensor]) -> float:
-    """Of the losses and of the whole gradient."""
-    ours, theirs = sum(model(batch).values()), loss()
-    ours.backward()
-    theirs.backward()
+def _checked(some: Step) -> tuple[float, tuple[float, ...]]:
+    """Our multiplications, and the differences: of the loss and the whole gradient; of the loss on stored features."""
+    other = models.twin(some.model)
+    loss, reference_loss = some.loss(), some.reference_loss(other)
+    loss.backward()
+    reference_loss.backward()
     named = dict(other.named_parameters())
-    pairs = [(p.grad, named[name].grad) for name, p in model.named_parameters() if p.grad is not None]
+    pairs = [(p.grad, named[name].grad) for name, p in some.model.named_parameters() if p.grad is not None]
     apart = sum(float((a - b).double().square().sum()) for a, b in pairs) ** 0.5
     whole = sum(float(b.double().square().sum()) for _, b in pairs) ** 0.5
-    model.zero_grad()
-    other.zero_grad()
-    return max(relative(ours, theirs), apart / whole)
+    differences = [max(relative(loss, reference_loss), apart / whole)]
+    if some.stage == 2:
+        with torch.no_grad():
+            differences.append(relative(some.loss(some.stored()), loss))
+    return some.gmac(), tuple(differences)

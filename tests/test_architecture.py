@@ -16,8 +16,8 @@ PACKAGE = ROOT / "tvilfm_plugin"
 HOSTS = ("fastreid", "yacs")
 # Everything may import what stands before it. `compat` and `config` are the host's two faces that need no others of ours.
 ORDER = (
-    "files", "compat", "modality", "evaluation", "data", "modeling", "checkpoints", "config", "host", "epoch_rule", "engine",
-    "captioning", "retrieval", "runtime", "export", "visualization", "reproduce", "launch", "__main__",
+    "files", "allocator", "compat", "modality", "evaluation", "data", "modeling", "checkpoints", "config", "host", "epoch_rule",
+    "engine", "captioning", "retrieval", "runtime", "export", "visualization", "reproduce", "launch", "__main__",
 )  # fmt: skip
 # Where fast-reid and yacs may appear.
 SKIN = re.compile(

@@ -241,6 +241,8 @@ def add_tvilfm_config(cfg: CfgNode) -> None:
     cfg.SOLVER.TEXT_EMBEDDING_LR = -1.0
     # Update each flat parameter buffer in one pass (Adam, AdamW, SGD without clipping; the same to rounding).
     cfg.SOLVER.FUSED = True
+    # On a CPU, memory that a training step frees stays with the process for the next one (Linux with glibc).
+    cfg.SOLVER.KEEP_MEMORY = True
     # Iterations between two progress lines.
     cfg.SOLVER.LOG_PERIOD = 50
 

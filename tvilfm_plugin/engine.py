@@ -17,6 +17,7 @@ from fastreid.utils.checkpoint import Checkpointer
 from torch.optim.lr_scheduler import LambdaLR
 from yacs.config import CfgNode
 
+from tvilfm_plugin.allocator import keep_freed_memory
 from tvilfm_plugin.checkpoints.loading import Loaded, load_weights, read_checkpoint
 from tvilfm_plugin.checkpoints.released_mip import as_stage1
 from tvilfm_plugin.compat import seed_everything, usable_device
@@ -109,6 +110,7 @@ _INCIDENTAL = (
     "DATASETS.TESTS",
     "SOLVER.CHECKPOINT_PERIOD",
     "SOLVER.EPOCH_RULE",
+    "SOLVER.KEEP_MEMORY",
     "SOLVER.LOG_PERIOD",
     "TEST.",
     "TVILFM.BANK.MAX_GB",
@@ -230,6 +232,8 @@ class TriTrainer(CompatTrainer):
         if self._is_ours(cfg):
             check_epoch_rule(cfg)
             _stores_views(cfg)
+            if cfg.SOLVER.KEEP_MEMORY and usable_device(cfg.MODEL.DEVICE).type == "cpu":
+                keep_freed_memory()
         super().__init__(cfg)
         if self._is_ours(cfg):
             self.checkpointer.checkpointables["data"] = self.data_loader
