@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="small sizes: under a minute; ratios mean little")
     parser.add_argument("--only", choices=WORK, nargs="+", help="measure only these")
     parser.add_argument("--pairs", type=int, default=0, help="pairs of a training step, instead of 32 (a multiple of 4)")
-    parser.add_argument("--runs", type=int, default=3, help="of a step and of a start (default 3; 1: no warm-up)")
+    parser.add_argument("--runs", type=int, default=3, help="of a step and of a start (default 3)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default 1)")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     args = parser.parse_args()

@@ -65,6 +65,9 @@ class Elsewhere:
     """Work in a process of its own: what one side asks of the memory allocator must not serve the other.
 
     As a context manager it ends the process.
+
+    Attributes:
+        kernel: seconds of each timed call that the kernel took, most of them to clear pages; part of the CPU seconds.
     """
 
     def __init__(self, build: Callable[..., Mapping[str, Callable[[], Any]]], *args: Any) -> None:
@@ -77,17 +80,20 @@ class Elsewhere:
         self._process = context.Process(target=_serve, args=(theirs, torch.get_num_threads(), build, args), daemon=True)
         self._process.start()
         theirs.close()
-        self.names: list[str] = self._end.recv()
+        self._end.recv()  # ready
+        self.kernel: list[float] = []
 
     def timed(self, name: str) -> tuple[float, float]:
         """CPU and wall seconds of one call there."""
-        return self._ask(name)[:2]
+        cpu, wall, kernel, _ = self._ask(name)
+        self.kernel.append(kernel)
+        return cpu, wall
 
     def peak(self) -> float:
         """Largest resident size of the process until now, in MiB."""
-        return self._ask("")[2]
+        return self._ask("")[3]
 
-    def _ask(self, name: str) -> tuple[float, float, float]:
+    def _ask(self, name: str) -> tuple[float, float, float, float]:
         self._end.send(name)
         return self._end.recv()
 
@@ -102,13 +108,16 @@ class Elsewhere:
 def _serve(end: Connection, threads: int, build: Callable[..., Mapping[str, Callable[[], Any]]], args: tuple) -> None:
     torch.set_num_threads(threads)
     work = {"": lambda: None} | dict(build(*args))
-    end.send([name for name in work if name])
+    end.send("ready")
     while True:
         try:
             name = end.recv()
         except EOFError:
             return
-        end.send((*timed(work[name]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_stime
+        times = timed(work[name])
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        end.send((*times, used.ru_stime - before, used.ru_maxrss / 1024))
 
 
 def compare(
@@ -139,7 +148,7 @@ def compare(
     for turn in range(runs + 1):
         sides = (ours, reference) if turn % 2 else (reference, ours)
         times = {side: clock(side) for side in sides}
-        if turn or runs == 1:  # the first pair warms up
+        if turn:  # the first pair warms up
             pairs.append((times[ours], times[reference]))
     return ratio(name, pairs, difference, target=target, gmac=gmac, rate=rate, note=note)
 

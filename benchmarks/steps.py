@@ -4,6 +4,7 @@ Each side has a process of its own: ours keeps the memory that it frees (SOLVER.
 allocator as it is.
 """
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -115,13 +116,17 @@ def _stage(stage: int, smoke: bool, machine: Machine, pairs: int, runs: int) -> 
         rates["bfloat16"] = machine.bfloat16
     with Elsewhere(ours, stage, smoke, pairs) as our, Elsewhere(theirs, stage, smoke, pairs) as their:
 
-        def figure(precision: str, difference: float, **options: Any) -> Figure:
-            sides = partial(our.timed, precision), partial(their.timed, "float32")
-            return compare(f"{name}, {precision}", *sides, difference, runs, clock=lambda side: side(), **options)
+        def figure(work: str, difference: float, note: str = "", **options: Any) -> Figure:
+            sides = partial(our.timed, work), partial(their.timed, "float32")
+            some = compare(f"{name}, {work}", *sides, difference, runs, clock=lambda side: side(), **options)
+            kernel = [statistics.median(side.kernel[-runs:]) for side in (our, their)]
+            without = (some.reference_cpu - kernel[1]) / (some.ours_cpu - kernel[0])
+            kernel_note = f"in the kernel {kernel[0]:.2g} s, reference {kernel[1]:.2g} s; without them {without:.2f}x"
+            return replace(some, note="; ".join(filter(None, (kernel_note, note))))
 
-        note = {"float32": "", "bfloat16": "reference in float32; equality is that of float32"}
+        notes = {"float32": "", "bfloat16": "reference in float32; equality is that of float32"}
         figures = [
-            figure(p, differences[0], target=TARGETS[stage][p], gmac=gmac, rate=rate, note=note[p]) for p, rate in rates.items()
+            figure(p, differences[0], notes[p], target=TARGETS[stage][p], gmac=gmac, rate=rate) for p, rate in rates.items()
         ]
         if stage == 2:
             of_images = our.timed("storing")[0]
@@ -129,8 +134,8 @@ def _stage(stage: int, smoke: bool, machine: Machine, pairs: int, runs: int) -> 
                 some = figure(f"{precision}, stored features", differences[1], target=STORED_TARGETS[precision])
                 filling = [k * of_images * BANK_IMAGES / EPOCH_IMAGES / EPOCHS for k in (1, 4)]
                 total = ", ".join(f"{some.reference_cpu / (some.ours_cpu + more):.2f}x" for more in filling)
-                note_filling = f"with filling in float32 for 1 and 4 views, over {EPOCHS} epochs: {total}"
-                figures.append(replace(some, note=note_filling))
+                note = f"{some.note}; with filling in float32 for 1 and 4 views, over {EPOCHS} epochs: {total}"
+                figures.append(replace(some, note=note))
     return figures
 
 
