@@ -431,6 +431,24 @@ def test_mixed_precision_on_the_cpu():
     assert not torch.equal(ours.model.heads.weight, TwoLayers().heads.weight)
 
 
+@pytest.mark.parametrize("kind", [host.AnyDeviceTrainer, host.AnyDeviceAMPTrainer])
+def test_losses_are_read_at_once(kind, monkeypatch):
+    seen, written = [], train_loop.SimpleTrainer._write_metrics
+
+    def spy(self, losses, data_time):
+        seen.append(losses)
+        written(self, losses, data_time)
+
+    monkeypatch.setattr(train_loop.SimpleTrainer, "_write_metrics", spy)
+    losses = {"a": torch.tensor(1.5, requires_grad=True), "b": torch.tensor([2.25]), "c": torch.tensor(-0.5).double()}
+    with events.EventStorage() as storage:
+        kind(TwoLayers(), [], None, None)._write_metrics(losses, 0.1)
+        latest = storage.latest()
+    assert {name: latest[name][0] for name in (*losses, "total_loss")} == {"a": 1.5, "b": 2.25, "c": -0.5, "total_loss": 3.25}
+    first, *others = seen[0].values()
+    assert not first.requires_grad and all(loss._base is first._base is not None for loss in others), "parts of one tensor"
+
+
 @no_gpu
 def test_ddp_on_the_cpu():
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)

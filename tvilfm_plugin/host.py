@@ -17,7 +17,7 @@ from fastreid.data import build as host_data
 from fastreid.engine import HookBase, defaults, hooks
 from fastreid.engine.defaults import DefaultTrainer
 from fastreid.engine.defaults import default_setup as host_default_setup
-from fastreid.engine.train_loop import AMPTrainer
+from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer
 from fastreid.evaluation.reid_evaluation import ReidEvaluator
 from fastreid.solver import build as host_solver
 from fastreid.utils import comm
@@ -215,7 +215,22 @@ class AnyDeviceDDP(DistributedDataParallel):
             super()._passing_sync_batchnorm_handle(module)
 
 
-class AnyDeviceAMPTrainer(AMPTrainer):
+class _OneRead:
+    """The host reads all losses of a step at once, behind the work that is queued.
+
+    The original waits for the device once per loss, on a stream of its own that does not wait for the losses to be made.
+    """
+
+    def _write_metrics(self, loss_dict: dict[str, torch.Tensor], data_time: float) -> None:
+        read = torch.stack([loss.detach().float().reshape(()) for loss in loss_dict.values()]).cpu()
+        super()._write_metrics(dict(zip(loss_dict, read, strict=True)), data_time)  # type: ignore[misc]
+
+
+class AnyDeviceTrainer(_OneRead, SimpleTrainer):
+    """Training in float32."""
+
+
+class AnyDeviceAMPTrainer(_OneRead, AMPTrainer):
     """Mixed precision by `torch.amp`: float16 with a scaler on a GPU, bfloat16 (whose range needs none) on the CPU.
 
     The original asserts CUDA and calls `torch.cuda.amp`, which is deprecated. A processor without bfloat16 arithmetic would
@@ -355,10 +370,11 @@ class CompatTrainer(DefaultTrainer):
         # The original opens files in OUTPUT_DIR but leaves it to default_setup to make the folder.
         if comm.is_main_process():
             os.makedirs(cfg.OUTPUT_DIR or ".", exist_ok=True)
-        # Its constructor names these three classes; it has no hook for them.
+        # Its constructor names these four classes; it has no hook for them.
         with lend(
             defaults,
             DistributedDataParallel=AnyDeviceDDP,
+            SimpleTrainer=AnyDeviceTrainer,
             AMPTrainer=AnyDeviceAMPTrainer,
             Checkpointer=AtomicCheckpointer,
         ):
