@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader
 
 from benchmarks import models
+from benchmarks.steps import Step
 from tvilfm_plugin.data.augment import TrainAugmentation
 from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.data.paired import PairedDataset
@@ -79,23 +80,15 @@ class Device:
 
 def training(device: Device, stage: int, smoke: bool, pairs: int) -> list[str]:
     """A step in float32 and in bfloat16; images are three a pair."""
-    cfg, model = models.build(stage, smoke)
-    image = models.visual_gmac(model, tuple(cfg.INPUT.SIZE_TRAIN))
-    model.to(device.device)
-    batch = {name: models.images(cfg, pairs, seed) for seed, name in enumerate(("rgb", "rgb_aug", "ir"))}
-    batch["targets"] = torch.arange(pairs) // 4
-    gmac = 3 * pairs * image * (3 if stage == 1 else 1)
-    if stage == 2:
-        full = models.tokens(pairs, 1), models.tokens(pairs, 2)
-        ends = torch.cat(full).argmax(dim=1) + 1
-        batch["rgb_tokens"], batch["ir_tokens"] = (some[:, : int(ends.max())] for some in full)
-        gmac += 3 * models.text_gmac(model, int(ends.sum()))
-    batch = {key: rows.to(device.device) for key, rows in batch.items()}
-    optimizer, _ = contiguous_optimizer(cfg, param_groups(cfg, model))
+    some = Step(stage, smoke, pairs)
+    gmac = some.gmac()
+    some.model.to(device.device)
+    batch = {key: rows.to(device.device) for key, rows in some.batch.items()}
+    optimizer, _ = contiguous_optimizer(some.cfg, param_groups(some.cfg, some.model))
 
     def step(amp: bool) -> None:
         with torch.autocast(device.device.type, torch.bfloat16, enabled=amp):
-            total = sum(model(batch).values())
+            total = some.loss(batch)
         optimizer.zero_grad()
         total.backward()
         optimizer.step()

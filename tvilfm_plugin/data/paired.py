@@ -211,7 +211,7 @@ def collate_pairs(samples: Sequence[dict[str, Any]], stacked: Mapping[str, Tenso
         images (B, 3, H, W) uint8, draws (B, 5), tokens (B, L), labels (B,) int64, paths as lists of B strings.
     """
     batch: dict[str, Any] = dict(stacked or {})
-    for key in samples[0].keys() - batch.keys():
+    for key in (key for key in samples[0] if key not in batch):
         values = [sample[key] for sample in samples]
         if isinstance(values[0], str):
             batch[key] = values
