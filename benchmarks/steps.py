@@ -51,6 +51,17 @@ class Step:
     def loss(self, batch: dict[str, Any] | None = None) -> Tensor:
         return sum(self.model(self.batch if batch is None else batch).values())  # type: ignore[return-value]
 
+    def optimizer(self) -> torch.optim.Optimizer:
+        return contiguous_optimizer(self.cfg, param_groups(self.cfg, self.model))[0]
+
+    def update(self, optimizer: torch.optim.Optimizer, amp: bool, batch: dict[str, Any]) -> None:
+        """Our step, on the device of the batch; `amp` is bfloat16."""
+        with torch.autocast(batch["targets"].device.type, torch.bfloat16, enabled=amp):
+            total = self.loss(batch)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+
     def reference_loss(self, model: Any) -> Tensor:
         function: Callable[..., Tensor] = reference.stage1_loss if self.stage == 1 else reference.stage2_loss
         return function(model, *self.inputs, self.targets)
@@ -74,15 +85,7 @@ def ours(stage: int, smoke: bool, pairs: int) -> dict[str, Callable[[], Any]]:
     """Our step in both precisions, in stage 2 also on stored features, and storing them."""
     keep_freed_memory()
     some = Step(stage, smoke, pairs)
-    optimizer, _ = contiguous_optimizer(some.cfg, param_groups(some.cfg, some.model))
-
-    def step(amp: bool, batch: dict[str, Any]) -> None:
-        with torch.autocast("cpu", enabled=amp):
-            total = some.loss(batch)
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-
+    step = partial(some.update, some.optimizer())
     work: dict[str, Callable[[], Any]] = {name: partial(step, name == "bfloat16", some.batch) for name in TARGETS[stage]}
     if stage == 2:
         stored = some.stored()

@@ -22,8 +22,6 @@ from tvilfm_plugin.data.augment import TrainAugmentation
 from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.data.paired import PairedDataset
 from tvilfm_plugin.data.sampler import Pair
-from tvilfm_plugin.engine import param_groups
-from tvilfm_plugin.host import contiguous_optimizer
 from tvilfm_plugin.modality import Modality
 
 HEAD = "| work | per second | of bf16 rate | waits for the host | peak MiB |\n|---|---|---|---|---|"
@@ -84,17 +82,9 @@ def training(device: Device, stage: int, smoke: bool, pairs: int) -> list[str]:
     gmac = some.gmac()
     some.model.to(device.device)
     batch = {key: rows.to(device.device) for key, rows in some.batch.items()}
-    optimizer, _ = contiguous_optimizer(some.cfg, param_groups(some.cfg, some.model))
-
-    def step(amp: bool) -> None:
-        with torch.autocast(device.device.type, torch.bfloat16, enabled=amp):
-            total = some.loss(batch)
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-
+    step = partial(some.update, some.optimizer())
     return [
-        device.line(f"stage {stage}, {pairs} pairs, {name}, images", partial(step, amp), 3 * pairs, gmac)
+        device.line(f"stage {stage}, {pairs} pairs, {name}, images", partial(step, amp, batch), 3 * pairs, gmac)
         for name, amp in (("float32", False), ("bfloat16", True))
     ]
 
