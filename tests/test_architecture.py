@@ -17,7 +17,7 @@ HOSTS = ("fastreid", "yacs")
 # Everything may import what stands before it. `compat` and `config` are the host's two faces that need no others of ours.
 ORDER = (
     "files", "allocator", "compat", "modality", "evaluation", "data", "modeling", "checkpoints", "config", "host", "epoch_rule",
-    "engine", "captioning", "retrieval", "runtime", "export", "visualization", "reproduce", "launch", "__main__",
+    "engine", "synthetic", "captioning", "retrieval", "runtime", "export", "visualization", "reproduce", "launch", "__main__",
 )  # fmt: skip
 # Where fast-reid and yacs may appear.
 SKIN = re.compile(
@@ -29,7 +29,7 @@ SKIN = re.compile(
 CORE = (
     "modality", "evaluation.ensemble", "evaluation.mer", "evaluation.protocols", "evaluation.ranking", "evaluation.report",
     "evaluation.statistics", "evaluation.stored", "data.augment", "data.captions", "data.eval_set", "data.image_cache",
-    "data.items", "data.paired", "data.sampler", "data.text_sources", "data.tokenizer", "data.synthetic.writer",
+    "data.items", "data.paired", "data.sampler", "data.text_sources", "data.tokenizer", "synthetic.writer",
     "modeling.dual_stream", "modeling.fusion", "modeling.losses", "modeling.text_encoder", "modeling.visual_encoder",
     "captioning.colour_filter", "evaluation.thresholds", "retrieval.hits", "retrieval.index", "retrieval.building",
     "visualization.rank_sheet",

@@ -3,8 +3,8 @@
 import argparse
 import time
 
-from tvilfm_plugin.data.synthetic.strangers import add_stranger_options, benchmark_looks
-from tvilfm_plugin.modeling.text_alignment import AlignmentSpec, align_text
+from tvilfm_plugin.synthetic.strangers import add_stranger_options, benchmark_looks
+from tvilfm_plugin.synthetic.text_alignment import AlignmentSpec, align_text
 
 
 def parse_args() -> argparse.Namespace:

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from tvilfm_plugin.data.synthetic.writer import Spec, is_made, make_synthetic
+from tvilfm_plugin.synthetic.writer import Spec, is_made, make_synthetic
 
 
 def parse_args() -> argparse.Namespace:

@@ -8,8 +8,8 @@ import tvilfm_plugin  # noqa: F401  (fixes the host; before anything else of fas
 
 # isort: split
 from tvilfm_plugin.config import get_cfg
-from tvilfm_plugin.data.synthetic.strangers import add_stranger_options, benchmark_looks
-from tvilfm_plugin.modeling.mip.pretraining import PretrainingSpec, pretrain_vit
+from tvilfm_plugin.synthetic.strangers import add_stranger_options, benchmark_looks
+from tvilfm_plugin.synthetic.vit_pretraining import PretrainingSpec, pretrain_vit
 
 ROOT = Path(__file__).resolve().parents[1]
 

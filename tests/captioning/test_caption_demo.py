@@ -5,8 +5,8 @@ from pathlib import Path
 from tvilfm_plugin.captioning.demo import DemoOptions, run_demo, score_colours, withheld_people
 from tvilfm_plugin.captioning.sources import Source, SourceSet
 from tvilfm_plugin.data.datasets.sysu_mm01 import TriSYSUMM01
-from tvilfm_plugin.data.synthetic import Spec, make_synthetic
 from tvilfm_plugin.modality import Modality
+from tvilfm_plugin.synthetic import Spec, make_synthetic
 
 
 def person(split: str, upper: str, lower: str, pattern: str = "plain") -> dict[str, object]:

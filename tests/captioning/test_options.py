@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tvilfm_plugin.captioning.options import add_source_options, add_work_options, parse, print_failures, sources_of
-from tvilfm_plugin.data.synthetic import Spec, make_synthetic
 from tvilfm_plugin.modality import Modality
+from tvilfm_plugin.synthetic import Spec, make_synthetic
 
 
 def parser() -> argparse.ArgumentParser:

@@ -17,9 +17,9 @@ from tvilfm_plugin.captioning.lexicon import garment_colours
 from tvilfm_plugin.captioning.pairs import TextPair, make_ir_pairs
 from tvilfm_plugin.captioning.rows import read_descriptions, write_json, write_text
 from tvilfm_plugin.captioning.sources import SourceSet, find_sources
-from tvilfm_plugin.data.synthetic import Spec, make_synthetic
-from tvilfm_plugin.data.synthetic.writer import looks_in
 from tvilfm_plugin.modality import Modality
+from tvilfm_plugin.synthetic import Spec, make_synthetic
+from tvilfm_plugin.synthetic.writer import looks_in
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tvilfm_plugin.data.synthetic.people import HAIR_COLOURS, VARIETIES, Person, word_for
-from tvilfm_plugin.data.synthetic.rendering import Look
+from tvilfm_plugin.synthetic.people import HAIR_COLOURS, VARIETIES, Person, word_for
+from tvilfm_plugin.synthetic.rendering import Look
 
 COLOURED: dict[str, str] = {
     "upper colour": "upper",

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tvilfm_plugin.data.synthetic.figure import Part, bag_is_hidden, draw_parts
-from tvilfm_plugin.data.synthetic.people import UNSAID, VARIETIES, Person, draw_people
-from tvilfm_plugin.data.synthetic.rendering import Camera, Look, Studio, draw_look
-from tvilfm_plugin.data.synthetic.sheet import contact_sheet
+from tvilfm_plugin.synthetic.figure import Part, bag_is_hidden, draw_parts
+from tvilfm_plugin.synthetic.people import UNSAID, VARIETIES, Person, draw_people
+from tvilfm_plugin.synthetic.rendering import Camera, Look, Studio, draw_look
+from tvilfm_plugin.synthetic.sheet import contact_sheet
 
 PEOPLE = draw_people(40, seed=3)
 RGB, IR = Camera(1, False), Camera(3, True)

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 from PIL import Image
 from tqdm import tqdm
 
-from tvilfm_plugin.data.synthetic.captioning import SAID, Statement, describe, jot, observe, rephrase
-from tvilfm_plugin.data.synthetic.ceilings import ceilings
-from tvilfm_plugin.data.synthetic.people import Person, draw_people
-from tvilfm_plugin.data.synthetic.rendering import Camera, Look, Studio, draw_look
-from tvilfm_plugin.data.synthetic.sheet import contact_sheet
+from tvilfm_plugin.synthetic.captioning import SAID, Statement, describe, jot, observe, rephrase
+from tvilfm_plugin.synthetic.ceilings import ceilings
+from tvilfm_plugin.synthetic.people import Person, draw_people
+from tvilfm_plugin.synthetic.rendering import Camera, Look, Studio, draw_look
+from tvilfm_plugin.synthetic.sheet import contact_sheet
 
 GENERATOR = 4
 """Raised whenever the same spec would give other files, so that a tree of the old kind is not taken for the new one."""

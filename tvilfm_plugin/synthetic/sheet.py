@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from tvilfm_plugin.data.synthetic.people import Person
-from tvilfm_plugin.data.synthetic.rendering import Camera, Studio, draw_look
+from tvilfm_plugin.synthetic.people import Person
+from tvilfm_plugin.synthetic.rendering import Camera, Studio, draw_look
 
 SHEET_CAMERAS = (Camera(1, False), Camera(2, False), Camera(4, False), Camera(3, True), Camera(6, True))
 

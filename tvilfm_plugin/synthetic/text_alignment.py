@@ -23,14 +23,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tvilfm_plugin.data.synthetic.captioning import COLOURED, Statement, describe, observe, rephrase
-from tvilfm_plugin.data.synthetic.people import Person
-from tvilfm_plugin.data.synthetic.rendering import Camera, Studio, draw_look
-from tvilfm_plugin.data.synthetic.strangers import draw_strangers, earlier_facts, in_processes, write_with_facts
-from tvilfm_plugin.data.synthetic.writer import GENERATOR
 from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.modeling.schedules import warmup_cosine
 from tvilfm_plugin.modeling.text_encoder import TextEncoder
+from tvilfm_plugin.synthetic.captioning import COLOURED, Statement, describe, observe, rephrase
+from tvilfm_plugin.synthetic.people import Person
+from tvilfm_plugin.synthetic.rendering import Camera, Studio, draw_look
+from tvilfm_plugin.synthetic.strangers import draw_strangers, earlier_facts, in_processes, write_with_facts
+from tvilfm_plugin.synthetic.writer import GENERATOR
 
 logger = logging.getLogger("fastreid." + __name__)
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from tvilfm_plugin.data.synthetic.figure import Part, Pose, bag_is_hidden, draw_parts
-from tvilfm_plugin.data.synthetic.people import CLOTHES_COLOURS, HAIR_COLOURS, LOOKS_LIKE, SKIN_TONES, Palette, Person
+from tvilfm_plugin.synthetic.figure import Part, Pose, bag_is_hidden, draw_parts
+from tvilfm_plugin.synthetic.people import CLOTHES_COLOURS, HAIR_COLOURS, LOOKS_LIKE, SKIN_TONES, Palette, Person
 
 _SLOTS = tuple(f.name for f in fields(Palette) if f.name != "shades")
 _SLOT_OF_PART = {

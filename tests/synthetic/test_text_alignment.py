@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tvilfm_plugin.data.synthetic.strangers import draw_strangers
 from tvilfm_plugin.data.tokenizer import tokenize
-from tvilfm_plugin.modeling import text_alignment
-from tvilfm_plugin.modeling.text_alignment import AlignmentSpec, align_text, contrastive_loss
 from tvilfm_plugin.modeling.text_encoder import build_text_encoder
+from tvilfm_plugin.synthetic import text_alignment
+from tvilfm_plugin.synthetic.strangers import draw_strangers
+from tvilfm_plugin.synthetic.text_alignment import AlignmentSpec, align_text, contrastive_loss
 
 ARCH = {
     "embed_dim": 16,

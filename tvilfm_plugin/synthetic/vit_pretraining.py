@@ -25,14 +25,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tvilfm_plugin.data.augment import LUMINANCE
-from tvilfm_plugin.data.synthetic.people import Palette, Person, Shape
-from tvilfm_plugin.data.synthetic.rendering import Camera, Studio, draw_look
-from tvilfm_plugin.data.synthetic.strangers import draw_strangers, earlier_facts, in_processes, write_with_facts
-from tvilfm_plugin.data.synthetic.writer import GENERATOR
 from tvilfm_plugin.modeling.mip.parts import jigsaw_parts
 from tvilfm_plugin.modeling.mip.pretrained import resize_position
 from tvilfm_plugin.modeling.mip.vit import EPS, Block, init_linear, patch_grid
 from tvilfm_plugin.modeling.schedules import warmup_cosine
+from tvilfm_plugin.synthetic.people import Palette, Person, Shape
+from tvilfm_plugin.synthetic.rendering import Camera, Studio, draw_look
+from tvilfm_plugin.synthetic.strangers import draw_strangers, earlier_facts, in_processes, write_with_facts
+from tvilfm_plugin.synthetic.writer import GENERATOR
 
 logger = logging.getLogger("fastreid." + __name__)
 

@@ -6,10 +6,10 @@ from dataclasses import astuple
 
 import pytest
 
-from tvilfm_plugin.data.synthetic.captioning import observe
-from tvilfm_plugin.data.synthetic.ceilings import ceilings
-from tvilfm_plugin.data.synthetic.people import VARIETIES, block_sizes, draw_people, word_for
-from tvilfm_plugin.data.synthetic.rendering import Camera, draw_look
+from tvilfm_plugin.synthetic.captioning import observe
+from tvilfm_plugin.synthetic.ceilings import ceilings
+from tvilfm_plugin.synthetic.people import VARIETIES, block_sizes, draw_people, word_for
+from tvilfm_plugin.synthetic.rendering import Camera, draw_look
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from mip_models import mip_config
 
-from tvilfm_plugin.data.synthetic.strangers import draw_strangers
-from tvilfm_plugin.modeling.mip import pretraining
 from tvilfm_plugin.modeling.mip.mip import MIP
 from tvilfm_plugin.modeling.mip.pretrained import load_vit, read_vit
-from tvilfm_plugin.modeling.mip.pretraining import PlainViT, PretrainingSpec, attribute_loss, pretrain_vit
+from tvilfm_plugin.synthetic import vit_pretraining as pretraining
+from tvilfm_plugin.synthetic.strangers import draw_strangers
+from tvilfm_plugin.synthetic.vit_pretraining import PlainViT, PretrainingSpec, attribute_loss, pretrain_vit
 
 SMALL = PretrainingSpec(
     width=16, depth=3, heads=2, mlp_ratio=2.0, patch=8, stride=6, parts=2, shift=2, groups=2, image_size=(32, 16),

@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from tvilfm_plugin.data.synthetic.captioning import COLOURED, Statement, agrees, describe, jot, observe, rephrase
-from tvilfm_plugin.data.synthetic.people import CLOTHES_COLOURS, HAIR_COLOURS, Person, draw_people
-from tvilfm_plugin.data.synthetic.rendering import Camera, Look, draw_look
-from tvilfm_plugin.data.synthetic.writer import error_rates
+from tvilfm_plugin.synthetic.captioning import COLOURED, Statement, agrees, describe, jot, observe, rephrase
+from tvilfm_plugin.synthetic.people import CLOTHES_COLOURS, HAIR_COLOURS, Person, draw_people
+from tvilfm_plugin.synthetic.rendering import Camera, Look, draw_look
+from tvilfm_plugin.synthetic.writer import error_rates
 
 COLOURS = re.compile(r"\b(" + "|".join({*CLOTHES_COLOURS, *HAIR_COLOURS}) + r")\b")
 

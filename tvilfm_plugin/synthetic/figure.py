@@ -14,7 +14,7 @@ from enum import IntEnum
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tvilfm_plugin.data.synthetic.people import Person
+from tvilfm_plugin.synthetic.people import Person
 
 Point = tuple[float, float]
 

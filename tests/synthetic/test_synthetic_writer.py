@@ -13,11 +13,11 @@ from PIL import Image
 from tvilfm_plugin.data.datasets.llcm import TriLLCM
 from tvilfm_plugin.data.datasets.regdb import TriRegDB
 from tvilfm_plugin.data.datasets.sysu_mm01 import TriSYSUMM01
-from tvilfm_plugin.data.synthetic import writer
-from tvilfm_plugin.data.synthetic.captioning import agrees
-from tvilfm_plugin.data.synthetic.writer import Spec, cast, looks_in, make_synthetic, plan, take
 from tvilfm_plugin.data.text_sources import draw_query_texts
 from tvilfm_plugin.modality import Modality
+from tvilfm_plugin.synthetic import writer
+from tvilfm_plugin.synthetic.captioning import agrees
+from tvilfm_plugin.synthetic.writer import Spec, cast, looks_in, make_synthetic, plan, take
 
 SMALL = {"ids": 14, "test_ids": 6, "height": 32, "test_images_rgb": 9}
 

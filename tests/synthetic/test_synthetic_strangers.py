@@ -6,15 +6,15 @@ from typing import IO
 
 import pytest
 
-from tvilfm_plugin.data.synthetic.people import draw_people
-from tvilfm_plugin.data.synthetic.strangers import (
+from tvilfm_plugin.synthetic.people import draw_people
+from tvilfm_plugin.synthetic.strangers import (
     benchmark_looks,
     draw_strangers,
     earlier_facts,
     in_processes,
     write_with_facts,
 )
-from tvilfm_plugin.data.synthetic.writer import Spec, cast, make_synthetic
+from tvilfm_plugin.synthetic.writer import Spec, cast, make_synthetic
 
 
 def test_nobody_of_the_benchmark_is_learned_from() -> None:

@@ -12,9 +12,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
-from tvilfm_plugin.data.synthetic.people import Person, draw_people
-from tvilfm_plugin.data.synthetic.writer import Spec, cast, looks_in
 from tvilfm_plugin.files import atomic_file, write_text
+from tvilfm_plugin.synthetic.people import Person, draw_people
+from tvilfm_plugin.synthetic.writer import Spec, cast, looks_in
 
 
 def add_stranger_options(parser: argparse.ArgumentParser, *, people: int, seed: int, steps: int) -> None:

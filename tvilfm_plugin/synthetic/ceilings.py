@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tvilfm_plugin.data.synthetic.captioning import Statement, agrees
-from tvilfm_plugin.data.synthetic.people import Person
+from tvilfm_plugin.synthetic.captioning import Statement, agrees
+from tvilfm_plugin.synthetic.people import Person
 
 
 class Ceilings(NamedTuple):
