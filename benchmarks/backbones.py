@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import tvilfm_plugin  # noqa: F401  (registers the models)
 from tvilfm_plugin.config import get_cfg, visual_part
-from tvilfm_plugin.files import write_text
+from tvilfm_plugin.files.writing import write_text
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.backbones import build_visual_encoder
 from tvilfm_plugin.modeling.visual_encoder import DualStreamEncoder, VisualEncoder

@@ -10,10 +10,10 @@ import torch
 
 from benchmarks import reference
 from benchmarks.harness import Figure, Machine, compare, relative
-from tvilfm_plugin.data.augment import TrainAugmentation, apply_channel_ops
+from tvilfm_plugin.data.augment.caj import TrainAugmentation, apply_channel_ops
 from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.data.paired import PairedDataset
-from tvilfm_plugin.data.sampler import Pair
+from tvilfm_plugin.data.samplers.pairs import Pair
 
 VIEWS = ("rgb", "rgb_aug", "ir")
 

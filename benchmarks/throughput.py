@@ -18,10 +18,10 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from benchmarks import models
 from benchmarks.steps import Step
-from tvilfm_plugin.data.augment import TrainAugmentation
+from tvilfm_plugin.data.augment.caj import TrainAugmentation
 from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.data.paired import PairedDataset
-from tvilfm_plugin.data.sampler import Pair
+from tvilfm_plugin.data.samplers.pairs import Pair
 from tvilfm_plugin.modality import Modality
 
 HEAD = "| work | per second | of bf16 rate | waits for the host | peak MiB |\n|---|---|---|---|---|"

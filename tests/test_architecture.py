@@ -17,7 +17,7 @@ HOSTS = ("fastreid", "yacs")
 # Everything may import what stands before it. `compat` and `config` are the host's two faces that need no others of ours.
 ORDER = (
     "files", "allocator", "compat", "modality", "evaluation", "data", "modeling", "checkpoints", "config", "host", "epoch_rule",
-    "engine", "synthetic", "captioning", "retrieval", "runtime", "export", "visualization", "reproduce", "launch", "__main__",
+    "engine", "analysis", "synthetic", "captioning", "retrieval", "runtime", "export", "visualization", "launch", "__main__",
 )  # fmt: skip
 # Where fast-reid and yacs may appear.
 SKIN = re.compile(
@@ -28,10 +28,11 @@ SKIN = re.compile(
 # What people script against without the host, at the least.
 CORE = (
     "modality", "evaluation.ensemble", "evaluation.mer", "evaluation.protocols", "evaluation.ranking", "evaluation.report",
-    "evaluation.statistics", "evaluation.stored", "data.augment", "data.captions", "data.eval_set", "data.image_cache",
-    "data.items", "data.paired", "data.sampler", "data.text_sources", "data.tokenizer", "synthetic.writer",
+    "evaluation.summary", "analysis.statistics", "evaluation.stored",
+    "data.augment.caj", "data.captions", "data.eval_set", "data.image_cache",
+    "data.items", "data.paired", "data.samplers.pairs", "data.text_sources", "data.tokenizer", "synthetic.writer",
     "modeling.dual_stream", "modeling.fusion", "modeling.losses", "modeling.text_encoder", "modeling.visual_encoder",
-    "captioning.colour_filter", "evaluation.thresholds", "retrieval.hits", "retrieval.index", "retrieval.building",
+    "captioning.colour_filter", "analysis.thresholds", "retrieval.hits", "retrieval.index", "retrieval.building",
     "visualization.rank_sheet",
 )  # fmt: skip
 
@@ -156,7 +157,7 @@ def test_the_core_works_without_the_host():
 
 def test_evaluation_never_uses_an_approximate_index():
     """mAP and mINP need the whole list, and every number must be exact: what measures knows neither faiss nor an index."""
-    measuring = ("evaluation", "data", "modeling", "engine", "epoch_rule", "visualization", "reproduce")
+    measuring = ("evaluation", "data", "modeling", "engine", "epoch_rule", "visualization", "analysis")
     wrong = [
         f"{name} imports {target}"
         for name, path in modules().items()

@@ -27,8 +27,9 @@ from fastreid.evaluation import reid_evaluation
 from fastreid.solver import build as host_solver
 from fastreid.utils import checkpoint, compute_dist, events
 
-from tvilfm_plugin import compat, files, host
+from tvilfm_plugin import compat, host
 from tvilfm_plugin.config import add_tvilfm_config
+from tvilfm_plugin.files import writing
 
 ROOT = Path(__file__).parents[1]
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="the symptom is that there is no GPU")
@@ -486,9 +487,9 @@ def test_checkpoints_are_whole_or_absent(tmp_path):
 
 def test_atomic_text(tmp_path):
     file = tmp_path / "a.txt"
-    files.write_text(file, "ä\n")
+    writing.write_text(file, "ä\n")
     assert file.read_text(encoding="utf-8") == "ä\n"
-    with pytest.raises(RuntimeError), files.atomic_file(file) as stream:
+    with pytest.raises(RuntimeError), writing.atomic_file(file) as stream:
         stream.write(b"half")
         raise RuntimeError
     assert file.read_text(encoding="utf-8") == "ä\n" and os.listdir(tmp_path) == ["a.txt"]

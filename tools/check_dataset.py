@@ -16,7 +16,7 @@ from tvilfm_plugin.data.datasets.check import DATASETS, check_dataset
 from tvilfm_plugin.data.datasets.check_own import check_own
 from tvilfm_plugin.data.datasets.own import OWN
 from tvilfm_plugin.evaluation.protocols import LLCM, PROTOCOLS
-from tvilfm_plugin.files import write_text
+from tvilfm_plugin.files.writing import write_text
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ import glob
 import sys
 from pathlib import Path
 
-from tvilfm_plugin.evaluation.comparison import (
+from tvilfm_plugin.analysis.comparison import (
     Comparison,
     ProtocolMismatch,
     check_comparable,
@@ -21,7 +21,7 @@ from tvilfm_plugin.evaluation.comparison import (
     rows,
 )
 from tvilfm_plugin.evaluation.evaluator import load_evaluation
-from tvilfm_plugin.files import write_text
+from tvilfm_plugin.files.writing import write_text
 from tvilfm_plugin.visualization.stored import evaluations
 
 

@@ -8,9 +8,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from tvilfm_plugin.analysis.rules import rules_table, stored_rules
 from tvilfm_plugin.evaluation.evaluator import load_evaluation
-from tvilfm_plugin.evaluation.rules import rules_table, stored_rules
-from tvilfm_plugin.files import write_text
+from tvilfm_plugin.files.writing import write_text
 from tvilfm_plugin.visualization.stored import evaluations
 
 

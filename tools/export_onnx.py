@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tvilfm_plugin.export.writing import ParityError, export_retriever
-from tvilfm_plugin.files import sha256_of
+from tvilfm_plugin.files.writing import sha256_of
 from tvilfm_plugin.retrieval.retriever import Retriever
 
 

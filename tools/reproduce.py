@@ -23,12 +23,12 @@ import tvilfm_plugin  # noqa: F401  (fixes the host; before anything else of fas
 # isort: split
 from fastreid.config import CfgNode
 
+from tvilfm_plugin.analysis.tables import RUNS, STAGE1, TABLES, Run, Table, as_csv, collect, latex, markdown
 from tvilfm_plugin.config import get_cfg, visual_part
 from tvilfm_plugin.engine import changed_keys, recipe
 from tvilfm_plugin.epoch_rule import BEST, SCORES, finished_weights
 from tvilfm_plugin.evaluation.evaluator import load_evaluation
-from tvilfm_plugin.files import sha256_of, write_text
-from tvilfm_plugin.reproduce.tables import RUNS, STAGE1, TABLES, Run, Table, as_csv, collect, latex, markdown
+from tvilfm_plugin.files.writing import sha256_of, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 # What this tool decides for every run.

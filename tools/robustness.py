@@ -19,12 +19,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tvilfm_plugin.data.tokenizer import tokenize
-from tvilfm_plugin.engine import load_model
-from tvilfm_plugin.evaluation.evaluator import encode_texts, load_evaluation
-from tvilfm_plugin.evaluation.fallback import LOW
-from tvilfm_plugin.files import write_text
-from tvilfm_plugin.reproduce.robustness import (
+from tvilfm_plugin.analysis.fallback import LOW
+from tvilfm_plugin.analysis.robustness import (
     EVIDENCE,
     SHARES,
     Point,
@@ -33,6 +29,10 @@ from tvilfm_plugin.reproduce.robustness import (
     default_source,
     robustness_curves,
 )
+from tvilfm_plugin.data.tokenizer import tokenize
+from tvilfm_plugin.engine import load_model
+from tvilfm_plugin.evaluation.evaluator import encode_texts, load_evaluation
+from tvilfm_plugin.files.writing import write_text
 from tvilfm_plugin.visualization.figures import save_figure
 from tvilfm_plugin.visualization.robustness_curves import build_robustness
 from tvilfm_plugin.visualization.stored import evaluations

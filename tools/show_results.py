@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from tvilfm_plugin.analysis.intervals import intervals_table, row_intervals
+from tvilfm_plugin.analysis.verify import verification_table, verified, verify
 from tvilfm_plugin.evaluation.evaluator import load_evaluation
-from tvilfm_plugin.evaluation.intervals import intervals_table, row_intervals
-from tvilfm_plugin.evaluation.verify import verification_table, verified, verify
 from tvilfm_plugin.visualization.stored import draw_queries, evaluations
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from tvilfm_plugin.analysis.thresholds import RATES, held_out, operating_points, stored_pairs, thresholds_table
 from tvilfm_plugin.evaluation.evaluator import load_evaluation
-from tvilfm_plugin.evaluation.thresholds import RATES, held_out, operating_points, stored_pairs, thresholds_table
-from tvilfm_plugin.files import write_text
+from tvilfm_plugin.files.writing import write_text
 from tvilfm_plugin.visualization.stored import evaluations
 
 

@@ -25,7 +25,7 @@ from tvilfm_plugin.data.loaders import build_eval_loader
 from tvilfm_plugin.engine import load_model
 from tvilfm_plugin.evaluation.evaluator import load_evaluation
 from tvilfm_plugin.evaluation.report import aligned
-from tvilfm_plugin.files import write_text
+from tvilfm_plugin.files.writing import write_text
 from tvilfm_plugin.modeling.mip.mip import MIP
 from tvilfm_plugin.visualization import run_report
 from tvilfm_plugin.visualization.figures import FORMATS, save_figure

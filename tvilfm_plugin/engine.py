@@ -29,7 +29,7 @@ from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.epoch_rule import BEST, LABELS, SCORES, BestEpoch, EpochLabel, check_epoch_rule, finished_weights
 from tvilfm_plugin.evaluation.evaluator import EVALUATOR_REGISTRY
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance, TrainingSet
-from tvilfm_plugin.files import write_text
+from tvilfm_plugin.files.writing import write_text
 from tvilfm_plugin.host import CompatTrainer, contiguous_optimizer
 from tvilfm_plugin.modeling.stored_views import fill_banks
 from tvilfm_plugin.modeling.text_encoder import FROM_CHECKPOINT

@@ -29,7 +29,7 @@ from torch.utils.data import BatchSampler
 from yacs.config import CfgNode
 
 from tvilfm_plugin.compat import DeviceLoader, lend, seed_everything, usable_device
-from tvilfm_plugin.files import atomic_file, write_text
+from tvilfm_plugin.files.writing import atomic_file, write_text
 
 logger = logging.getLogger("fastreid." + __name__)
 

@@ -9,7 +9,7 @@ import torch
 from golden_inputs import aug_tensor
 from PIL import Image
 
-from tvilfm_plugin.data.augment import (
+from tvilfm_plugin.data.augment.caj import (
     NO_BOX,
     ChannelOp,
     CropFlip,

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from tvilfm_plugin.data.augment import CropFlip
-from tvilfm_plugin.data.modal_augment import ModalAugmentation, blur, draw_noise_box, erase_and_gray, jitter
+from tvilfm_plugin.data.augment.caj import CropFlip
+from tvilfm_plugin.data.augment.modal import ModalAugmentation, blur, draw_noise_box, erase_and_gray, jitter
 
 
 def picture(height: int = 40, width: int = 24, seed: int = 0) -> np.ndarray:

@@ -7,11 +7,11 @@ from tiny_trees import write_regdb, write_sysu
 from yacs.config import CfgNode
 
 from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.data.augment.modal import ModalAugmentation
 from tvilfm_plugin.data.items import Item
-from tvilfm_plugin.data.modal_augment import ModalAugmentation
 from tvilfm_plugin.data.modal_loader import build_mip_train_loader
 from tvilfm_plugin.data.modal_pairs import ModalPairs
-from tvilfm_plugin.data.sampler import Pair
+from tvilfm_plugin.data.samplers.pairs import Pair
 
 
 def images(count: int) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ import golden_inputs_mip as inputs
 import numpy as np
 import pytest
 
-from tvilfm_plugin.data.modal_sampler import ModalPairSampler, draw_epoch
+from tvilfm_plugin.data.samplers.modal import ModalPairSampler, draw_epoch
 
 GOLDEN = inputs.golden("sampler.json")
 

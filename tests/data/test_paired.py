@@ -6,11 +6,11 @@ import torch
 from PIL import Image
 from torch.utils.data import BatchSampler, DataLoader
 
-from tvilfm_plugin.data.augment import TrainAugmentation
+from tvilfm_plugin.data.augment.caj import TrainAugmentation
 from tvilfm_plugin.data.image_cache import ImageCache
 from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.data.paired import PairedDataset, TokenTable, collate_pairs
-from tvilfm_plugin.data.sampler import IdentityPairSampler, Pair
+from tvilfm_plugin.data.samplers.pairs import IdentityPairSampler, Pair
 
 START, END = 49406, 49407
 IMAGES = np.random.RandomState(0).randint(0, 256, (24, 32, 16, 3), np.uint8)

@@ -8,7 +8,7 @@ import oracles_data as oracles
 import pytest
 from golden_inputs import sampler_labels
 
-from tvilfm_plugin.data.sampler import IdentityPairSampler, Pair, draw_batch
+from tvilfm_plugin.data.samplers.pairs import IdentityPairSampler, Pair, draw_batch
 
 GOLDEN = np.load(Path(__file__).parents[1] / "goldens" / "sampler.npz")
 

@@ -10,11 +10,11 @@ import torch
 from oracles_modeling import small_model, write_tower
 from PIL import Image
 
-from tvilfm_plugin.data.augment import CropFlip, TrainAugmentation
+from tvilfm_plugin.data.augment.caj import CropFlip, TrainAugmentation
 from tvilfm_plugin.data.image_cache import ImageCache
 from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.data.paired import PairedDataset, collate_pairs
-from tvilfm_plugin.data.sampler import Pair
+from tvilfm_plugin.data.samplers.pairs import Pair
 from tvilfm_plugin.modeling import stored_views
 from tvilfm_plugin.modeling.stored_views import fill_banks
 

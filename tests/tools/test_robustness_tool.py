@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tvilfm_plugin.analysis.verify import verified, verify
 from tvilfm_plugin.evaluation.stored import StoredEvaluation, percent
-from tvilfm_plugin.evaluation.verify import verified, verify
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tvilfm_plugin.reproduce import robustness as measured
+from tvilfm_plugin.analysis import robustness as measured
 from tvilfm_plugin.visualization import robustness_curves as curves
 
 

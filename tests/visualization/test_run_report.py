@@ -7,7 +7,7 @@ from stored_runs import tiny_systems
 from test_html_page import Seen
 from test_robustness_curves import described
 
-from tvilfm_plugin.evaluation.intervals import row_intervals
+from tvilfm_plugin.analysis.intervals import row_intervals
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
 from tvilfm_plugin.visualization.robustness_curves import robustness_cells
 from tvilfm_plugin.visualization.run_report import CAPTIONS, PICTURES, TITLES, Wanted, report

@@ -5,7 +5,7 @@ import pytest
 import torch
 from stored_runs import tiny_run
 
-from tvilfm_plugin.data.text_noise import wrong_person
+from tvilfm_plugin.analysis.text_noise import wrong_person
 from tvilfm_plugin.evaluation.mer import Parts
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
 from tvilfm_plugin.visualization.systems import evaluation_of

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tvilfm_plugin.captioning.sources import Source
-from tvilfm_plugin.files import write_text as write_file
+from tvilfm_plugin.files.writing import write_text as write_file
 
 Row = dict[str, Any]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from tvilfm_plugin.files import sha256_of
+from tvilfm_plugin.files.writing import sha256_of
 
 _HUB_ID = re.compile(r"^[\w-][\w.-]*/[\w-][\w.-]*(?:@[\w./-]+)?$")
 _TIMEOUT = 4.0  # seconds for the first sign of life of the hub

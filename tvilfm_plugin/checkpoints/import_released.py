@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 from tvilfm_plugin.checkpoints import released_mip
 from tvilfm_plugin.checkpoints.released_keys import our_key
 from tvilfm_plugin.evaluation.provenance import KEY, NOT_RECORDED, Provenance
-from tvilfm_plugin.files import atomic_file
+from tvilfm_plugin.files.writing import atomic_file
 
 logger = logging.getLogger("fastreid." + __name__)
 

@@ -19,7 +19,7 @@ from tvilfm_plugin.data.eval_set import EvalSet, ModalityBatchSampler, collate_r
 from tvilfm_plugin.data.image_cache import ImageCache
 from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.data.paired import PairedDataset, TokenTable, TrainAugmentation
-from tvilfm_plugin.data.sampler import IdentityPairSampler
+from tvilfm_plugin.data.samplers.pairs import IdentityPairSampler
 from tvilfm_plugin.data.token_cache import stored_tokens
 from tvilfm_plugin.data.tokenizer import TokenStore
 from tvilfm_plugin.modality import Modality

@@ -6,12 +6,12 @@ from fastreid.utils import comm
 from yacs.config import CfgNode
 
 from tvilfm_plugin.compat import usable_device
-from tvilfm_plugin.data.augment import CropFlip
+from tvilfm_plugin.data.augment.caj import CropFlip
+from tvilfm_plugin.data.augment.modal import ModalAugmentation
 from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.data.loaders import TrainLoader, build_dataset, image_cache
-from tvilfm_plugin.data.modal_augment import ModalAugmentation
 from tvilfm_plugin.data.modal_pairs import ModalPairs
-from tvilfm_plugin.data.modal_sampler import ModalPairSampler
+from tvilfm_plugin.data.samplers.modal import ModalPairSampler
 
 
 def build_mip_train_loader(cfg: CfgNode, seed: int) -> TrainLoader:

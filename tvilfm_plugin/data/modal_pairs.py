@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from tvilfm_plugin.data.augment.modal import ModalAugmentation
 from tvilfm_plugin.data.items import Item, check_same_person, count_identities
-from tvilfm_plugin.data.modal_augment import ModalAugmentation
 from tvilfm_plugin.data.paired import collate_pairs
-from tvilfm_plugin.data.sampler import Pair
+from tvilfm_plugin.data.samplers.pairs import Pair
 
 
 class ModalPairs(Dataset[dict[str, Any]]):

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
-from tvilfm_plugin.data.augment import TrainAugmentation
+from tvilfm_plugin.data.augment.caj import TrainAugmentation
 from tvilfm_plugin.data.feature_bank import FeatureBank, view_rng
 from tvilfm_plugin.data.items import Item, check_same_person, count_identities
-from tvilfm_plugin.data.sampler import Pair
+from tvilfm_plugin.data.samplers.pairs import Pair
 from tvilfm_plugin.modality import Modality
 
 Tokens = Sequence[tuple[Tensor, Tensor | None]]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, TokenStore
-from tvilfm_plugin.files import atomic_file
+from tvilfm_plugin.files.writing import atomic_file
 
 logger = logging.getLogger("fastreid." + __name__)
 

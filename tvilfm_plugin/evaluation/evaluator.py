@@ -35,7 +35,7 @@ from tvilfm_plugin.evaluation.provenance import NOT_RECORDED
 from tvilfm_plugin.evaluation.ranking import chance_metrics
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard, ResultRow, results_table
 from tvilfm_plugin.evaluation.stored import Distance, StoredEvaluation, per_draw, percent, row_arrays
-from tvilfm_plugin.files import write_text
+from tvilfm_plugin.files.writing import write_text
 from tvilfm_plugin.modality import Modality
 
 logger = logging.getLogger("fastreid." + __name__)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tvilfm_plugin.evaluation.ranking import RankMetrics
-from tvilfm_plugin.evaluation.statistics import summarise
+from tvilfm_plugin.evaluation.summary import summarise
 
 ORACLE = "oracle"
 NO_TEXT = "none"

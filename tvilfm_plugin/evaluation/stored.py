@@ -26,7 +26,7 @@ from tvilfm_plugin.evaluation.mer import (
 from tvilfm_plugin.evaluation.protocols import PROTOCOLS, Labels, Protocol
 from tvilfm_plugin.evaluation.ranking import RankMetrics
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard
-from tvilfm_plugin.files import atomic_file, write_text
+from tvilfm_plugin.files.writing import atomic_file, write_text
 from tvilfm_plugin.modality import Modality
 
 Distance = Callable[[Tensor, Tensor], Any]

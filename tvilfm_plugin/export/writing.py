@@ -20,7 +20,7 @@ from tvilfm_plugin.data.resize import read_resized
 from tvilfm_plugin.export.graphs import known_cameras, model_graphs, to_onnx
 from tvilfm_plugin.export.parity import Parity, compare_features, compare_searches
 from tvilfm_plugin.export.tokenizer_file import tokenizer_file
-from tvilfm_plugin.files import atomic_file, write_text
+from tvilfm_plugin.files.writing import atomic_file, write_text
 from tvilfm_plugin.retrieval.gallery_list import list_gallery
 from tvilfm_plugin.retrieval.retriever import Retriever
 from tvilfm_plugin.runtime.model import FACTS, FORMAT, OnnxModel

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tvilfm_plugin.files import sha256_of
+from tvilfm_plugin.files.writing import sha256_of
 from tvilfm_plugin.modeling.packed_text import can_pack, packed_transformer
 
 logger = logging.getLogger("fastreid." + __name__)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from tvilfm_plugin.data.augment import apply_channel_ops
+from tvilfm_plugin.data.augment.caj import apply_channel_ops
 from tvilfm_plugin.modality import Embeddings, Modality
 from tvilfm_plugin.modeling.dual_stream import DualStream
 

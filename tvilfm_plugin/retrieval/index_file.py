@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple
 import faiss
 import numpy as np
 
-from tvilfm_plugin.files import atomic_file
+from tvilfm_plugin.files.writing import atomic_file
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
 from tvilfm_plugin.retrieval.records import Records
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tvilfm_plugin.files import sha256_of
+from tvilfm_plugin.files.writing import sha256_of
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
 from tvilfm_plugin.runtime.tokens import Tokens

@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
-from tvilfm_plugin.files import atomic_file, write_text
+from tvilfm_plugin.files.writing import atomic_file, write_text
 from tvilfm_plugin.synthetic.people import Person, draw_people
 from tvilfm_plugin.synthetic.writer import Spec, cast, looks_in
 

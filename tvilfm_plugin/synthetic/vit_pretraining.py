@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tvilfm_plugin.data.augment import LUMINANCE
+from tvilfm_plugin.data.augment.caj import LUMINANCE
 from tvilfm_plugin.modeling.mip.parts import jigsaw_parts
 from tvilfm_plugin.modeling.mip.pretrained import resize_position
 from tvilfm_plugin.modeling.mip.vit import EPS, Block, init_linear, patch_grid

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from tvilfm_plugin.evaluation.intervals import cmc_intervals
-from tvilfm_plugin.evaluation.statistics import Interval
+from tvilfm_plugin.analysis.intervals import cmc_intervals
+from tvilfm_plugin.analysis.statistics import Interval
 from tvilfm_plugin.visualization.curves import Curve
 from tvilfm_plugin.visualization.stored import Ranked
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tvilfm_plugin.files import atomic_file
+from tvilfm_plugin.files.writing import atomic_file
 
 if TYPE_CHECKING:  # matplotlib is slow to import and only needed when something is drawn
     import numpy as np

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tvilfm_plugin.evaluation.intervals import intervals_table, row_intervals
+from tvilfm_plugin.analysis.intervals import intervals_table, row_intervals
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard
 from tvilfm_plugin.visualization.cmc import Cmc, cmc_cells, cmc_of, cmc_panel
 from tvilfm_plugin.visualization.comparison_sheet import comparison_rows, failure_rows, failures, sheet_title

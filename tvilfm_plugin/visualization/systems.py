@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tvilfm_plugin.evaluation.comparison import FREE_COLUMNS, ProtocolMismatch, RowName, check_comparable, measured, rows
+from tvilfm_plugin.analysis.comparison import FREE_COLUMNS, ProtocolMismatch, RowName, check_comparable, measured, rows
 from tvilfm_plugin.evaluation.ensemble import ensemble
 from tvilfm_plugin.evaluation.protocols import Labels
 from tvilfm_plugin.evaluation.report import NO_TEXT

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from tvilfm_plugin.data.text_noise import wrong_person
+from tvilfm_plugin.analysis.statistics import Interval, PairedTest, identity_bootstrap, paired_randomisation
+from tvilfm_plugin.analysis.text_noise import wrong_person
 from tvilfm_plugin.evaluation.report import NO_TEXT
-from tvilfm_plugin.evaluation.statistics import Interval, PairedTest, identity_bootstrap, paired_randomisation
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
 from tvilfm_plugin.visualization.figures import GREEN, INK, ORANGE, Look, histogram, new_figure, style
 

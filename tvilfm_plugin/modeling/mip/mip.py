@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from yacs.config import CfgNode
 
-from tvilfm_plugin.data.modal_augment import erase_and_gray
+from tvilfm_plugin.data.augment.modal import erase_and_gray
 from tvilfm_plugin.data.modal_loader import build_mip_train_loader
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.distributed import gather_rows

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tvilfm_plugin.data.sampler import Pair, PairSampler
+from tvilfm_plugin.data.samplers.pairs import Pair, PairSampler
 
 PADDINGS = ("none", "even", "released")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tvilfm_plugin.evaluation.comparison import (
+from tvilfm_plugin.analysis.comparison import (
     Comparison,
     Measured,
     ProtocolMismatch,
@@ -25,10 +25,11 @@ from tvilfm_plugin.evaluation.comparison import (
     measured,
     rows,
 )
+from tvilfm_plugin.analysis.published import TRIALS, published, published_draws
+from tvilfm_plugin.analysis.statistics import holm
 from tvilfm_plugin.evaluation.report import NO_TEXT, ORACLE, aligned
-from tvilfm_plugin.evaluation.statistics import Summary, holm, summarise
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
-from tvilfm_plugin.reproduce.published import TRIALS, published, published_draws
+from tvilfm_plugin.evaluation.summary import Summary, summarise
 
 METRICS = ("R-1", "mAP", "mINP")
 # What stands beside an oracle row: the first that answers the same query.

@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from tvilfm_plugin.data.text_noise import ANYBODY, colour_families, drop_attributes, swap_colours, words, wrong_person
+from tvilfm_plugin.analysis.text_noise import ANYBODY, colour_families, drop_attributes, swap_colours, words, wrong_person
 
 TEXTS = [
     "a girl with short blonde hair, wearing a red top, paired with grey jeans and white shoes.",

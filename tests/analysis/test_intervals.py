@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from stored_runs import TinyEvaluation
 
-from tvilfm_plugin.evaluation.intervals import cmc_intervals, intervals_table, query_means, row_intervals
-from tvilfm_plugin.evaluation.statistics import identity_bootstrap
+from tvilfm_plugin.analysis.intervals import cmc_intervals, intervals_table, query_means, row_intervals
+from tvilfm_plugin.analysis.statistics import identity_bootstrap
 from tvilfm_plugin.evaluation.stored import StoredEvaluation, found_within
 
 

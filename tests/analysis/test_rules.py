@@ -3,9 +3,9 @@ import oracles_evaluation as oracle
 import pytest
 from stored_runs import DRAWS, TinyEvaluation
 
+from tvilfm_plugin.analysis.rules import Galleries, compare_rules, rules_table, stored_rules, tied_share
 from tvilfm_plugin.evaluation.protocols import LLCM, REGDB, SYSU, Labels, Protocol
 from tvilfm_plugin.evaluation.ranking import rank_metrics
-from tvilfm_plugin.evaluation.rules import Galleries, compare_rules, rules_table, stored_rules, tied_share
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
 
 

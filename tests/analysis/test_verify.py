@@ -5,10 +5,10 @@ import oracles_stats as oracle
 import pytest
 from stored_runs import TinyEvaluation
 
+from tvilfm_plugin.analysis.verify import TOLERANCE, independent_scores, verification_table, verified, verify
 from tvilfm_plugin.evaluation.protocols import LLCM, MARKET, REGDB, SYSU, Labels
 from tvilfm_plugin.evaluation.ranking import per_query
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
-from tvilfm_plugin.evaluation.verify import TOLERANCE, independent_scores, verification_table, verified, verify
 
 
 @pytest.mark.parametrize("protocol", [SYSU, REGDB, LLCM, MARKET])

@@ -9,20 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tvilfm_plugin.evaluation.summary import check_confidence, finite
+
 _CHUNK_ELEMENTS = 1 << 21  # random numbers held at once
-
-
-class Summary(NamedTuple):
-    """Mean over n trials, sample standard deviation, and the Student-t confidence interval [low, high] of the mean.
-
-    One trial has no spread: `sd`, `low` and `high` are then NaN.
-    """
-
-    mean: float
-    sd: float
-    n: int
-    low: float
-    high: float
 
 
 class Interval(NamedTuple):
@@ -47,25 +36,6 @@ class PairedTest(NamedTuple):
     n: int
 
 
-def summarise(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> Summary:
-    """Mean, deviation and confidence over trials (gallery draws, text seeds or training seeds: not mixed).
-
-    Args:
-        values: (T,) one number per trial.
-        confidence: coverage of the Student-t interval.
-    """
-    from scipy import stats
-
-    trials = _finite("trials", values)
-    _check_confidence(confidence)
-    mean, n = float(trials.mean()), len(trials)
-    if n == 1:
-        return Summary(mean, np.nan, 1, np.nan, np.nan)
-    sd = float(trials.std(ddof=1))
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd / np.sqrt(n)
-    return Summary(mean, sd, n, float(mean - half), float(mean + half))
-
-
 def identity_bootstrap(
     values: np.ndarray, pids: np.ndarray, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> Interval:
@@ -78,7 +48,7 @@ def identity_bootstrap(
         resamples: bootstrap samples.
         seed: of the resampling.
     """
-    _check_confidence(confidence)
+    check_confidence(confidence)
     total, count = _per_identity(values, pids)
     means = _resampled_means(total, count, resamples, seed)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
@@ -112,7 +82,7 @@ def paired_randomisation(
             f"A paired test needs the same queries in both systems; got shapes {first.shape} and {second.shape} with "
             f"{int(np.isfinite(first).sum())} and {int(np.isfinite(second).sum())} valid queries."
         )
-    _check_confidence(confidence)
+    check_confidence(confidence)
     total, count = _per_identity(second - first, pids)
     differences = total / count
     n, observed = len(differences), float(differences.mean())
@@ -135,7 +105,7 @@ def paired_randomisation(
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Holm's adjusted p-values, (n,) in the given order: compare them with the level as if there were one test."""
-    raw = _finite("p-values", p_values)
+    raw = finite("p-values", p_values)
     if ((raw < 0) | (raw > 1)).any():
         raise ValueError(f"p-values lie in [0, 1], got {raw.min()} to {raw.max()}.")
     order = np.argsort(raw, kind="stable")
@@ -175,15 +145,3 @@ def _resampled_means(total: np.ndarray, count: np.ndarray, resamples: int, seed:
 def _chunks(resamples: int, n: int) -> list[int]:
     step = max(1, _CHUNK_ELEMENTS // n)
     return [min(step, resamples - done) for done in range(0, resamples, step)]
-
-
-def _finite(kind: str, values: Sequence[float] | np.ndarray) -> np.ndarray:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
-        raise ValueError(f"Expected a non-empty list of finite {kind}, got {array.tolist()}.")
-    return array
-
-
-def _check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is a coverage between 0 and 1, got {confidence}.")

@@ -5,7 +5,7 @@ import oracles_stats as oracle
 import pytest
 from stored_runs import tiny_run
 
-from tvilfm_plugin.evaluation.comparison import (
+from tvilfm_plugin.analysis.comparison import (
     ProtocolMismatch,
     check_comparable,
     check_seeds,

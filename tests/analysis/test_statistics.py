@@ -2,7 +2,8 @@ import numpy as np
 import oracles_evaluation as oracle
 import pytest
 
-from tvilfm_plugin.evaluation.statistics import holm, identity_bootstrap, paired_randomisation, summarise
+from tvilfm_plugin.analysis.statistics import holm, identity_bootstrap, paired_randomisation
+from tvilfm_plugin.evaluation.summary import summarise
 
 
 def people(rng, ids=40, spread=0.3):

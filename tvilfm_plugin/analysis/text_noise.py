@@ -36,7 +36,7 @@ class Words(NamedTuple):
 @cache
 def words() -> Words:
     """The word lists, read once."""
-    return Words(**json.loads(files("tvilfm_plugin.data").joinpath("text_words.json").read_text(encoding="utf-8")))
+    return Words(**json.loads(files("tvilfm_plugin.analysis").joinpath("text_words.json").read_text(encoding="utf-8")))
 
 
 def colour_families(text: str) -> list[str]:

@@ -2,7 +2,7 @@ import numpy as np
 import oracles_stats as oracle
 import pytest
 
-from tvilfm_plugin.evaluation.fallback import (
+from tvilfm_plugin.analysis.fallback import (
     Evidence,
     caption_evidence,
     fall_back,
@@ -73,7 +73,7 @@ def test_blocks_do_not_matter(monkeypatch):
     rng = np.random.default_rng(2)
     image, others = rng.random((23, 30)), rng.random((5, 30))
     whole = other_peaks(image, others)
-    monkeypatch.setattr("tvilfm_plugin.evaluation.fallback._CHUNK_ELEMENTS", 300)
+    monkeypatch.setattr("tvilfm_plugin.analysis.fallback._CHUNK_ELEMENTS", 300)
     np.testing.assert_array_equal(other_peaks(image, others), whole)
 
 

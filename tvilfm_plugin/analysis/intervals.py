@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tvilfm_plugin.analysis.statistics import Interval, identity_bootstrap
 from tvilfm_plugin.evaluation.report import aligned
-from tvilfm_plugin.evaluation.statistics import Interval, Summary, identity_bootstrap, summarise
 from tvilfm_plugin.evaluation.stored import StoredEvaluation, found_within, per_query_values
+from tvilfm_plugin.evaluation.summary import Summary, summarise
 
 METRICS = ("R-1", "mAP")
 

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tvilfm_plugin.analysis.statistics import PairedTest, holm, paired_randomisation
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard, aligned
-from tvilfm_plugin.evaluation.statistics import PairedTest, Summary, holm, paired_randomisation, summarise
 from tvilfm_plugin.evaluation.stored import NotStoredError, StoredEvaluation, per_query_values
+from tvilfm_plugin.evaluation.summary import Summary, summarise
 
 # Two trainings of one system differ in these, and systems that are compared may.
 FREE_COLUMNS = ("seed", "weights_sha256", "version")

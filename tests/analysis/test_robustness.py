@@ -3,9 +3,7 @@ import pytest
 import torch
 from stored_runs import DIM, TinyEvaluation
 
-from tvilfm_plugin.data.text_noise import swap_colours
-from tvilfm_plugin.evaluation.stored import StoredEvaluation
-from tvilfm_plugin.reproduce.robustness import (
+from tvilfm_plugin.analysis.robustness import (
     CAUTIOUS,
     DROPPED,
     EMPTY,
@@ -20,6 +18,8 @@ from tvilfm_plugin.reproduce.robustness import (
     default_source,
     robustness_curves,
 )
+from tvilfm_plugin.analysis.text_noise import swap_colours
+from tvilfm_plugin.evaluation.stored import StoredEvaluation
 
 
 @pytest.fixture(scope="module")

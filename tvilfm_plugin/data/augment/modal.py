@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
-from tvilfm_plugin.data.augment import LUMINANCE, NO_BOX, Box, CropFlip
+from tvilfm_plugin.data.augment.caj import LUMINANCE, NO_BOX, Box, CropFlip
 
 
 def draw_noise_box(

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from stored_runs import tiny_run
 
+from tvilfm_plugin.analysis.published import published
+from tvilfm_plugin.analysis.tables import RUNS, TABLES, as_csv, collect, latex, markdown
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
-from tvilfm_plugin.reproduce.published import published
-from tvilfm_plugin.reproduce.tables import RUNS, TABLES, as_csv, collect, latex, markdown
 
 pytest.importorskip("fastreid")
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tvilfm_plugin.data.text_noise import drop_attributes, swap_colours, wrong_person
-from tvilfm_plugin.evaluation.fallback import LOW, Evidence, caption_evidence, fall_back, joint_peak, other_peaks, text_trust
+from tvilfm_plugin.analysis.fallback import LOW, Evidence, caption_evidence, fall_back, joint_peak, other_peaks, text_trust
+from tvilfm_plugin.analysis.text_noise import drop_attributes, swap_colours, wrong_person
 from tvilfm_plugin.evaluation.mer import Parts, TextIndex, query_embeddings
 from tvilfm_plugin.evaluation.protocols import Labels
 from tvilfm_plugin.evaluation.ranking import aggregate, cmc_length, per_query

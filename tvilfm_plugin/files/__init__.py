@@ -1,0 +1,1 @@
+"""One way in and out for every kind of file."""
