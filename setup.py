@@ -19,7 +19,15 @@ HOST_NEEDS = [
     "termcolor>=2.0",
     "yacs>=0.1.8",
 ]
-OWN_NEEDS = ["open_clip_torch>=3.3,<3.4", "matplotlib>=3.9", "tqdm>=4.66"]
+OWN_NEEDS = [
+    "open_clip_torch>=3.3,<3.4",
+    "matplotlib>=3.9",
+    "tqdm>=4.66",
+    "filelock>=3.16",
+    "pydantic>=2.10,<3",
+    "Jinja2>=3.1",
+    "safetensors>=0.5",
+]
 
 setup(
     name="tvilfm-plugin",
@@ -40,6 +48,6 @@ setup(
         # alone is used (pip install --no-deps tvilfm-plugin).
         "export": ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.20", "tokenizers>=0.21", "regex", "ftfy>=6"],
         "parquet": ["pandas>=2.2", "pyarrow>=17"],
-        "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "mypy>=1.15"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.120", "ruff>=0.9", "mypy>=1.15"],
     },
 )
