@@ -12,7 +12,7 @@ pytest.importorskip("fastreid")
 from tvilfm_plugin.checkpoints.loading import read_checkpoint
 from tvilfm_plugin.config import get_cfg, stage1_config
 from tvilfm_plugin.engine import TriTrainer, recipe
-from tvilfm_plugin.epoch_rule import check_epoch_rule, finished_weights, rank_1, read_scores
+from tvilfm_plugin.engine.epoch_rule import check_epoch_rule, finished_weights, rank_1, read_scores
 from tvilfm_plugin.evaluation.mer import unit_after
 from tvilfm_plugin.evaluation.provenance import LeakError
 from tvilfm_plugin.evaluation.ranking import rank_metrics

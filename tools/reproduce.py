@@ -26,7 +26,7 @@ from fastreid.config import CfgNode
 from tvilfm_plugin.analysis.tables import RUNS, STAGE1, TABLES, Run, Table, as_csv, collect, latex, markdown
 from tvilfm_plugin.config import get_cfg, visual_part
 from tvilfm_plugin.engine import changed_keys, recipe
-from tvilfm_plugin.epoch_rule import BEST, SCORES, finished_weights
+from tvilfm_plugin.engine.epoch_rule import BEST, SCORES, finished_weights
 from tvilfm_plugin.evaluation.evaluator import load_evaluation
 from tvilfm_plugin.files.writing import sha256_of, write_text
 

@@ -1,5 +1,8 @@
 """Importing this module puts everything of ours into fast-reid's registries, and does nothing else."""
 
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+from yacs.config import CfgNode
+
 from tvilfm_plugin.modeling.backbones import build_dual_stream_backbone
 from tvilfm_plugin.modeling.identity_head import IdentityHead
 from tvilfm_plugin.modeling.mip.build import build_mip_backbone
@@ -19,4 +22,10 @@ __all__ = [
     "build_dual_stream_backbone",
     "build_mip_backbone",
     "build_small_resnet_backbone",
+    "uses_text",
 ]
+
+
+def uses_text(cfg: CfgNode) -> bool:
+    """Whether the model of `cfg` has a text encoder."""
+    return bool(getattr(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), "has_text", False))

@@ -1,0 +1,12 @@
+"""The engine: a trainer around fast-reid's, the two stages, the identity of a run, and trained models.
+
+What stands here is what people script against.
+"""
+
+from tvilfm_plugin.engine.optim import lr_factor, param_groups
+from tvilfm_plugin.engine.run import changed_keys, recipe
+from tvilfm_plugin.engine.trained import load_model
+from tvilfm_plugin.engine.trainer import TriTrainer
+from tvilfm_plugin.modeling.registration import uses_text
+
+__all__ = ["TriTrainer", "changed_keys", "load_model", "lr_factor", "param_groups", "recipe", "uses_text"]

@@ -1,0 +1,74 @@
+"""The two stages of TVI-LFM: stage 2 begins with stage 1's weights, which are trained where they are missing."""
+
+import logging
+import os
+from typing import Any
+
+from fastreid.utils import comm
+from yacs.config import CfgNode
+
+from tvilfm_plugin.compat import seed_everything
+from tvilfm_plugin.config import stage1_config
+from tvilfm_plugin.data.datasets.base import TriDataset
+from tvilfm_plugin.engine.epoch_rule import BEST, SCORES, finished_weights
+from tvilfm_plugin.engine.run import changed_keys, recipe
+from tvilfm_plugin.evaluation.provenance import Provenance
+from tvilfm_plugin.files.writing import write_text
+
+logger = logging.getLogger("fastreid." + __name__)
+
+
+def train_stage1(trainer: Any, run: CfgNode, resume: bool) -> str:
+    """Train stage 1 in OUTPUT_DIR/stage1, or recognise that it is finished; returns its weights file.
+
+    Args:
+        trainer: the class that trains it.
+        run: the config of stage 2.
+        resume: whether an interrupted stage 1 goes on.
+    """
+    cfg = stage1_config(run)
+    final = finished_weights(cfg)
+    request = os.path.join(cfg.OUTPUT_DIR, "request.yaml")
+    changes = changed_keys(cfg, request)
+    if final and not changes:
+        logger.info(f"Stage 1 is finished: {final}")
+        return final
+    if changes:
+        logger.info(f"Stage 1 in {cfg.OUTPUT_DIR} was made with other values of {', '.join(changes)}: it is trained anew")
+        resume = False
+    comm.synchronize()
+    if comm.is_main_process():
+        os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+        if changes:
+            # In this order: what is left of the older recipe must never be taken for this one's.
+            forget(cfg.OUTPUT_DIR, "model_final.pth", "last_checkpoint", BEST, SCORES)
+        write_text(request, recipe(cfg))
+    if cfg.SEED >= 0:
+        seed_everything(cfg.SEED + comm.get_rank())
+    stage1 = trainer(cfg)
+    stage1.resume_or_load(resume)
+    stage1.train()
+    comm.synchronize()
+    logger.info("Stage 2 follows")
+    return finished_weights(cfg)
+
+
+def check_unseen(provenance: Provenance, data: TriDataset) -> None:
+    """Raise if weights would be tested on persons that they were trained on."""
+    provenance.check_unseen(data.key, data.trial, {item.pid for item in (*data.query, *data.gallery)})
+
+
+def forget_older_run(folder: str) -> None:
+    """A fresh run that is killed before its first checkpoint must not be resumed from an older run in the same folder."""
+    comm.synchronize()
+    if comm.is_main_process() and forget(folder, "last_checkpoint", BEST, SCORES):
+        logger.warning(f"{folder} holds an older run; this one starts anew (--resume would have continued it)")
+    comm.synchronize()
+
+
+def forget(folder: str, *names: str) -> bool:
+    """Remove files of an older run; returns whether there were any."""
+    found = [path for name in names if os.path.isfile(path := os.path.join(folder, name))]
+    for path in found:
+        os.remove(path)
+    return bool(found)

@@ -1,0 +1,220 @@
+"""The trainer: fast-reid's loop, hooks, AMP and DDP around our data, optimiser, schedule, two stages and evaluation."""
+
+import functools
+import logging
+import os
+from collections import OrderedDict
+from typing import Any
+
+import torch
+import torch.nn as nn
+from fastreid.engine import hooks
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+from fastreid.utils import comm
+from fastreid.utils.checkpoint import Checkpointer
+from torch.optim.lr_scheduler import LambdaLR
+from yacs.config import CfgNode
+
+from tvilfm_plugin.allocator import keep_freed_memory
+from tvilfm_plugin.checkpoints.loading import Loaded, load_weights, read_checkpoint
+from tvilfm_plugin.checkpoints.released_mip import as_stage1
+from tvilfm_plugin.compat import usable_device
+from tvilfm_plugin.data.loaders import TrainLoader, build_eval_loader, build_train_loader, is_tri
+from tvilfm_plugin.data.text_sources import draw_query_texts
+from tvilfm_plugin.data.tokenizer import tokenize
+from tvilfm_plugin.engine.epoch_rule import LABELS, BestEpoch, EpochLabel, check_epoch_rule
+from tvilfm_plugin.engine.hooks import EpochSeed, ModelEpoch, RollingCheckpoint, StoredViews, stores_views
+from tvilfm_plugin.engine.optim import lr_factor, param_groups
+from tvilfm_plugin.engine.stages import check_unseen, forget_older_run, train_stage1
+from tvilfm_plugin.evaluation.evaluator import EVALUATOR_REGISTRY
+from tvilfm_plugin.evaluation.provenance import KEY, Provenance, TrainingSet
+from tvilfm_plugin.host import CompatTrainer, contiguous_optimizer
+from tvilfm_plugin.modeling.registration import uses_text
+
+logger = logging.getLogger("fastreid." + __name__)
+
+
+def declared(cfg: CfgNode, name: str, default: Any) -> Any:
+    """What the model's class says under `name`, else `default`.
+
+    A method with batches, learning rates or a schedule of its own (MIP) has `build_train_loader(cfg, seed)`,
+    `param_groups(cfg, model)` or `build_lr_scheduler(cfg, optimizer)` in its class.
+    """
+    return getattr(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), name, default)
+
+
+def _paired_loader(cfg: CfgNode, seed: int) -> TrainLoader:
+    return build_train_loader(cfg, uses_text(cfg), seed)
+
+
+class TriTrainer(CompatTrainer):
+    """fast-reid's trainer with the Tri- data sets, both stages of TVI-LFM and modality ensemble retrieval.
+
+    For an ordinary fast-reid config it is `CompatTrainer`, i.e. the stock trainer on today's stack.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        if self._is_ours(cfg):
+            check_epoch_rule(cfg)
+            stores_views(cfg)
+            if cfg.SOLVER.KEEP_MEMORY and usable_device(cfg.MODEL.DEVICE).type == "cpu":
+                keep_freed_memory()
+        super().__init__(cfg)
+        if self._is_ours(cfg):
+            self.checkpointer.checkpointables["data"] = self.data_loader
+            data = self.data_loader.data
+            self.provenance = Provenance((TrainingSet(data.key, data.trial, tuple(sorted(data.train_ids))),))
+            check_unseen(self.provenance, data)
+            self._bare_model().provenance = self.provenance
+            self.checkpointer.checkpointables[KEY] = self.provenance
+
+    @staticmethod
+    def _is_ours(cfg: CfgNode) -> bool:
+        return any(is_tri(name) for name in (*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS))
+
+    # --- what the host builds ----------------------------------------------------------------------------------------
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Any:
+        if not cls._is_ours(cfg):
+            return super().build_train_loader(cfg)
+        seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed() % 2**31
+        return declared(cfg, "build_train_loader", _paired_loader)(cfg, seed)
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Any:
+        if not cls._is_ours(cfg):
+            return super().build_optimizer(cfg, model)
+        return contiguous_optimizer(cfg, declared(cfg, "param_groups", param_groups)(cfg, model))
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer, iters_per_epoch: int) -> Any:
+        own = declared(cfg, "build_lr_scheduler", None)
+        if own is not None and (schedule := own(cfg, optimizer)) is not None:
+            return schedule
+        if cfg.SOLVER.WARMUP_EPOCHS < 0:
+            return super().build_lr_scheduler(cfg, optimizer, iters_per_epoch)
+        if cfg.SOLVER.WARMUP_ITERS or cfg.SOLVER.DELAY_EPOCHS:
+            raise ValueError(
+                "SOLVER.WARMUP_EPOCHS counts whole epochs; set SOLVER.WARMUP_ITERS 0 and SOLVER.DELAY_EPOCHS 0 beside it, "
+                "or WARMUP_EPOCHS -1 for fast-reid's own schedule."
+            )
+        factor = functools.partial(
+            lr_factor,
+            warmup=cfg.SOLVER.WARMUP_EPOCHS,
+            start=cfg.SOLVER.WARMUP_FACTOR,
+            milestones=tuple(cfg.SOLVER.STEPS),
+            gamma=cfg.SOLVER.GAMMA,
+        )
+        return {"lr_sched": LambdaLR(optimizer, factor)}
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> Any:
+        if not is_tri(dataset_name):
+            return super().build_evaluator(cfg, dataset_name, output_dir)
+        infrared_query = cfg.DATASETS.DIRECTION == "infrared-to-visible"
+        text = uses_text(cfg) and infrared_query
+        loader = build_eval_loader(cfg, dataset_name, text)
+        data = loader.data
+        texts = {}
+        for setting in data.settings:
+            sources = cfg.TEST.TEXT_SOURCES if text else ()
+            texts[setting.name] = [
+                draw_query_texts(source, data, setting, seed, human=cfg.TEST.HUMAN_TEXTS, style=cfg.TEST.ORACLE_STYLE)
+                for source in sources
+                for seed in (cfg.TEST.TEXT_SEEDS if source not in ("self", "none") else (0,))
+            ]
+        name = dataset_name + ("" if cfg.TEST.SPLIT == "test" else f"-{cfg.TEST.SPLIT}")
+        name += "" if cfg.TEST.PROTOCOL == "standard" else f"-{cfg.TEST.PROTOCOL}"
+        folder = os.path.join(output_dir or cfg.OUTPUT_DIR, "evaluation", name) if cfg.TEST.STORE else None
+        evaluator = EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)(cfg, data, texts, tokenize, folder)
+        return loader, evaluator
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module) -> OrderedDict[str, Any]:
+        if not cls._is_ours(cfg):
+            return super().test(cfg, model)
+        if comm.get_world_size() > 1:
+            # Each process has BN statistics of its own share of the batches; rank 0 saves the ones that count.
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        provenance = getattr(getattr(model, "module", model), KEY, None)
+        if provenance is None:
+            # The stock script loads MODEL.WEIGHTS itself.
+            known = os.path.isfile(cfg.MODEL.WEIGHTS)
+            provenance = read_checkpoint(cfg.MODEL.WEIGHTS)[1] if known else Provenance()
+        if not provenance.trained_on:
+            logger.warning("Nothing says whom these weights were trained on: it cannot be checked that nobody is tested again.")
+        results: OrderedDict[str, Any] = OrderedDict()
+        for name in cfg.DATASETS.TESTS:
+            loader, evaluator = cls.build_evaluator(cfg, name)
+            check_unseen(provenance, loader.data)
+            evaluator.epoch_rule = provenance.epoch_rule
+            results[name] = evaluator.run(model, loader)
+        return next(iter(results.values())) if len(results) == 1 else results
+
+    @classmethod
+    def load_for_test(cls, cfg: CfgNode, model: Any) -> None:
+        """Load MODEL.WEIGHTS for an evaluation, which needs no classifier."""
+        if cls._is_ours(cfg):
+            model.provenance = load_weights(model, cfg.MODEL.WEIGHTS, may_differ=("heads.classifier.",)).provenance
+        else:
+            Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+
+    def build_hooks(self) -> list[hooks.HookBase]:
+        ret = super().build_hooks()
+        if not self._is_ours(self.cfg):
+            return ret
+        ret = [h for h in ret if not isinstance(h, hooks.PeriodicCheckpointer)]
+        if comm.is_main_process():
+            # Before the evaluation: a run that is stopped while it evaluates keeps the epoch.
+            evaluation = next(i for i, hook in enumerate(ret) if isinstance(hook, hooks.EvalHook))
+            ret.insert(evaluation, RollingCheckpoint(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD))
+        ret[:0] = [EpochSeed(), EpochLabel(), ModelEpoch(), *([StoredViews()] if stores_views(self.cfg) else [])]
+        rule = self.cfg.SOLVER.EPOCH_RULE
+        if rule == "last":
+            return ret
+
+        def best(hook: hooks.EvalHook) -> hooks.HookBase:
+            select = hook._func if rule == "test" else self._test_on_validation
+            return BestEpoch(hook._period, select, hook._func, self.cfg.OUTPUT_DIR, LABELS[rule])
+
+        return [best(hook) if isinstance(hook, hooks.EvalHook) else hook for hook in ret]
+
+    def _test_on_validation(self) -> OrderedDict[str, Any]:
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.TEST.SPLIT = "val"
+        results = self.test(cfg, self.model)
+        return OrderedDict((f"validation/{key}", value) for key, value in results.items())
+
+    # --- two stages --------------------------------------------------------------------------------------------------
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Continue this run, or start it: from MODEL.WEIGHTS, or from stage 1, which is trained first where it is missing."""
+        if not self._is_ours(self.cfg):
+            super().resume_or_load(resume)
+            return
+        if resume and self.checkpointer.has_checkpoint():
+            # The host's checkpointer skips what does not fit; this raises first.
+            load_weights(self._bare_model(), self.checkpointer.get_checkpoint_file())
+            super().resume_or_load(resume)
+            return
+        forget_older_run(self.cfg.OUTPUT_DIR)
+        weights = self.cfg.MODEL.WEIGHTS
+        if not weights and self.cfg.TVILFM.STAGE1 and not self.cfg.TVILFM.FROM_SCRATCH:
+            weights = train_stage1(type(self), self.cfg, resume)
+        if weights and uses_text(self.cfg):
+            first = load_weights(self._bare_model(), weights, may_miss=("text.", "stage1."), translate=as_stage1)
+            self._go_on_from(first)
+        elif weights:
+            self._go_on_from(load_weights(self._bare_model(), weights, may_differ=("heads.classifier.",)))
+
+    def _go_on_from(self, loaded: Loaded) -> None:
+        self.provenance.add(loaded.provenance)
+        check_unseen(self.provenance, self.data_loader.data)
+        if any(name.startswith("stage1.") for name in loaded.kept):
+            self._bare_model().keep_stage1()
+
+    def _bare_model(self) -> Any:
+        return getattr(self.model, "module", self.model)
