@@ -7,6 +7,8 @@ from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from oracles_modeling import small_config
 from torch import nn
 
+from tvilfm_plugin.files.weights import RANDOM, Origin
+from tvilfm_plugin.files.writing import sha256_of
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.backbones import build_dual_stream_backbone, build_visual_encoder
 from tvilfm_plugin.modeling.dual_stream import DualStream, Router
@@ -185,7 +187,7 @@ def test_config_mistakes():
         build_visual_encoder(small_config("VIBaseline", "", "MODEL.HEADS.POOL_LAYER", "gem"))
 
 
-def test_pretrained_weights_are_loaded_before_the_stem_is_copied(tmp_path, caplog):
+def test_pretrained_weights_are_loaded_before_the_stem_is_copied(tmp_path):
     weights = base().state_dict()
     torch.save(weights, tmp_path / "w.pth")
     pretrained = ("MODEL.BACKBONE.PRETRAIN", True, "MODEL.BACKBONE.PRETRAIN_PATH")
@@ -194,8 +196,10 @@ def test_pretrained_weights_are_loaded_before_the_stem_is_copied(tmp_path, caplo
         assert torch.equal(stream.base.conv1[m].weight, weights["conv1.weight"])
     with pytest.raises(FileNotFoundError, match="nowhere.pth"):
         build_dual_stream_backbone(small_config("VIBaseline", "", *pretrained, str(tmp_path / "nowhere.pth")))
-    build_dual_stream_backbone(small_config("VIBaseline", "", *pretrained, ""))
-    assert "starts at RANDOM" in caplog.text
+    with pytest.raises(FileNotFoundError, match="no weights of build_small_resnet_backbone.*PRETRAIN_PATH.*PRETRAIN False"):
+        build_dual_stream_backbone(small_config("VIBaseline", "", *pretrained, ""))
+    assert stream.origin == Origin("w.pth", sha256_of(tmp_path / "w.pth"))
+    assert build_dual_stream_backbone(small_config("VIBaseline", "")).origin == RANDOM
 
 
 def test_a_foreign_pretrained_file_is_refused(tmp_path):

@@ -129,7 +129,7 @@ def test_architecture_mistakes(tmp_path):
 # --- weights ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["plain", "ddp", "model", "safetensors", "custom_text"])
+@pytest.mark.parametrize("form", ["plain", "ddp", "model", "safetensors", "custom_text", "compiled", "lightning"])
 @torch.no_grad()
 def test_forms_of_weights(tower, tmp_path, form):
     source, ids = random_encoder(tower), tokens()
@@ -141,6 +141,10 @@ def test_forms_of_weights(tower, tmp_path, form):
         save_file(state, path)
     elif form == "ddp":
         torch.save({"state_dict": {f"module.{n}": v for n, v in state.items()}, "epoch": 3}, path)
+    elif form == "compiled":
+        torch.save({f"module._orig_mod.{n}": v for n, v in state.items()}, path)
+    elif form == "lightning":
+        torch.save({"state_dict": {f"model.{n}": v for n, v in state.items()}, "hyper_parameters": {"lr": 1}}, path)
     elif form == "model":
         torch.save({"model": {f"text.{n}": v for n, v in source.state_dict().items()} | {"heads.x": torch.zeros(1)}}, path)
     else:
@@ -150,6 +154,27 @@ def test_forms_of_weights(tower, tmp_path, form):
     wide = build_text_encoder(tower, str(path), 48)
     assert torch.equal(wide.text_projection, resize_projection(source.text_projection, 48))
     assert all(p.requires_grad and p.device.type == "cpu" and p.is_leaf for p in wide.parameters())
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.clip."])
+@torch.no_grad()
+def test_transformers_clip_gives_the_same_features(tower, tmp_path, prefix):
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    text = TINY_TOWER["text_cfg"]
+    torch.manual_seed(0)
+    theirs = CLIPTextModelWithProjection(
+        CLIPTextConfig(
+            vocab_size=text["vocab_size"], hidden_size=text["width"], intermediate_size=4 * text["width"], projection_dim=24,
+            num_hidden_layers=text["layers"], num_attention_heads=text["heads"], hidden_act="quick_gelu", eos_token_id=2,
+        )
+    ).eval()  # fmt: skip
+    state = theirs.state_dict() | {"vision_model.embeddings.class_embedding": torch.ones(3), "logit_scale": torch.tensor(2.6)}
+    torch.save({f"{prefix}{name}": value for name, value in state.items()}, tmp_path / "hf.bin")
+    ids = tokens()
+    ours = build_text_encoder(tower, str(tmp_path / "hf.bin"), 24).eval()
+    assert torch.allclose(ours(ids), theirs(ids).text_embeds, atol=1e-5)
+    assert ours.origin.name == "hf.bin" and len(ours.origin.sha256) == 64
 
 
 def test_half_precision_weights_become_float32(tower, tmp_path):

@@ -1,7 +1,6 @@
 """The authors' checkpoint files as ours: every tensor is mapped, or ignored for a reason that is printed, or an error."""
 
 import logging
-import pickle
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,11 +13,11 @@ from yacs.config import CfgNode
 from tvilfm_plugin.checkpoints import released_mip
 from tvilfm_plugin.checkpoints.released_keys import our_key
 from tvilfm_plugin.evaluation.provenance import KEY, NOT_RECORDED, Provenance
+from tvilfm_plugin.files.weights import read_weights_file, some, tensors_of
 from tvilfm_plugin.files.writing import atomic_file
 
 logger = logging.getLogger("fastreid." + __name__)
 
-WRAPPERS = ("state_dict", "model", "net")
 CLASSIFIERS = {"tvilfm": "classifier.classifier.weight", "mip": "classifier.weight"}
 """Method -> the released tensor whose rows are the training identities."""
 
@@ -65,7 +64,7 @@ class KeyReport(NamedTuple):
         reasons: dict[str, list[str]] = {}
         for name, reason in self.ignored.items():
             reasons.setdefault(reason, []).append(name)
-        lines += [f"  {_some(names)}: {reason}" for reason, names in reasons.items()]
+        lines += [f"  {some(names, 4)}: {reason}" for reason, names in reasons.items()]
         for title, names in (("missing", self.missing), ("shape", self.misshapen), ("unexplained", self.unexplained)):
             lines.append(f"{title}: {len(names)}")
             lines += [f"  {name}" for name in names[:20]] + ([f"  ... and {len(names) - 20} more"] if len(names) > 20 else [])
@@ -75,32 +74,11 @@ class KeyReport(NamedTuple):
 def read_released(path: str | Path) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors of an authors' file, and what lies beside them in it. No code of the file is run.
 
-    A wrapper {"state_dict" | "model" | "net": ...} and the prefix `module.` are taken off.
+    Wrappers and the prefixes of DDP and torch.compile are taken off (`files.weights`).
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r}: --weights names a checkpoint of the authors.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{str(path)!r} holds more than tensors (a pickled model or other objects), and loading it would run code from "
-            "the file. Save its state dict with the authors' code: torch.save(model.state_dict(), 'weights.pth'). "
-            f"({str(error).splitlines()[0]})"
-        ) from None
-    beside: list[str] = []
-    while isinstance(content, Mapping) and (found := [name for name in WRAPPERS if isinstance(content.get(name), Mapping)]):
-        beside += [str(name) for name in content if name != found[0]]
-        content = content[found[0]]
-    if not isinstance(content, Mapping) or not content:
-        raise ValueError(f"{str(path)!r} holds a {type(content).__name__}, not a state dict {{name: tensor}}.")
-    strange = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
-    if strange:
-        raise ValueError(
-            f"{str(path)!r} has entries that are no tensors: {_some(strange)}. Expected a state dict {{name: tensor}}, bare or "
-            f"below one of {', '.join(WRAPPERS)}."
-        )
-    prefix = "module." if all(name.startswith("module.") for name in content) else ""
-    return {name.removeprefix(prefix): value for name, value in content.items()}, beside
+    return tensors_of(read_weights_file(path), path)
 
 
 def is_stage2(official: Iterable[str]) -> bool:
@@ -211,7 +189,3 @@ def import_released(
         torch.save({"model": state, KEY: record.state_dict()}, file)
     logger.info(f"{weights} -> {out}\n{report}")
     return report
-
-
-def _some(names: Sequence[str], count: int = 4) -> str:
-    return ", ".join(names[:count]) + (f", ... ({len(names)})" if len(names) > count else "")

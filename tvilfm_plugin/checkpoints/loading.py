@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance
+from tvilfm_plugin.files.weights import WeightsError, best_prefix, read_weights_file, tensors_of
 
 logger = logging.getLogger("fastreid." + __name__)
 
@@ -27,25 +27,24 @@ class Loaded(NamedTuple):
     provenance: Provenance
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint file: fast-reid's `{"model": ...}` or a bare state dict, without the prefix of DDP."""
-    return read_checkpoint(path)[0]
-
-
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Provenance]:
-    """`read_state_dict`, and what the file says of its weights."""
+    """The tensors of a checkpoint (fast-reid's `{"model": ...}`, a bare state dict; see `files.weights`), and its record."""
     if not Path(path).is_file():
         raise FileNotFoundError(
-            f"There is no checkpoint {str(path)!r}; MODEL.WEIGHTS (or last_checkpoint) must name a local .pth file."
+            f"There is no checkpoint {str(path)!r}; MODEL.WEIGHTS (or last_checkpoint) must name a local weight file."
         )
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    state = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ValueError(f"{str(path)!r} holds no state dict: expected {{'model': {{name: tensor}}}} or {{name: tensor}}.")
+    content = read_weights_file(path)
+    state, _ = tensors_of(content, path)
     provenance = Provenance()
-    if isinstance(content.get(KEY), dict):
-        provenance.load_state_dict(content[KEY])
-    return {name.removeprefix("module."): value for name, value in state.items()}, provenance
+    if isinstance(content, dict) and isinstance(content.get(KEY), dict):
+        try:
+            provenance.load_state_dict(content[KEY])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise WeightsError(
+                f"The record of the training in {str(path)!r} cannot be read ({type(error).__name__}: {error}): the file was "
+                "changed. Train or import the weights again."
+            ) from None
+    return state, provenance
 
 
 def load_weights(
@@ -63,8 +62,10 @@ def load_weights(
         translate: turns the file's tensors into the model's, where another kind of model may have been trained.
     """
     state, provenance = read_checkpoint(path)
-    state = translate(state) if translate else state
     own = model.state_dict()
+    prefix = best_prefix(state, own)
+    state = {name.removeprefix(prefix): value for name, value in state.items()}
+    state = translate(state) if translate else state
     idle = tuple(part for part in provenance.optional if not any(name.startswith(part) for name in own))
     if any(name.startswith(idle) for name in state):
         logger.info(f"{path}: what the file has below {', '.join(idle)} is not used by a {type(model).__name__}")
@@ -80,6 +81,11 @@ def load_weights(
         f"shape {tuple(state[n].shape)} instead of {tuple(own[n].shape)} {n}" for n in misshapen if n not in excused
     ]
     problems += [f"unexpected {n}" for n in unexpected]
+    problems += [
+        f"{str(state[n].dtype).removeprefix('torch.')} instead of {str(own[n].dtype).removeprefix('torch.')} {n}"
+        for n in own
+        if n in state and state[n].is_floating_point() != own[n].is_floating_point()
+    ]
     if problems:
         shown = "\n  ".join(problems[:20]) + (f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else "")
         raise RuntimeError(

@@ -1,7 +1,9 @@
 """From the config to the visual part: any registered backbone, doubled at the stem, with a pooling layer behind it."""
 
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from fastreid.layers import pooling
@@ -9,9 +11,13 @@ from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_backbone
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from tvilfm_plugin.files.weights import RANDOM, Origin, WeightsError, read_tensors, some
+from tvilfm_plugin.files.writing import sha256_of
 from tvilfm_plugin.modality import Modality
+from tvilfm_plugin.modeling.backbone_layouts import load_backbone
 from tvilfm_plugin.modeling.distributed import use_portable_sync_bn
 from tvilfm_plugin.modeling.dual_stream import DualStream
+from tvilfm_plugin.modeling.published_weights import fetch
 from tvilfm_plugin.modeling.registries import choose
 from tvilfm_plugin.modeling.visual_encoder import DualStreamEncoder, VisualEncoder
 
@@ -28,11 +34,10 @@ def build_dual_stream_backbone(cfg: CfgNode) -> DualStream:
     if stream.BASE == cfg.MODEL.BACKBONE.NAME:
         raise ValueError(f"MODEL.DUAL_STREAM.BASE cannot be {stream.BASE} itself; name the backbone to be doubled.")
     builder = choose(BACKBONE_REGISTRY, stream.BASE, "MODEL.DUAL_STREAM.BASE")
-    cfg = _without_download(cfg)
-    base = builder(cfg)
-    if cfg.MODEL.BACKBONE.PRETRAIN:
-        _check_loaded(base, cfg.MODEL.BACKBONE.PRETRAIN_PATH)
-    return DualStream(use_portable_sync_bn(base), stem=stream.STEM, style=stream.STYLE, fold=stream.FOLD_BN)
+    base = _with_weights(builder, stream.BASE, cfg)
+    doubled = DualStream(use_portable_sync_bn(base), stem=stream.STEM, style=stream.STYLE, fold=stream.FOLD_BN)
+    doubled.origin = base.origin
+    return doubled
 
 
 def build_visual_encoder(cfg: CfgNode) -> VisualEncoder:
@@ -80,43 +85,60 @@ def with_dim(cfg: CfgNode, dim: int) -> CfgNode:
     return cfg
 
 
-def _without_download(cfg: CfgNode) -> CfgNode:
-    """Pretrained weights come from a local file or not at all: fast-reid would import a downloader and fetch them."""
+def pretrained_file(cfg: CfgNode, builder: str) -> tuple[Path, Origin]:
+    """The file of MODEL.BACKBONE.PRETRAIN_PATH or, without one, of the published weights; and what a run's record says of it.
+
+    Args:
+        builder: the name of the backbone's builder.
+    """
     backbone = cfg.MODEL.BACKBONE
-    if not backbone.PRETRAIN or backbone.PRETRAIN_PATH:
-        if backbone.PRETRAIN and not Path(backbone.PRETRAIN_PATH).is_file():
+    if backbone.PRETRAIN_PATH:
+        path, name = Path(backbone.PRETRAIN_PATH), Path(backbone.PRETRAIN_PATH).name
+        if not path.is_file():
             raise FileNotFoundError(
-                f"MODEL.BACKBONE.PRETRAIN_PATH {backbone.PRETRAIN_PATH!r} is no file. Give the ImageNet weights' local "
-                "file, or set MODEL.BACKBONE.PRETRAIN False to start at random."
+                f"MODEL.BACKBONE.PRETRAIN_PATH {str(path)!r} is no file. Give the ImageNet weights' local file, leave it empty "
+                "to fetch the published ones, or set MODEL.BACKBONE.PRETRAIN False to start at random."
             )
-        return cfg
-    logger.warning(
-        "MODEL.BACKBONE.PRETRAIN is True, but MODEL.BACKBONE.PRETRAIN_PATH names no file: the backbone starts at RANDOM. "
-        "The published numbers need ImageNet weights; download the backbone's file and name it in PRETRAIN_PATH."
-    )
+    else:
+        kinds = ("se_" if backbone.WITH_SE else "") + ("ibn_" if backbone.WITH_IBN else "")
+        name, path = fetch(builder, kinds + backbone.DEPTH)
+    return path, Origin(name, sha256_of(path))
+
+
+def _with_weights(builder: Callable[[CfgNode], nn.Module], name: str, cfg: CfgNode) -> Any:
+    """A backbone with the weights that the config asks for, and an `origin` that names them.
+
+    fast-reid's builders load non-strictly, each in a form of its own, and download; here they start at random and are filled. A
+    builder of somebody else's reads MODEL.BACKBONE.PRETRAIN_PATH itself, and what arrived is checked.
+    """
+    if not cfg.MODEL.BACKBONE.PRETRAIN:
+        base = builder(cfg)
+        base.origin = RANDOM  # type: ignore[assignment]
+        return base
+    path, origin = pretrained_file(cfg, name)
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.MODEL.BACKBONE.PRETRAIN = False
-    return cfg
+    foreign = not builder.__module__.startswith("fastreid.")
+    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.BACKBONE.PRETRAIN_PATH = foreign, str(path)
+    base = builder(cfg)
+    state = read_tensors(path)
+    if foreign:
+        _check_arrived(base, state, path)
+    else:
+        count = load_backbone(base, state, name, str(path))
+        weights = [n for n in base.state_dict() if not n.endswith("num_batches_tracked")]
+        logger.info(f"Backbone weights from {path}: {count} of {len(weights)} tensors")
+    base.origin = origin  # type: ignore[assignment]
+    return base
 
 
-def _check_loaded(base: nn.Module, path: str) -> None:
-    """The host loads non-strictly: a foreign file would load nothing, silently."""
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    for wrapper in ("model", "state_dict", "model_state"):
-        content = content.get(wrapper, content)
-    own = base.state_dict()
-    loaded = set()
-    for name, value in content.items():
-        # The hosts of some backbones take "module." or "module.encoder." off: what counts is what arrived.
-        for found in {name, name.partition(".")[2], name.partition(".")[2].partition(".")[2]} & own.keys():
-            if isinstance(value, Tensor) and own[found].shape == value.shape and torch.equal(own[found].cpu(), value):
-                loaded.add(found)
-    if not loaded:
-        raise ValueError(
-            f"No tensor of {path!r} fits {type(base).__name__}: the file has {', '.join(list(content)[:3])} ..., the "
-            f"backbone {', '.join(list(own)[:3])} ... Give weights of MODEL.DUAL_STREAM.BASE at MODEL.BACKBONE.DEPTH."
+def _check_arrived(base: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """A builder that does not read the file, or reads another model's non-strictly, would start at random and say nothing."""
+    sizes = {(value.shape, float(value.float().sum())) for value in state.values() if value.ndim > 1}
+    weights = {name: value for name, value in base.state_dict().items() if value.ndim > 1}
+    if not any((value.shape, float(value.float().sum())) in sizes for value in weights.values()):
+        raise WeightsError(
+            f"No tensor of {str(path)!r} is in the {type(base).__name__} that was built: the file has {some(state, 3)}, the "
+            f"backbone {some(weights, 3)}. Give weights of MODEL.DUAL_STREAM.BASE at MODEL.BACKBONE.DEPTH, or let its builder "
+            "read MODEL.BACKBONE.PRETRAIN_PATH."
         )
-    weights = [n for n in own if not n.endswith("num_batches_tracked")]
-    found = sum(n in loaded for n in weights)
-    logger.info(f"Backbone weights from {path}: {found} of {len(weights)} tensors; the others stay at random")

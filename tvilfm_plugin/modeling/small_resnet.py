@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 
-import torch
 from fastreid.layers import get_norm
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.backbones.resnet import BasicBlock
 from torch import Tensor, nn
 from yacs.config import CfgNode
+
+from tvilfm_plugin.files.weights import read_tensors
 
 
 class SmallResNet(nn.Module):
@@ -67,5 +68,5 @@ def build_small_resnet_backbone(cfg: CfgNode) -> SmallResNet:
         width=backbone.SMALL_WIDTH, blocks=backbone.SMALL_BLOCKS, last_stride=backbone.LAST_STRIDE, norm=backbone.NORM
     )
     if backbone.PRETRAIN and backbone.PRETRAIN_PATH:
-        model.load_state_dict(torch.load(backbone.PRETRAIN_PATH, map_location="cpu", weights_only=True))
+        model.load_state_dict(read_tensors(backbone.PRETRAIN_PATH))
     return model

@@ -3,7 +3,7 @@
 import difflib
 import json
 import logging
-import zipfile
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tvilfm_plugin.files.weights import OPENAI_ARCHIVES as OPENAI_ARCHIVES
+from tvilfm_plugin.files.weights import (
+    RANDOM,
+    Origin,
+    WeightsError,
+    below,
+    best_prefix,
+    is_archive,
+    read_weights_file,
+    tensors_of,
+)
 from tvilfm_plugin.files.writing import sha256_of
 from tvilfm_plugin.modeling.packed_text import can_pack, packed_transformer
 
@@ -23,9 +34,6 @@ FROM_CHECKPOINT = "checkpoint"
 # Captions that are encoded at once on a CPU. More leave the caches.
 CAPTIONS_AT_ONCE = 32
 
-# A TorchScript archive is a program: only the file that OpenAI published is run.
-OPENAI_ARCHIVES = {"afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762": "RN50"}
-WRAPPERS = ("state_dict", "model")
 FILE_TYPES = (".pt", ".pth", ".bin", ".safetensors")
 
 
@@ -35,9 +43,11 @@ class TextEncoder(nn.Module):
     The parameters have the names of a CLIP state dict (`token_embedding.weight`, `transformer.resblocks.0...`).
 
     Attributes:
+        origin: of the weights that it was built with; None: a checkpoint follows.
         pack: on a CPU, compute no position behind a caption's end (MODEL.TEXT.PACK).
     """
 
+    origin: Origin | None = None
     attn_mask: Tensor
     positional_embedding: nn.Parameter
     text_projection: nn.Parameter
@@ -155,7 +165,9 @@ def build_text_encoder(arch: str, weights: str, dim: int) -> TextEncoder:
             f"MODEL.TEXT.WEIGHTS is empty: the text encoder {arch} starts at RANDOM. The published numbers need "
             "OpenAI's weights: name the local file, or set the tag 'openai'."
         )
-        return TextEncoder(_tower(config, dim), eot=_eot(config))
+        started = TextEncoder(_tower(config, dim), eot=_eot(config))
+        started.origin = RANDOM
+        return started
     source = _find_weights(arch, weights)
     file = _read_weights(source.path)
     if source.quick_gelu or file.openai:
@@ -175,6 +187,7 @@ def build_text_encoder(arch: str, weights: str, dim: int) -> TextEncoder:
     _load(encoder, {name: value.float() for name, value in state.items()}, source.path)
     # What is no weight does not come from the file, and on the meta device it had no values.
     encoder.attn_mask = _causal_mask(encoder.context_length)
+    encoder.origin = Origin(weights if source.tagged else source.path.name, sha256_of(source.path))
     logger.info(f"Text encoder {arch}: {len(file.text)} tensors from {source.path}, {file.ignored} others ignored")
     return encoder
 
@@ -274,53 +287,46 @@ def _find_weights(arch: str, weights: str) -> _Source:
 
 def _read_weights(path: Path) -> _Weights:
     """The text tensors of a file, in the names of a CLIP state dict."""
-    openai = False
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        state = load_file(path)
-    elif _is_torchscript(path):
-        _check_archive(path)
-        openai = True
-        state = torch.jit.load(str(path), map_location="cpu").state_dict()
-    else:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    state = _unwrapped(state, path)
+    state = _from_transformers(tensors_of(read_weights_file(path), path)[0])
     # OpenAI's files carry these three numbers; nobody else's do.
-    openai = openai or {"input_resolution", "context_length", "vocab_size"} <= set(state)
-    if "text.token_embedding.weight" in state:
-        text = {n.removeprefix("text."): v for n, v in state.items() if n.startswith("text.")}
-    else:
-        heads = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
-        text = {n: v for n, v in state.items() if n.startswith(heads)}
-    return _Weights({n: v for n, v in text.items() if n != "attn_mask"}, len(state) - len(text), openai)
+    openai = is_archive(path) or {"input_resolution", "context_length", "vocab_size"} <= set(state)
+    names = ("token_embedding.weight", "ln_final.weight", "ln_final.bias", "text_projection")
+    inside = below(state, best_prefix(state, names))
+    heads = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
+    text = {n: v for n, v in inside.items() if n.startswith(heads)}
+    return _Weights(text, len(state) - len(text), openai)
 
 
-def _unwrapped(content: Any, path: Path) -> dict[str, Any]:
-    """The state dict inside a checkpoint, without the prefix of DDP."""
-    for wrapper in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict):
-        raise ValueError(f"{str(path)!r} holds a {type(content).__name__}, not a state dict {{name: tensor}}.")
-    return {name.removeprefix("module."): value for name, value in content.items()}
+_TRANSFORMERS = (
+    (r"^(.*\.)?text_model\.embeddings\.token_embedding\.", "token_embedding."),
+    (r"^(.*\.)?text_model\.embeddings\.position_embedding\.weight$", "positional_embedding"),
+    (r"^(.*\.)?text_model\.final_layer_norm\.", "ln_final."),
+    (r"^(.*\.)?text_model\.encoder\.layers\.(\d+)\.", r"transformer.resblocks.\2."),
+    (r"^(transformer\.resblocks\.\d+)\.self_attn\.out_proj\.", r"\1.attn.out_proj."),
+    (r"^(transformer\.resblocks\.\d+)\.layer_norm(\d)\.", r"\1.ln_\2."),
+    (r"^(transformer\.resblocks\.\d+)\.mlp\.fc1\.", r"\1.mlp.c_fc."),
+    (r"^(transformer\.resblocks\.\d+)\.mlp\.fc2\.", r"\1.mlp.c_proj."),
+)
 
 
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
-
-
-def _check_archive(path: Path) -> None:
-    digest = sha256_of(path)
-    if digest not in OPENAI_ARCHIVES:
-        raise ValueError(
-            f"{str(path)!r} is a TorchScript archive, i.e. a program, and not one that OpenAI published (sha256 "
-            f"{digest}; known: {', '.join(OPENAI_ARCHIVES.values())}), so it is not run. If you trust it, save "
-            "its tensors once: torch.save(torch.jit.load(path, map_location='cpu').state_dict(), 'weights.pth')."
-        )
+def _from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of transformers' CLIPModel or CLIPTextModelWithProjection in CLIP's own names; others as they are."""
+    if not any(re.search(r"(^|\.)text_model\.embeddings\.token_embedding\.weight$", name) for name in state):
+        return dict(state)
+    renamed: dict[str, Tensor] = {}
+    for name, value in state.items():
+        for pattern, ours in _TRANSFORMERS:
+            name = re.sub(pattern, ours, name)
+        if re.search(r"(^|\.)text_projection\.weight$", name):
+            name, value = "text_projection", value.T
+        renamed[name] = value
+    # The three projections of an attention layer are one tensor each here.
+    for first in [name for name in renamed if ".self_attn.q_proj." in name and name.startswith("transformer.resblocks.")]:
+        block, _, kind = first.partition(".self_attn.q_proj.")
+        parts = [f"{block}.self_attn.{one}_proj.{kind}" for one in "qkv"]
+        if all(part in renamed for part in parts):
+            renamed[f"{block}.attn.in_proj_{kind}"] = torch.cat([renamed.pop(part) for part in parts])
+    return {name: value for name, value in renamed.items() if not name.endswith("position_ids")}
 
 
 def _load(encoder: TextEncoder, state: Mapping[str, Tensor], path: Path) -> None:
@@ -335,7 +341,7 @@ def _load(encoder: TextEncoder, state: Mapping[str, Tensor], path: Path) -> None
     ]
     if problems:
         shown = "\n  ".join(problems[:12]) + (f"\n  ... and {len(problems) - 12} more" if len(problems) > 12 else "")
-        raise ValueError(
+        raise WeightsError(
             f"{str(path)!r} does not hold the text tower that MODEL.TEXT.ARCH describes:\n  {shown}\nChoose the "
             "architecture that the weights were made for."
         )

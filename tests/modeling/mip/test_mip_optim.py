@@ -52,6 +52,7 @@ def test_groups_and_scheduler_through_the_host() -> None:
 
     cfg = small_config(**RELEASED | {"BLOCKS": 2})
     cfg.merge_from_file(str(Path(__file__).parents[3] / "configs" / "Base-MIP.yml"))
+    cfg.MODEL.BACKBONE.PRETRAIN = False
     model = MIP(cfg)
     groups = mip_param_groups(cfg, model)
     assert {id(p) for group in groups for p in group["params"]} == {id(p) for p in model.parameters() if p.requires_grad}

@@ -1,12 +1,14 @@
 """From the config to MIP's parts."""
 
 import copy
-import logging
+from pathlib import Path
 
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from torch import nn
 from yacs.config import CfgNode
 
+from tvilfm_plugin.files.weights import RANDOM, Origin
+from tvilfm_plugin.files.writing import sha256_of
 from tvilfm_plugin.modeling.mip.encoder import MIPEncoder
 from tvilfm_plugin.modeling.mip.generator import PromptFusion, PromptGenerator
 from tvilfm_plugin.modeling.mip.heads import MIPHeads, PromptReader
@@ -14,8 +16,7 @@ from tvilfm_plugin.modeling.mip.parts import LocalBranch, TokenReader, jigsaw_pa
 from tvilfm_plugin.modeling.mip.pretrained import load_vit, read_vit
 from tvilfm_plugin.modeling.mip.prompts import ModalityPrompts, prompt_bound
 from tvilfm_plugin.modeling.mip.vit import Block, TokenEmbedding, init_linear
-
-logger = logging.getLogger("fastreid." + __name__)
+from tvilfm_plugin.modeling.published_weights import fetch
 
 GENERATOR_INITS = ("random", "pretrained")
 INSTANCE_TYPES = ("generator", "fusion")
@@ -103,13 +104,16 @@ def build_mip_backbone(cfg: CfgNode) -> MIPEncoder:
 
 def _load(cfg: CfgNode, encoder: MIPEncoder) -> None:
     backbone, mip = cfg.MODEL.BACKBONE, cfg.MODEL.MIP
-    if backbone.PRETRAIN and not backbone.PRETRAIN_PATH:
-        logger.warning(
-            "MODEL.BACKBONE.PRETRAIN is True, but MODEL.BACKBONE.PRETRAIN_PATH names no file: the transformer starts at "
-            "RANDOM. The published numbers need ImageNet weights (timm's jx_vit_base_p16_224-80ecf9dd.pth)."
-        )
-    elif backbone.PRETRAIN:
-        load_vit(encoder, read_vit(backbone.PRETRAIN_PATH), mip.DEPTH)
+    encoder.origin = RANDOM  # type: ignore[assignment]
+    if backbone.PRETRAIN:
+        path: Path = Path(backbone.PRETRAIN_PATH)
+        name = path.name
+        if not backbone.PRETRAIN_PATH:
+            # One size of a plain ViT is published for MIP: the paper's.
+            paper = (mip.WIDTH, mip.DEPTH, mip.PATCH) == (768, 12, 16)
+            name, path = fetch("build_mip_backbone", "base" if paper else f"of width {mip.WIDTH} and depth {mip.DEPTH}")
+        load_vit(encoder, read_vit(path), mip.DEPTH)
+        encoder.origin = Origin(name, sha256_of(path))  # type: ignore[assignment]
     if mip.GENERATOR_INIT == "pretrained" and isinstance(encoder.instance_prompts, PromptGenerator):
         encoder.instance_prompts.block.load_state_dict(encoder.blocks[0].state_dict())
 

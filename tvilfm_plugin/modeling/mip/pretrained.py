@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from tvilfm_plugin.files.weights import below, prefixes_of, read_tensors
+from tvilfm_plugin.modeling.backbone_layouts import LAYOUTS
+from tvilfm_plugin.modeling.backbone_layouts import resize_position as resize_position
 from tvilfm_plugin.modeling.mip.encoder import MIPEncoder
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -35,16 +37,6 @@ class LoadReport(NamedTuple):
     unused: list[str]
 
 
-def resize_position(table: Tensor, grid: tuple[int, int]) -> Tensor:
-    """A position table (1, 1 + n * n, D) of a square grid, class token first -> (1, 1 + rows * columns, D), bilinear."""
-    side = round((table.shape[1] - 1) ** 0.5)
-    if side * side != table.shape[1] - 1:
-        raise ValueError(f"A position table of {table.shape[1]} rows is no class token and a square grid.")
-    square = table[:, 1:].transpose(1, 2).unflatten(2, (side, side)).float()
-    resized = F.interpolate(square, size=grid, mode="bilinear", align_corners=False)
-    return torch.cat([table[:, :1].float(), resized.flatten(2).transpose(1, 2)], dim=1)
-
-
 def vit_sources(names: Iterable[str], depth: int) -> dict[str, str]:
     """Encoder parameter -> the ViT's entry that it starts from; the others start at random.
 
@@ -67,18 +59,16 @@ def vit_sources(names: Iterable[str], depth: int) -> dict[str, str]:
 
 
 def read_vit(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a local ViT file, unwrapped."""
+    """The tensors of a local ViT file in timm's names; torchvision's are translated, wrappers and prefixes taken off."""
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"MODEL.BACKBONE.PRETRAIN_PATH {str(path)!r} is no file. Download a ViT-B/16 in timm's format "
             "(jx_vit_base_p16_224-80ecf9dd.pth; for the synthetic benchmark, make one with tools/pretrain_vit.py), or set "
             "MODEL.BACKBONE.PRETRAIN False to start at random."
         )
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    for wrapper in ("model", "state_dict"):
-        if isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    state = read_tensors(path)
+    parts = [LAYOUTS["build_vit_backbone"](below(state, prefix)) for prefix in prefixes_of(state)]
+    return max(parts, key=lambda part: len(part.keys() & set(_EMBEDDING.values())))
 
 
 def load_vit(encoder: MIPEncoder, state: Mapping[str, Tensor], depth: int) -> LoadReport:
