@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tvilfm_plugin.captioning.audit import Audit, audit_text, write_report
 from tvilfm_plugin.captioning.dataset_audit import audit_dataset, subjects_of_texts
 from tvilfm_plugin.data.captions import CaptionBank
-from tvilfm_plugin.data.datasets.base import find_one
 from tvilfm_plugin.data.datasets.check import DATASETS
+from tvilfm_plugin.data.datasets.listing import find_one
 from tvilfm_plugin.modality import Modality
 
 DEFAULT_LIMITS = ("without_caption=0", "colour_in_caption=0", "colour_in_rephrase=0")

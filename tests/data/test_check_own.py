@@ -50,7 +50,7 @@ def test_every_problem_by_row(tmp_path):
     report = check_own("table", str(tmp_path), decode=True)
     assert report.rows == [
         "line 3: train/visible/1/1/1.jpg stands in line 2 already, there with another identity.",
-        "line 4: notes.txt is no image; names end in .jpg, .jpeg, .png, .bmp.",
+        "line 4: notes.txt is no image; names end in .jpg, .jpeg, .png, .bmp, .tif, .tiff, .webp.",
         "line 6: identity '01' counts as '1' of line 3; if they are two people, rename one.",
         "identity '25' is in test (line 32), train (line 36): nobody may be in two splits.",
         "line 30: by the rules LLCM this query ignores every image of 'bert' (camera 1). Give infrared and visible cameras "

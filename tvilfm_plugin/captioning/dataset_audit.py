@@ -54,6 +54,6 @@ def subjects_of_texts(keys: Iterable[str], train_ids: Collection[int]) -> list[S
 
 
 def _person(path: str) -> int:
-    from tvilfm_plugin.data.datasets.base import person_of
+    from tvilfm_plugin.data.datasets.listing import person_of
 
     return person_of(path)

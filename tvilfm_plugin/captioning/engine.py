@@ -8,12 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image
 from tqdm import tqdm
 
 from tvilfm_plugin.captioning.captioner import Captioner
 from tvilfm_plugin.captioning.rows import Row, RowStore, merge, natural_order, write_text
 from tvilfm_plugin.captioning.sources import SourceSet
+from tvilfm_plugin.files.pictures import open_picture
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +85,7 @@ def describe_images(
     paths = {source.key: source.path for source in images.sources}
 
     def prepare(key: str) -> Any:
-        with Image.open(paths[key]) as image:
-            return captioner.prepare(image.convert("RGB"))
+        return captioner.prepare(open_picture(paths[key]))
 
     def work(jobs: Sequence[Job]) -> list[Row]:
         # The seed follows from the first image, so that a resumed run with the same batches samples the same text.
@@ -258,8 +257,7 @@ def _collect(chunk: Sequence[tuple[str, "Future[Any]"]]) -> tuple[list[Job], lis
     for key, future in chunk:
         try:
             jobs.append(Job(key, future.result()))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            # SyntaxError is what Pillow raises for some broken PNG files.
+        except (OSError, ValueError) as error:
             logger.warning(f"{key} cannot be read: {error}")
             failures.append({"image": key, "error": f"unreadable: {error}"})
     return jobs, failures

@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from tvilfm_plugin.captioning.captioner import CAPTIONER_REGISTRY, Captioner, Decoding
 from tvilfm_plugin.captioning.pairs import TextPair
 from tvilfm_plugin.captioning.rows import write_json
 from tvilfm_plugin.captioning.small_blip import build_small_blip
 from tvilfm_plugin.captioning.weights import Weights
+from tvilfm_plugin.files.pictures import open_picture
 
 if TYPE_CHECKING:
     import torch
@@ -92,8 +91,7 @@ class PairDataset:
     def _prepared(self, index: int) -> Any:
         if self._kept is not None and index in self._kept:
             return self._kept[index]
-        with Image.open(self.pairs[index].image) as opened:
-            prepared = self.captioner.prepare(opened.convert("RGB"))
+        prepared = self.captioner.prepare(open_picture(self.pairs[index].image))
         if self._kept is not None and prepared.nbytes <= self._room:
             self._room -= prepared.nbytes
             self._kept[index] = prepared
@@ -296,10 +294,7 @@ def draw_sample_sheet(captioner: Captioner, pairs: Sequence[TextPair], file: Pat
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    images = []
-    for pair in pairs:
-        with Image.open(pair.image) as opened:
-            images.append(opened.convert("RGB"))
+    images = [open_picture(pair.image) for pair in pairs]
     decoding, captioner.decoding = captioner.decoding, Decoding(max_new_tokens=50)
     said = captioner.describe([captioner.prepare(image) for image in images], 0)
     captioner.decoding = decoding

@@ -1,7 +1,5 @@
 """Image-text pairs: read for fine-tuning, and made for the infrared captioner."""
 
-import csv
-import json
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +7,9 @@ from typing import Any, NamedTuple
 
 from tvilfm_plugin.captioning.colour_filter import remove_colours
 from tvilfm_plugin.captioning.sources import SourceSet
+from tvilfm_plugin.files.json import parse_json, read_json
+from tvilfm_plugin.files.tables import Table
+from tvilfm_plugin.files.text import read_lines
 
 
 class TextPair(NamedTuple):
@@ -60,13 +61,17 @@ def read_pairs(
 def _entries(file: Path, image_key: str, text_key: str) -> list[Mapping[str, Any]]:
     kind = file.suffix.lower()
     if kind == ".csv":
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            return list(csv.DictReader(stream))
+        table = Table(file, (), (image_key.lower(), text_key.lower()))
+        names = {image_key.lower(): image_key, text_key.lower(): text_key}
+        rows: list[Mapping[str, Any]] = [{names.get(key, key): value for key, value in row.items()} for _, row in table]
+        if table.problems:
+            raise ValueError(f"{file}: {table.problems[0]}" + f" ({len(table.problems)} problems)" * (len(table.problems) > 1))
+        return rows
     if kind == ".jsonl":
-        lines = file.read_text(encoding="utf-8").splitlines()
-        content: Any = [json.loads(line) for line in lines if line.strip()]
+        lines = enumerate(read_lines(file), start=1)
+        content: Any = [parse_json(line, f"{file}, line {number}") for number, line in lines if line.strip()]
     elif kind == ".json":
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     else:
         raise ValueError(f"{file}: pairs are read from .json, .jsonl and .csv files.")
     if isinstance(content, dict):

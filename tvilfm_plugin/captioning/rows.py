@@ -1,7 +1,6 @@
 """Results that survive a kill: one JSON line per image, appended and flushed batch by batch, merged when all are there."""
 
-import errno
-import fcntl
+import contextlib
 import json
 import os
 import re
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tvilfm_plugin.captioning.sources import Source
+from tvilfm_plugin.files.json import read_json
+from tvilfm_plugin.files.writing import InUseError, locked
 from tvilfm_plugin.files.writing import write_text as write_file
 
 Row = dict[str, Any]
@@ -83,21 +84,20 @@ class RowWriter:
         self.file, self.provenance = file, dict(provenance)
 
     def __enter__(self) -> "RowWriter":
-        self._stream = open(self.file, "a+b")
-        try:
-            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._stream.close()
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise
-            raise RuntimeError(
-                f"Another process writes {self.file}. Wait for it, or give every process its own --rank of --world-size."
-            ) from error
-        self._cut_torn_line()
+        with contextlib.ExitStack() as opened:
+            try:
+                opened.enter_context(locked(self.file.with_suffix(".lock"), "file", wait=0))
+            except InUseError as error:
+                raise RuntimeError(
+                    f"Another process writes {self.file}. Wait for it, or give every process its own --rank of --world-size."
+                ) from error
+            self._stream = opened.enter_context(open(self.file, "a+b"))
+            self._cut_torn_line()
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._stream.close()
+        self._opened.close()
 
     def _cut_torn_line(self) -> None:
         """A kill in the middle of a write leaves half a line; what follows it must not be glued to it."""
@@ -195,7 +195,7 @@ def read_descriptions(file: Path, field: str = "description") -> dict[str, str]:
         return {row["image"]: str(row["text"]) for row in _read_lines(file) if row.get("text")}
     if file.is_dir():
         return {k: v for part in sorted(file.glob("rank*.jsonl")) for k, v in read_descriptions(part).items()}
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = read_json(file)
     if not isinstance(content, dict):
         raise ValueError(f"{file} holds a {type(content).__name__}; expected image path -> {{'{field}': text}}.")
     texts = {}

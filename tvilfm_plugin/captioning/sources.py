@@ -42,7 +42,7 @@ class SourceSet:
     @property
     def text_folder(self) -> Path:
         """Where the loaders look first for this modality's captions."""
-        from tvilfm_plugin.data.datasets.base import caption_folders
+        from tvilfm_plugin.data.datasets.listing import caption_folders
 
         return caption_folders(str(self.folder), self.modality)[0]
 

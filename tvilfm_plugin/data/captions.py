@@ -1,12 +1,17 @@
 """Captions by image and by person, read from the released files as they are."""
 
-import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+from tvilfm_plugin.files.json import checked, expect_object, read_json, shorten
+
+logger = logging.getLogger("fastreid." + __name__)
 
 PathLike = str | os.PathLike[str]
 
@@ -184,40 +189,55 @@ def _read_strings(file: Path) -> list[str]:
     return [str(text).strip() for text in array.reshape(-1)]
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is no valid JSON ({error}). Download it again.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} holds a {type(content).__name__}, expected an object.")
-    return content
+class _Entry(TypedDict, total=False):
+    """What a caption file says of an image; further keys are not looked at."""
+
+    description: str | None
+    aug_description: str | None
 
 
 def _read_descriptions(file: Path, relative: Callable[[str], str]) -> dict[str, tuple[str, str]]:
+    content = expect_object(read_json(file), str(file))
+    content = {path: {"description": entry} if isinstance(entry, str) else entry for path, entry in content.items()}
     captions: dict[str, tuple[str, str]] = {}
-    for path, entry in _read_json(file).items():
-        fields = {"description": entry} if isinstance(entry, str) else entry
-        if not isinstance(fields, dict) or not ("description" in fields or "aug_description" in fields):
-            raise ValueError(f"{file}: the entry of {path!r} has no 'description' and no 'aug_description'.")
+    differing: list[str] = []
+    entries: dict[str, _Entry] = checked(content, dict[str, _Entry], str(file))
+    for path, fields in entries.items():
+        if not fields:
+            raise ValueError(f"{file}: the entry of {shorten(path)} has no 'description' and no 'aug_description'.")
         try:
             key = relative(path)
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from error
-        text, rephrase = (str(fields.get(name) or "").strip() for name in ("description", "aug_description"))
+        text, rephrase = (fields.get("description") or "").strip(), (fields.get("aug_description") or "").strip()
         # Two keys of one image (other prefixes): the first counts, as for every later file.
         first = captions.get(key, ("", ""))
+        if first[0] and text and text != first[0]:
+            differing.append(path)
         captions[key] = (first[0] or text, first[1] or rephrase)
+    if differing:
+        logger.warning(
+            f"{file} describes {len(differing)} images twice, differently, under keys with other prefixes (e.g. "
+            f"{differing[0]!r}); the first text counts."
+        )
     return captions
 
 
 def _read_persons(file: Path) -> dict[int, list[Caption]]:
+    content = expect_object(read_json(file), str(file))
     persons: dict[int, list[Caption]] = {}
-    for identity, texts in _read_json(file).items():
-        if not identity.strip().isdigit() or not isinstance(texts, list):
-            found = f"{identity!r}: {texts!r:.80}"
+    keys: dict[int, str] = {}
+    for identity, texts in content.items():
+        name = identity.strip()
+        # 18 digits: what an int64 holds, as every table of labels does.
+        if not (name.isascii() and name.isdigit()) or len(name) > 18 or not isinstance(texts, list):
+            found = f"{shorten(identity)}: {shorten(texts)}"
             raise ValueError(f"{file}: expected identity number -> list of captions, found {found}.")
+        if keys.setdefault(int(name), identity) != identity:
+            raise ValueError(f"{file} has identity {int(name)} twice, as {keys[int(name)]!r} and as {identity!r}; keep one.")
+    lists: dict[str, list[str]] = checked(content, dict[str, list[str]], str(file))
+    for identity, said in lists.items():
         # Draws by index need the list as it is: no stripping, no dropping.
-        if texts:
-            persons[int(identity)] = [Caption(str(text)) for text in texts]
+        if said:
+            persons[int(identity)] = [Caption(text) for text in said]
     return persons

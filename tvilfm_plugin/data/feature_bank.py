@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tvilfm_plugin.data.image_cache import locked
+from tvilfm_plugin.files.writing import locked
 from tvilfm_plugin.modality import Modality
 
 logger = logging.getLogger("fastreid." + __name__)

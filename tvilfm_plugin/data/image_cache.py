@@ -7,7 +7,6 @@ name is `<list>-<state>.npy`: `list` stands for which images at what size, `stat
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import io
 import logging
@@ -16,7 +15,7 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,17 @@ import numpy as np
 from tqdm import tqdm
 
 from tvilfm_plugin.data.resize import FILTERS, read_resized
+from tvilfm_plugin.files.pictures import PictureError, Window
+from tvilfm_plugin.files.writing import locked
 
 logger = logging.getLogger("fastreid." + __name__)
 
 # Goes up when the same files would give other pixels.
-RESIZE_VERSION = 1
+RESIZE_VERSION = 2
 _MAX_LISTED = 5
 _GIVE_UP_AFTER = 100
 _CHUNK = 16
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class ImageCache(Sequence[np.ndarray]):
@@ -42,13 +44,21 @@ class ImageCache(Sequence[np.ndarray]):
     time changes. Several processes may ask for the same cache at once: one builds, the others wait for it.
     """
 
-    def __init__(self, paths: Sequence[str], size: tuple[int, int], folder: Path | str, resample: str = "lanczos") -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        size: tuple[int, int],
+        folder: Path | str,
+        resample: str = "lanczos",
+        window: Window | None = None,
+    ) -> None:
         """
         Args:
             paths: the image files; index i of the cache is paths[i].
             size: (H, W) that every image gets.
             folder: where cache files lie. Paths count relative to it, so a data set may move together with its cache.
             resample: filter of the resizing, a name in FILTERS; each has cache files of its own.
+            window: what of more than 8 bits becomes grey, likewise; None refuses such images.
         """
         if not paths:
             raise ValueError("An image cache needs at least one image; the list of paths is empty.")
@@ -57,11 +67,11 @@ class ImageCache(Sequence[np.ndarray]):
         self.size = (int(size[0]), int(size[1]))
         self._shape = (len(paths), 3, *self.size)
         folder = Path(folder).absolute()
-        names, state = _identify(paths, self.size, folder, resample)
+        names, state = _identify(paths, self.size, folder, resample, window)
         self.path = folder / f"{names}-{state}.npy"
         planes = _open(self.path, self._shape)
         if planes is None:
-            planes = self._build([os.fspath(path) for path in paths], names, resample)
+            planes = self._build([os.fspath(path) for path in paths], names, resample, window)
         self._planes = planes
 
     def __len__(self) -> int:
@@ -84,7 +94,7 @@ class ImageCache(Sequence[np.ndarray]):
             )
         self._planes = planes
 
-    def _build(self, paths: list[str], names: str, resample: str) -> np.ndarray:
+    def _build(self, paths: list[str], names: str, resample: str, window: Window | None) -> np.ndarray:
         folder = self.path.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -96,10 +106,12 @@ class ImageCache(Sequence[np.ndarray]):
                 # Only the holder of the lock writes here, so these were left behind by a process that died.
                 for stale in folder.glob(f"{names}-*.tmp"):
                     stale.unlink(missing_ok=True)
-                self._write(paths, resample)
+                self._write(paths, resample, window)
                 for old in folder.glob(f"{names}-*.npy"):
                     if old != self.path:
-                        old.unlink(missing_ok=True)
+                        # Windows keeps a file that somebody has mapped; it goes another time.
+                        with contextlib.suppress(PermissionError):
+                            old.unlink(missing_ok=True)
         except OSError as error:
             if isinstance(error, ImageError):
                 raise
@@ -117,7 +129,7 @@ class ImageCache(Sequence[np.ndarray]):
     def _bytes(self) -> int:
         return int(np.prod(self._shape, dtype=np.int64))
 
-    def _write(self, paths: list[str], resample: str) -> None:
+    def _write(self, paths: list[str], resample: str, window: Window | None) -> None:
         """Decode everything into a temporary file, then give it its name."""
         folder = self.path.parent
         free = shutil.disk_usage(folder).free
@@ -127,11 +139,11 @@ class ImageCache(Sequence[np.ndarray]):
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": self._shape})
         temporary = folder / f"{self.path.stem}.{uuid.uuid4().hex}.tmp"
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         try:
             try:
                 _write_at(handle, header.getvalue(), 0)
-                _decode_all(paths, self.size, resample, handle, len(header.getvalue()))
+                _decode_all(paths, self.size, resample, window, handle, len(header.getvalue()))
                 # Rename and data can reach the disk in either order, and a power cut may fall between them.
                 os.fsync(handle)
             finally:
@@ -146,11 +158,14 @@ class ImageError(OSError):
     """Some images cannot be read; the message names them."""
 
 
-def _identify(paths: Sequence[str], size: tuple[int, int], folder: Path, resample: str) -> tuple[str, str]:
-    """Hash of (names, size, filter), and hash of the state that the files are in."""
+def _identify(
+    paths: Sequence[str], size: tuple[int, int], folder: Path, resample: str, window: Window | None
+) -> tuple[str, str]:
+    """Hash of (names, size, filter, window), and hash of the state that the files are in."""
     names, state = hashlib.sha256(), hashlib.sha256()
     # Lanczos came first: its files have no filter in their name.
-    names.update(f"{size[0]}x{size[1]}{'' if resample == 'lanczos' else ' ' + resample}\n".encode())
+    words = [f"{size[0]}x{size[1]}", *([resample] if resample != "lanczos" else []), *([str(window)] if window else [])]
+    names.update((" ".join(words) + "\n").encode())
     state.update(f"{RESIZE_VERSION}\n".encode())
     parents: dict[str, str] = {}
     missing = []
@@ -161,7 +176,7 @@ def _identify(paths: Sequence[str], size: tuple[int, int], folder: Path, resampl
         names.update(os.fsencode(f"{parents[head]}/{tail}\n"))
         try:
             status = os.stat(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             missing.append(os.fspath(path))
             continue
         state.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
@@ -186,19 +201,9 @@ def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     return np.asarray(planes)
 
 
-@contextlib.contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file; the system releases it when the process ends, however it ends. The log says what is waited for."""
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("Another process is building this %s; waiting for it (%s)", what, path)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _decode_all(paths: list[str], size: tuple[int, int], resample: str, handle: int, offset: int) -> None:
+def _decode_all(
+    paths: list[str], size: tuple[int, int], resample: str, window: Window | None, handle: int, offset: int
+) -> None:
     """Decode on several threads (the decoder releases the interpreter) and write every image at its place."""
     stride = 3 * size[0] * size[1]
     broken: dict[int, str] = {}
@@ -210,17 +215,18 @@ def _decode_all(paths: list[str], size: tuple[int, int], resample: str, handle: 
             if stop.is_set():
                 break
             try:
-                image = read_resized(paths[index], size, resample)
+                image = read_resized(paths[index], size, resample, window)
             # A damaged file raises whatever its decoder meets first: OSError, SyntaxError, ValueError, struct.error ...
             except Exception as error:
-                broken[index] = f"{paths[index]} ({type(error).__name__}: {error})"
+                why = error.reason if isinstance(error, PictureError) else f"{type(error).__name__}: {error}"
+                broken[index] = f"{paths[index]} ({why.rstrip('.')})"
                 if len(broken) >= _GIVE_UP_AFTER:
                     stop.set()
                 continue
             _write_at(handle, image.transpose(2, 0, 1).tobytes(), offset + index * stride)
         return len(chunk)
 
-    pool = ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0))))
+    pool = ThreadPoolExecutor(min(8, usable_cores()))
     # No bar where nobody watches: a log file has the line that announces the work.
     with pool, tqdm(total=len(paths), unit="image", desc="Image cache", disable=None) as bar:
         try:
@@ -236,11 +242,23 @@ def _decode_all(paths: list[str], size: tuple[int, int], resample: str, handle: 
 
 
 def _write_at(handle: int, data: bytes, offset: int) -> None:
-    """`os.pwrite` until everything is written: a full disk raises here, where a memory map would kill the process."""
+    """Write until everything is written: a full disk raises here, where a memory map would kill the process."""
     view = memoryview(data)
     while view:
-        written = os.pwrite(handle, view, offset)
+        if hasattr(os, "pwrite"):
+            written = os.pwrite(handle, view, offset)
+        else:  # Windows: position and write are two steps, which no other thread may come between
+            with _ONE_AT_A_TIME:
+                os.lseek(handle, offset, os.SEEK_SET)
+                written = os.write(handle, view)
         view, offset = view[written:], offset + written
+
+
+def usable_cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _named(what: list[str], total: int, problem: str) -> str:

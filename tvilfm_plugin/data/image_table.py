@@ -4,20 +4,19 @@ The rows come from a table (CSV, JSON lines, Parquet) or from the names of folde
 guessed: it becomes a problem with the row's place, and all problems are found in one go.
 """
 
-import csv
-import difflib
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tvilfm_plugin.files.pictures import SUFFIXES as PICTURES
+from tvilfm_plugin.files.pictures import find_pictures
+from tvilfm_plugin.files.tables import SUFFIXES, Table
 from tvilfm_plugin.modality import Modality
 
 SPLITS = ("train", "val", "test")
-SUFFIXES = (".csv", ".jsonl", ".parquet")
 REQUIRED = ("path", "identity", "modality", "split")
 OPTIONAL = ("camera", "caption", "rephrase")
 # As people, and the published data sets, call them.
@@ -27,6 +26,11 @@ MODALITIES = {
 }
 # Without a camera, the two kinds of images at least come from two cameras: no rule then hides one from the other.
 DEFAULT_CAMERA = {Modality.RGB: "1", Modality.IR: "2"}
+
+# Identities that are no person: people whom nobody searches for, and pictures that no result should depend on.
+DISTRACTOR, JUNK = "distractor", ("junk", "-1")
+# Where captions that were generated lie, beside the splits.
+TEXTS = "Text"
 
 
 class Row(NamedTuple):
@@ -58,12 +62,16 @@ class ImageTable:
         rows: those that could be understood.
         problems: what could not, each with its place.
         notes: what is worth knowing and not wrong.
+        distractors: how many visible test images show people whom nobody searches for; each is an identity of its own.
+        junk: how many images were left out because their identity says so.
     """
 
     source: str
     rows: list[Row] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    distractors: int = 0
+    junk: int = 0
 
 
 def identity_number(name: str) -> int:
@@ -101,7 +109,46 @@ def read_table(file: str | os.PathLike[str]) -> ImageTable:
         table.problems += problems
         if row is not None:
             table.rows.append(row)
+    _mark_extras(table)
     return table
+
+
+def _mark_extras(table: ImageTable) -> None:
+    """Make every distractor a person of its own, and leave junk out.
+
+    A distractor's identity is "distractor", or 0 (0000, as Market-1501 writes it) where that stands at visible test images
+    alone: under one label, rules that count people would count all of them as one. Junk is "junk" or -1.
+    """
+    searched = {row.identity for row in table.rows if row.modality is Modality.IR or row.split != "test"}
+    rows: list[Row] = []
+    for row in table.rows:
+        nobody = row.identity.isdecimal() and int(row.identity) == 0 and row.identity not in searched
+        if row.identity.lower() in JUNK:
+            table.junk += 1
+        elif nobody or row.identity.lower() == DISTRACTOR:
+            if row.modality is Modality.IR or row.split != "test":
+                table.problems.append(
+                    f"{row.where}: a distractor is a visible test image, this one is {row.split}, {row.modality.value}; name "
+                    "the person, or write 'junk' to leave the image out."
+                )
+                continue
+            table.distractors += 1
+            rows.append(row._replace(identity=f"{DISTRACTOR} {row.path}"))
+        else:
+            rows.append(row)
+    table.rows = rows
+    if table.distractors:
+        table.notes.append(
+            f"{table.distractors} visible test images are distractors (identity 'distractor', or 0 without an infrared image): "
+            "each counts as a person of its own whom no query shows."
+        )
+    if table.junk:
+        table.notes.append(f"{table.junk} images are junk (identity 'junk' or -1): they are in no gallery, query or training.")
+
+
+def is_distractor(identity: str) -> bool:
+    """Whether a row's identity stands for one picture of somebody whom nobody searches for."""
+    return identity.startswith(f"{DISTRACTOR} ")
 
 
 def read_captions(file: str | os.PathLike[str], table: ImageTable) -> dict[str, tuple[str, str, str]]:
@@ -143,86 +190,14 @@ def _records(
     file: Path, required: Sequence[str], optional: Sequence[str], table: ImageTable
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """(place, column -> text) of every record; what is wrong with the file itself becomes a problem of the table."""
-    readers = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
-    if file.suffix not in readers:
-        raise ValueError(f"{file} is no table: expected a name that ends in {', '.join(readers)}.")
-    unknown: set[str] = set()
-    missing: set[str] | None = None
-    try:
-        for where, record in readers[file.suffix](file, table):
-            fields = {str(name).strip().lower(): value for name, value in record.items()}
-            unknown |= set(fields) - {*required, *optional}
-            if missing is None:  # the first record names the columns
-                missing = set(required) - set(fields)
-                if missing and file.suffix != ".jsonl":
-                    break
-            try:
-                yield where, {name: _text(name, value) for name, value in fields.items() if name in {*required, *optional}}
-            except ValueError as error:
-                table.problems.append(f"{where}: {error}")
-    except UnicodeDecodeError as error:
-        table.problems.append(f"{file.name} is not UTF-8 (byte {error.start}): save it again as UTF-8.")
-    if missing is None:
-        table.problems.append(f"{file.name} has no rows; expected the columns {', '.join([*required, *optional])}.")
-    elif missing and file.suffix != ".jsonl":
-        found = f"found {', '.join(sorted(unknown))}" if unknown else "found no other"
-        table.problems.append(f"{file.name} has no column {', '.join(n for n in required if n in missing)}; {found}.")
-    for name in sorted(unknown):
-        alike = difflib.get_close_matches(name, [*required, *optional], n=1)
-        table.notes.append(f"column {name!r} of {file.name} is not used" + (f"; did you mean {alike[0]!r}?" if alike else "."))
-
-
-def _csv(file: Path, table: ImageTable) -> Iterator[tuple[str, dict[str, Any]]]:
-    with open(file, encoding="utf-8-sig", newline="") as stream:
-        header = stream.readline()
-        stream.seek(0)
-        # Spreadsheets write semicolons or tabs where the comma is a decimal point.
-        reader = csv.DictReader(stream, delimiter=max(",;\t", key=header.count), strict=True)
+    found = Table(file, required, optional)
+    found.problems = table.problems
+    for where, record in found:
         try:
-            for record in reader:
-                where = f"line {reader.line_num}"
-                surplus = record.pop(None, None)  # type: ignore[call-overload]
-                short = [name for name, value in record.items() if value is None]
-                if surplus or short:
-                    found = len(record) - len(short) + len(surplus or ())
-                    table.problems.append(
-                        f"{where}: {found} fields instead of {len(record)}; a text with a comma needs quotation marks."
-                    )
-                    continue
-                yield where, record
-        except csv.Error as error:
-            table.problems.append(f"line {reader.reader.line_num}: {error}; what follows was not read.")
-
-
-def _jsonl(file: Path, table: ImageTable) -> Iterator[tuple[str, dict[str, Any]]]:
-    with open(file, encoding="utf-8-sig") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                table.problems.append(f"line {number}: no valid JSON ({error.msg}, column {error.colno}).")
-                continue
-            if isinstance(record, dict):
-                yield f"line {number}", record
-            else:
-                table.problems.append(f"line {number}: a {type(record).__name__} instead of an object {{...}}.")
-
-
-def _parquet(file: Path, table: ImageTable) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        import pandas
-        import pyarrow  # noqa: F401  (what pandas reads Parquet with)
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            f"{file} is read with pandas and pyarrow, of which {error.name} is missing: pip install pandas pyarrow. CSV and "
-            "JSON lines need neither.",
-            name=error.name,
-        ) from None
-    frame = pandas.read_parquet(file)
-    for number, record in enumerate(frame.astype(object).where(frame.notna(), None).to_dict("records"), start=1):
-        yield f"row {number}", record
+            yield where, {name: _text(name, value) for name, value in record.items() if name in found.known}
+        except ValueError as error:
+            table.problems.append(f"{where}: {error}")
+    table.notes += found.notes
 
 
 def _text(name: str, value: Any) -> str:
@@ -241,7 +216,7 @@ def _text(name: str, value: Any) -> str:
 LAYOUT = "split/modality/identity/image or split/modality/identity/camera/image, e.g. train/visible/0001/cam1/0001.jpg"
 
 
-def scan_folder(folder: str | os.PathLike[str], image_suffixes: Sequence[str]) -> ImageTable:
+def scan_folder(folder: str | os.PathLike[str], image_suffixes: Sequence[str] = PICTURES) -> ImageTable:
     """The rows that the names of folders tell, see LAYOUT; texts come from `captions.csv` (.jsonl, .parquet) if there is one.
 
     Args:
@@ -252,11 +227,13 @@ def scan_folder(folder: str | os.PathLike[str], image_suffixes: Sequence[str]) -
     file = find_table(root, "captions")
     captions = read_captions(file, table) if file else {}
     seen: set[str] = set()
-    for split in sorted(path for path in root.iterdir() if path.name in SPLITS and path.is_dir()):
-        for path in sorted(split.rglob("*")):
-            relative = path.relative_to(root)
-            if path.suffix.lower() not in image_suffixes or any(part.startswith(".") for part in relative.parts):
-                continue
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    splits = [path for path in folders if path.name.lower() in SPLITS]
+    for found in (find_pictures(split, image_suffixes) for split in splits):
+        if found.left_out:
+            table.notes.append(found.told(root))
+        for path in found.paths:
+            relative = Path(path).relative_to(root)
             parts, where = relative.parts, relative.as_posix()
             if len(parts) not in (4, 5):
                 table.problems.append(f"{where}: expected {LAYOUT}.")
@@ -271,6 +248,10 @@ def scan_folder(folder: str | os.PathLike[str], image_suffixes: Sequence[str]) -
                 table.rows.append(row)
     if not seen and not table.problems:
         table.problems.append(f"{root} has no image in {', '.join(SPLITS)}: expected {LAYOUT}.")
+    others = [path.name for path in folders if path not in splits and path.name != TEXTS]
+    if others:
+        table.notes.append(f"folders that are no split ({', '.join(SPLITS)}) are not looked into: {', '.join(others[:5])}.")
     strays = [(where, path) for path, (where, _, _) in captions.items() if path not in seen]
     table.problems += [f"{file.name if file else ''}, {where}: there is no image {path!r}." for where, path in strays]
+    _mark_extras(table)
     return table

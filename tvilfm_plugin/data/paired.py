@@ -13,6 +13,7 @@ from tvilfm_plugin.data.augment.caj import TrainAugmentation
 from tvilfm_plugin.data.feature_bank import FeatureBank, view_rng
 from tvilfm_plugin.data.items import Item, check_same_person, count_identities
 from tvilfm_plugin.data.samplers.pairs import Pair
+from tvilfm_plugin.data.tokenizer import end_of_text
 from tvilfm_plugin.modality import Modality
 
 Tokens = Sequence[tuple[Tensor, Tensor | None]]
@@ -219,8 +220,7 @@ def collate_pairs(samples: Sequence[dict[str, Any]], stacked: Mapping[str, Tenso
             # torch's own: in a worker it stacks straight into shared memory.
             batch[key] = default_collate(values)
     if "rgb_tokens" in batch:
-        # The end-of-text id is CLIP's largest; argmax gives its first occurrence.
-        length = 1 + max(int(batch[key].argmax(dim=1).max()) for key in ("rgb_tokens", "ir_tokens"))
+        length = 1 + max(int(end_of_text(batch[key]).max()) for key in ("rgb_tokens", "ir_tokens"))
         for key in ("rgb_tokens", "ir_tokens"):
             batch[key] = batch[key][:, :length].contiguous()
     return batch

@@ -35,6 +35,29 @@ def tokenize(texts: Sequence[str]) -> Tensor:
     return open_clip_tokenizer()(list(texts), context_length=CONTEXT_LENGTH)
 
 
+def end_of_text(tokens: Tensor, end: int = END, *, check: bool = True) -> Tensor:
+    """Where a text ends: the one rule for training, evaluation, search and export.
+
+    Ids behind the end are padding; in front of it every id is a part of the text, 0 too ("!" inside a run of signs).
+
+    Args:
+        tokens: (N, L) ids.
+        end: the end-of-text id.
+        check: whether to look at every row; an exporter has no values to look at, and a GPU would have to be waited for.
+
+    Returns:
+        (N,) position of each row's first end-of-text id.
+    """
+    ends = tokens == end
+    if check and not bool(ends.any(dim=1).all()):
+        row = int((~ends.any(dim=1)).nonzero()[0])
+        raise ValueError(
+            f"Row {row} of {len(tokens)} has no end-of-text id ({end}) in its {tokens.shape[1]} tokens: it was cut off or made "
+            "by another tokenizer. data.tokenizer.tokenize ends every text."
+        )
+    return ends.int().argmax(dim=1)
+
+
 def decode(ids: Sequence[int]) -> str:
     """The text of some ids, without start, end and padding; words are separated by single spaces, punctuation too."""
     inner = []

@@ -309,14 +309,14 @@ def encode_texts(
         precision: `amp`, for the model's `encode_text`.
     """
     tokens = tokenize(texts)
-    length = (tokens != 0).sum(dim=1)
+    # Only for the order: where a text ends is the encoder's to say, which cuts each batch to its longest.
+    length = tokens.shape[1] - (tokens != 0).flip(dims=[1]).int().argmax(dim=1)
     order = torch.argsort(length)[comm.get_rank() :: comm.get_world_size()]
     device = next(model.parameters()).device
     rows, features = [], []
     for some in tqdm(order.split(TEXT_BATCH), desc="Encoding texts", unit="batch", disable=quiet or None, leave=False):
-        batch = tokens[some, : int(length[some].max())].to(device)
         rows.append(some)
-        features.append(model.encode_text(batch, **precision).cpu())
+        features.append(model.encode_text(tokens[some].to(device), **precision).cpu())
     return _gather(rows, features, len(texts), "texts")
 
 

@@ -1,11 +1,14 @@
-"""Files that are complete or absent, and their hash."""
+"""Files that are complete or absent, their hash, and locks that die with their process."""
 
 import contextlib
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
+
+logger = logging.getLogger("fastreid." + __name__)
 
 
 @contextlib.contextmanager
@@ -38,3 +41,37 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
     """Of a file's content, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class InUseError(RuntimeError):
+    """Another process holds a lock and does not give it back in time; the message names the lock file."""
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str], what: str, wait: float = -1) -> Iterator[None]:
+    """Hold a lock file; the system releases it when the process ends, however it ends. The log says what is waited for.
+
+    Args:
+        path: the lock file; it stays when the lock is released.
+        what: what is worked on, for messages: "image cache".
+        wait: seconds to wait for another process; negative: until it is done.
+    """
+    import filelock
+
+    lock = filelock.FileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        try:
+            if wait == 0:
+                raise
+            logger.info("Another process is building this %s; waiting for it (%s)", what, os.fspath(path))
+            lock.acquire(timeout=wait)
+        except filelock.Timeout:
+            raise InUseError(
+                f"Another process is building this {what} ({os.fspath(path)} is locked); wait for it, or choose another file."
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()

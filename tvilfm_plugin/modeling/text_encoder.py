@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tvilfm_plugin.data.tokenizer import end_of_text
 from tvilfm_plugin.files.weights import OPENAI_ARCHIVES as OPENAI_ARCHIVES
 from tvilfm_plugin.files.weights import (
     RANDOM,
@@ -78,8 +79,9 @@ class TextEncoder(nn.Module):
         return len(self.positional_embedding)
 
     def end_of_text(self, tokens: Tensor) -> Tensor:
-        """(N, L) token ids -> (N,) position of the first end-of-text token."""
-        return (tokens if self.eot is None else (tokens == self.eot).int()).argmax(dim=1)
+        """(N, L) token ids -> (N,) position of the first end-of-text token; on a CPU, a row without one raises."""
+        end = self.token_embedding.num_embeddings - 1 if self.eot is None else self.eot
+        return end_of_text(tokens, end, check=tokens.device.type == "cpu" and not torch.compiler.is_compiling())
 
     def trim(self, tokens: Tensor) -> Tensor:
         """Cut (N, L) to the longest caption; exact, because attention is causal and nothing behind the end is read.

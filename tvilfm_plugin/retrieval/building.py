@@ -1,6 +1,5 @@
 """Embedding a gallery in blocks: images never lie in memory all at once, and a killed run goes on where it was."""
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -13,6 +12,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from tvilfm_plugin.files.writing import locked
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
 from tvilfm_plugin.retrieval.index import GalleryIndex
 from tvilfm_plugin.retrieval.index_file import FlatFile
@@ -107,17 +107,15 @@ class _Unfinished:
         listed = hashlib.sha256(json.dumps([list(one) for one in images]).encode()).hexdigest()
         task = {"images": listed, "fingerprint": fingerprint.to_dict()}
         vectors, journal = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.jsonl")
-        with open(journal, "a+b") as lines:
-            try:
-                fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RuntimeError(f"Another process is building {path}; wait for it, or choose another file.") from None
+        lock = path.with_name(path.name + ".part.lock")
+        with locked(lock, "index", wait=0), open(journal, "a+b") as lines:
             vectors.touch()
             with open(vectors, "r+b") as rows:
                 yield cls(rows, lines, task, fingerprint)
             # Reached without an error only: what was finished has its name, and its journal has served.
             vectors.unlink(missing_ok=True)
             journal.unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
 
     def add(self, done: Embedded, taken: int) -> None:
         """Keep a block; `taken` images of the list are then dealt with."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tvilfm_plugin.data.resize import read_resized
+from tvilfm_plugin.files.pictures import PictureError
 from tvilfm_plugin.retrieval.records import Record
 
 
@@ -36,9 +37,9 @@ def read_pictures(images: Sequence[Record], size: tuple[int, int], resample: str
     for record in images:
         try:
             block.pixels.append(read_resized(record.path, size, resample))
-        # A damaged file raises whatever its decoder meets first: OSError, SyntaxError, ValueError, struct.error ...
-        except Exception as error:
-            block.unreadable.append(Unreadable(record.path, f"{type(error).__name__}: {error}"))
+        except OSError as error:
+            why = error.reason if isinstance(error, PictureError) else f"{type(error).__name__}: {error}"
+            block.unreadable.append(Unreadable(record.path, why))
             continue
         block.records.append(record)
     return block

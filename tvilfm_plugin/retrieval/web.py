@@ -16,7 +16,6 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import uvicorn
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -25,6 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tvilfm_plugin.data.tokenizer import END, decode, forget_words, tokenize
+from tvilfm_plugin.files.pictures import open_picture
 from tvilfm_plugin.retrieval import web_query
 from tvilfm_plugin.retrieval.hits import Hit, choose_members
 from tvilfm_plugin.retrieval.web_guards import LOOPBACK, Guard, on_failure, on_http, on_refused, read_body
@@ -228,8 +228,7 @@ def _static(name: str, kind: str) -> Any:
 
 def _picture(path: str, kind: str, height: int | None = None) -> Response:
     try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
+        rgb = open_picture(path)
     except OSError as error:
         logger.warning("A picture can no longer be read: %s", error)
         raise HTTPException(404) from None

@@ -10,8 +10,9 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from PIL import Image, ImageOps
+from PIL import Image
 
+from tvilfm_plugin.files.pictures import DepthError, open_picture
 from tvilfm_plugin.modality import Modality
 
 IMAGE_BYTES = 8 << 20  # of an uploaded file
@@ -112,12 +113,11 @@ def decode_picture(data: bytes) -> Image.Image:
                 raise Refused(413, f"The picture has too many pixels; at most {IMAGE_PIXELS // 10**6} million.")
             if shortest < IMAGE_SIDES[0]:
                 raise Refused(422, f"The picture is too small; each side needs at least {IMAGE_SIDES[0]} pixels.")
-            # Pillow would cut 16 bits off at 255, which makes almost everything white.
-            if image.mode.startswith(("I", "F")):
-                raise Refused(422, "The picture has more than 8 bits per channel; save it with 8.")
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return open_picture(image)
     except Image.DecompressionBombError:
         raise Refused(413, f"The picture has too many pixels; at most {IMAGE_PIXELS // 10**6} million.") from None
+    except DepthError:
+        raise Refused(422, "The picture has more than 8 bits per channel; save it with 8.") from None
     except Refused:
         raise
     # A damaged file raises whatever its decoder meets first: OSError, SyntaxError, ValueError, struct.error ...

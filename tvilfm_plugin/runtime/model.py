@@ -1,12 +1,12 @@
 """The graphs of an export, run by onnxruntime."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tvilfm_plugin.files.json import expect_object, read_json
 from tvilfm_plugin.files.writing import sha256_of
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
@@ -113,7 +113,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     file = folder / FACTS
     if not file.is_file():
         raise ExportError(f"{folder} is no export: it has no {FACTS}. tools/export_onnx.py writes one.")
-    facts = json.loads(file.read_text(encoding="utf-8"))
+    facts = expect_object(read_json(file), str(file))
     if facts.get("format") != FORMAT:
         raise ExportError(f"{file} has format {facts.get('format')!r}, this version reads {FORMAT}. Export the model again.")
     return facts

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tvilfm_plugin.files.pictures import open_picture
 from tvilfm_plugin.visualization.figures import BLUE, DPI, INK, VERMILION, new_figure, save_figure
 from tvilfm_plugin.visualization.figures import GREY as FAINT
 
@@ -252,10 +253,7 @@ def _font(size: float, bold: bool) -> "FontProperties":
 def _pixels(image: Picture) -> np.ndarray:
     """(H, W, 3) for imshow: grey images become three equal channels, as a colour map would stretch their contrast."""
     if not isinstance(image, np.ndarray):
-        from PIL import Image
-
-        with Image.open(image) as file:
-            return np.asarray(file.convert("RGB"))
+        return np.asarray(open_picture(image))
     if image.ndim == 2:
         image = np.repeat(image[:, :, None], 3, axis=2)
     if image.ndim != 3 or image.shape[2] != 3 or not (image.dtype == np.uint8 or image.dtype.kind == "f"):

@@ -3,16 +3,18 @@
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from fastreid.data.datasets.bases import ImageDataset
-from tabulate import tabulate
 
 from tvilfm_plugin.data.captions import Caption, CaptionBank
-from tvilfm_plugin.data.items import EvalSetting, Item, draw_gallery, gallery_cells, group_by_person
+from tvilfm_plugin.data.datasets.galleries import hold_out, union_of_draws
+from tvilfm_plugin.data.datasets.listing import caption_folders, examples, find_one, missing_files, person_of
+from tvilfm_plugin.data.datasets.sizes import test_table, train_table
+from tvilfm_plugin.data.items import EvalSetting, Item, draw_gallery, group_by_person
 from tvilfm_plugin.evaluation.protocols import MIP, PROTOCOLS, Protocol
 from tvilfm_plugin.modality import Modality
 
@@ -23,7 +25,6 @@ logger = logging.getLogger("fastreid." + __name__)
 DIRECTIONS = ("infrared-to-visible", "visible-to-infrared")
 GALLERIES = ("seeded", "rand_perm_cam")
 PROTOCOL_CHOICES = ("standard", "mip")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
 class Split(NamedTuple):
@@ -279,23 +280,9 @@ class TriDataset(ImageDataset):
         Args:
             draw: (cells, shots, number of the draw) -> the gallery's indices.
         """
-        drawn: list[tuple[str, int, list[list[int]]]] = []
-        for name, camids, shots in variants:
-            cells = gallery_cells(candidates, camids)
-            short = sum(len(cell) < shots for cell in cells)
-            if short:
-                self.warnings.append(
-                    f"{name}: {short} of {len(cells)} (identity, camera) cells have fewer than {shots} images; all of "
-                    "theirs are in every gallery."
-                )
-            drawn.append((name, shots, [draw(cells, shots, number) for number in range(draws)]))
-        used = sorted({index for _, _, galleries in drawn for gallery in galleries for index in gallery})
-        position = {index: n for n, index in enumerate(used)}
-        settings = [
-            EvalSetting(name, shots, tuple(np.array([position[i] for i in g], dtype=np.int64) for g in galleries))
-            for name, shots, galleries in drawn
-        ]
-        return [candidates[index] for index in used], settings
+        items, settings, notes = union_of_draws(candidates, variants, draws, draw)
+        self.warnings += notes
+        return items, settings
 
     def _every_image(self, candidates: list[Item], name: str) -> tuple[list[Item], list[EvalSetting]]:
         """One setting `name` with one gallery: all images of the other kind but those held out."""
@@ -310,20 +297,11 @@ class TriDataset(ImageDataset):
             raise ValueError(
                 f"held_out={self.held_out} takes images out of a visible gallery; {self.direction} has none. Use 0."
             )
-        groups = group_by_person(candidates)
-        small = [pid for pid, indices in groups.items() if len(indices) <= self.held_out]
-        if self.held_out < 0 or small:
-            raise ValueError(
-                f"held_out={self.held_out} must be positive and leave every test identity a gallery image; "
-                f"{len(small)} have no more visible images than that ({examples(small)})."
-            )
-        generator = np.random.RandomState(self.trial)
-        out = {indices[k] for indices in groups.values() for k in generator.choice(len(indices), self.held_out, replace=False)}
         self.note = (
             f"{self.held_out} visible images per identity held out of the gallery as witnesses (seed {self.trial}): "
             f"not {self.whole_gallery}"
         )
-        return [item for index, item in enumerate(candidates) if index not in out]
+        return hold_out(candidates, self.held_out, self.trial)
 
     def _check_test(self, train: Split, test: Split, query: list[Item], gallery: list[Item]) -> None:
         if not query or not gallery:
@@ -396,128 +374,12 @@ class TriDataset(ImageDataset):
     # --- tables ------------------------------------------------------------------------------------------------------
     def show_train(self) -> None:
         """Log the size of the training split."""
-        rows = []
-        for modality, items in ((Modality.RGB, self.train_rgb), (Modality.IR, self.train_ir)):
-            texts = rephrases = 0
-            if modality in self.captions:
-                bank = self.captions[modality]
-                found = [bank[path] for item in items if (path := self.relative(item.path)) in bank]
-                texts, rephrases = len(found), sum(bool(caption.rephrase) for caption in found)
-            pids, camids = self.parse_data(items)
-            rows.append([f"train {modality.value}", pids, len(items), camids, texts, rephrases])
-        self._show(rows, ["subset", "# ids", "# images", "# cameras", "# captions", "# rephrases"])
+        self._show(train_table(self))
 
     def show_test(self) -> None:
         """Log the size of the queries and of every setting's galleries."""
-        rows: list[list[Any]] = [[f"query {self.query_modality.value}", *self._count(self.query), ""]]
-        gallery = f"gallery {self.gallery_modality.value}"
-        for setting in self.settings:
-            first = [self.gallery[index] for index in setting.draws[0]]
-            rows.append([f"{gallery}, {setting.name}", *self._count(first), len(setting.draws)])
-        rows.append([f"{gallery}, all draws", *self._count(self.gallery), ""])
-        self._show(rows, ["subset", "# ids", "# images", "# cameras", "# draws"])
+        self._show(test_table(self))
 
-    def _count(self, items: Sequence[Item]) -> list[int]:
-        pids, camids = self.parse_data(items)
-        return [pids, len(items), camids]
-
-    def _show(self, rows: list[list[Any]], headers: list[str]) -> None:
-        table = tabulate(rows, headers=headers, tablefmt="pipe", numalign="left")
+    def _show(self, table: str) -> None:
         note = f" ({self.note})" if self.note else ""
         logger.info(f"=> Loaded {self.name}, {self.direction}{note}:\n{table}")
-
-
-# --- files -----------------------------------------------------------------------------------------------------------
-def person_of(path: str) -> int:
-    """The person's folder number: every layout has it right above the file."""
-    return int(path.replace("\\", "/").rsplit("/", 2)[-2])
-
-
-def examples(values: Sequence[Any], count: int = 5) -> str:
-    """The first few values, for messages."""
-    return ", ".join(str(value) for value in values[:count]) + (", ..." if len(values) > count else "")
-
-
-def list_images(folder: str) -> list[str]:
-    """Sorted absolute paths of the images in a folder; none if there is no such folder."""
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        return []
-    # Thumbs.db, .DS_Store and their like would otherwise change the seeded draws.
-    names = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")]
-    return [os.path.join(folder, name) for name in sorted(names)]
-
-
-def missing_files(paths: Iterable[str]) -> list[str]:
-    """The paths that are no files; lists each folder once, since single look-ups are slow on network drives."""
-    folders: dict[str, set[str]] = {}
-    missing = []
-    for path in paths:
-        folder, name = os.path.split(path)
-        if folder not in folders:
-            folders[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-        if name not in folders[folder]:
-            missing.append(path)
-    return missing
-
-
-def require_file(dataset_dir: str, *parts: str) -> Path:
-    """The path of an id file that must exist."""
-    path = Path(dataset_dir, *parts)
-    if not path.is_file():
-        siblings = examples(sorted(p.name for p in path.parent.glob("*")), 12) or "nothing"
-        raise FileNotFoundError(
-            f"Missing id file {path} (found there: {siblings}). It belongs to the data set as it is distributed."
-        )
-    return path
-
-
-def read_ids(file: Path) -> list[int]:
-    """Ascending identities of a file with comma-separated numbers."""
-    fields = [field.strip() for field in re.split(r"[,\s]+", file.read_text(encoding="utf-8-sig")) if field.strip()]
-    wrong = [field for field in fields if not field.isdigit()]
-    if wrong or not fields:
-        found = examples(wrong) or "nothing"
-        raise ValueError(f"{file}: expected one line of comma-separated identity numbers, found {found}.")
-    return sorted({int(field) for field in fields})
-
-
-def read_list(file: Path) -> list[tuple[str, int]]:
-    """(path relative to the data set, label) of every line "path label"."""
-    entries = []
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        if not line.strip():
-            continue
-        fields = line.rsplit(maxsplit=1)
-        if len(fields) != 2 or not fields[1].isdigit():
-            raise ValueError(f"{file}, line {number}: expected 'path label', found {line!r}.")
-        entries.append((os.path.normpath(fields[0].strip().replace("\\", "/")), int(fields[1])))
-    if not entries:
-        raise ValueError(f"{file} is empty; expected lines of 'path label'.")
-    return entries
-
-
-def caption_folders(dataset_dir: str, modality: Modality) -> list[Path]:
-    """Where captions of one modality may lie, likeliest first."""
-    root, kind = Path(dataset_dir), {Modality.RGB: "RGB", Modality.IR: "IR"}[modality]
-    return [
-        root / "Text" / f"Blip_{kind}",
-        root / "Text" / kind,
-        root / f"Blip_{kind}",
-        root.parent / f"{root.name.lower()}_text" / f"Blip_{kind}",
-    ]
-
-
-def find_one(folder: Path, start: str, suffix: str) -> Path | None:
-    """The file of a folder that begins with `start`: named after the folder as the released ones, or the only one."""
-    released = folder / f"{start}_{folder.name}{suffix}"
-    if released.is_file():
-        return released
-    found = sorted(path for path in folder.glob(f"{start}*{suffix}") if path.is_file())
-    if len(found) > 1:
-        raise ValueError(
-            f"{folder} has {len(found)} files {start}*{suffix} ({examples([path.name for path in found])}). Keep "
-            f"one, or name it {released.name}."
-        )
-    return found[0] if found else None

@@ -6,15 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
 from tabulate import tabulate
 
 from tvilfm_plugin.data.captions import CaptionBank
-from tvilfm_plugin.data.datasets.base import Split, TriDataset, missing_files, person_of
+from tvilfm_plugin.data.datasets.base import Split, TriDataset
+from tvilfm_plugin.data.datasets.listing import missing_files, person_of
 from tvilfm_plugin.data.datasets.llcm import TriLLCM
 from tvilfm_plugin.data.datasets.regdb import TriRegDB
 from tvilfm_plugin.data.datasets.sysu_mm01 import TriSYSUMM01
 from tvilfm_plugin.data.items import Item, gallery_cells
+from tvilfm_plugin.files.pictures import PictureError, open_picture
 from tvilfm_plugin.modality import Modality
 
 DATASETS: dict[str, type[TriDataset]] = {"sysu": TriSYSUMM01, "regdb": TriRegDB, "llcm": TriLLCM}
@@ -254,8 +255,8 @@ def undecodable(paths: Iterable[str]) -> list[str]:
     broken = []
     for path in paths:
         try:
-            with Image.open(path) as image:
-                image.load()
-        except (OSError, SyntaxError, ValueError) as error:
-            broken.append(f"{path} ({error})")
+            open_picture(path)
+        except OSError as error:
+            why = error.reason if isinstance(error, PictureError) else error
+            broken.append(f"{path} ({str(why).rstrip('.')})")
     return broken

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from tvilfm_plugin.data.captions import CaptionBank
-from tvilfm_plugin.data.datasets.base import IMAGE_SUFFIXES, examples, missing_files
 from tvilfm_plugin.data.datasets.check import Report, undecodable
+from tvilfm_plugin.data.datasets.listing import examples, missing_files
 from tvilfm_plugin.data.datasets.own import OWN, relative_to
 from tvilfm_plugin.data.image_table import ImageTable, Row, camera_numbers, identity_number
 from tvilfm_plugin.data.items import Item, gallery_cells
-from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, tokenize
+from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, end_of_text, tokenize
 from tvilfm_plugin.evaluation.protocols import LLCM, Labels, Protocol
+from tvilfm_plugin.files.pictures import SUFFIXES, is_picture
 from tvilfm_plugin.modality import Modality
 
 KINDS = {Modality.RGB: "visible", Modality.IR: "infrared"}
@@ -58,8 +59,8 @@ def check_own(
 def _check_paths(report: Report, rows: Sequence[Row]) -> None:
     first: dict[str, Row] = {}
     for row in rows:
-        if not row.path.lower().endswith(IMAGE_SUFFIXES):
-            report.rows.append(f"{row.where}: {row.path} is no image; names end in {', '.join(IMAGE_SUFFIXES)}.")
+        if not is_picture(row.path):
+            report.rows.append(f"{row.where}: {row.path} is no image; names end in {', '.join(SUFFIXES)}.")
         known = first.setdefault(row.path, row)
         if known is not row:
             differing = [name for name in ("identity", "modality", "split") if getattr(known, name) != getattr(row, name)]
@@ -155,7 +156,8 @@ def _captions(report: Report, kind: type, table: ImageTable) -> dict[Modality, C
         if captioned:
             tokens = tokenize([bank[key].text for key in captioned])
             # A text that was cut fills its row to the end.
-            cut = [where for where, ids in zip(captioned.values(), tokens, strict=True) if ids[-1] != 0]
+            ends = end_of_text(tokens).tolist()
+            cut = [where for where, end in zip(captioned.values(), ends, strict=True) if end == CONTEXT_LENGTH - 1]
             if cut:
                 report.notes.append(
                     f"{len(cut)} {name} captions fill or exceed {CONTEXT_LENGTH} tokens and are cut there ({examples(cut)})."

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from tvilfm_plugin.data.datasets.base import Split, TriDataset, list_images, read_ids, read_list, require_file
+from tvilfm_plugin.data.datasets.base import Split, TriDataset
+from tvilfm_plugin.data.datasets.listing import list_images, read_ids, read_list, require_file
 from tvilfm_plugin.data.items import EvalSetting, Item
 from tvilfm_plugin.evaluation.protocols import LLCM
 from tvilfm_plugin.modality import Modality

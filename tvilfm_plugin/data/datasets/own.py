@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from tvilfm_plugin.data.captions import Caption, CaptionBank
-from tvilfm_plugin.data.datasets.base import IMAGE_SUFFIXES, Split, TriDataset, caption_folders, find_one
+from tvilfm_plugin.data.datasets.base import Split, TriDataset
+from tvilfm_plugin.data.datasets.listing import caption_folders, find_one
 from tvilfm_plugin.data.image_table import (
     SUFFIXES,
     ImageTable,
@@ -156,7 +157,7 @@ class TriFolder(TriTable):
 
     @classmethod
     def read_rows(cls, dataset_dir: str) -> ImageTable:
-        return scan_folder(dataset_dir, IMAGE_SUFFIXES)
+        return scan_folder(dataset_dir)
 
 
 OWN: dict[str, type[TriTable]] = {"table": TriTable, "folder": TriFolder}

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from tvilfm_plugin.data.datasets.base import Split, TriDataset, person_of, read_list, require_file
+from tvilfm_plugin.data.datasets.base import Split, TriDataset
+from tvilfm_plugin.data.datasets.listing import person_of, read_list, require_file
 from tvilfm_plugin.data.items import EvalSetting, Item
 from tvilfm_plugin.evaluation.protocols import REGDB
 

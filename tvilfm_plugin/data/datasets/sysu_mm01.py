@@ -8,17 +8,9 @@ from typing import ClassVar
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from tvilfm_plugin.data.captions import CaptionBank, array_captions
-from tvilfm_plugin.data.datasets.base import (
-    GALLERIES,
-    Split,
-    TriDataset,
-    find_one,
-    list_images,
-    person_of,
-    read_ids,
-    require_file,
-)
+from tvilfm_plugin.data.datasets.base import GALLERIES, Split, TriDataset
 from tvilfm_plugin.data.datasets.camera_permutations import CameraPermutations
+from tvilfm_plugin.data.datasets.listing import find_one, list_images, person_of, read_ids, require_file
 from tvilfm_plugin.data.items import EvalSetting, Item, draw_gallery
 from tvilfm_plugin.evaluation.protocols import SYSU
 from tvilfm_plugin.modality import Modality

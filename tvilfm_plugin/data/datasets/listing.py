@@ -1,0 +1,105 @@
+"""Files of a data set as it is distributed: id files, lists, folders of images, caption files."""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tvilfm_plugin.files.pictures import is_picture
+from tvilfm_plugin.modality import Modality
+
+
+def person_of(path: str) -> int:
+    """The person's folder number: every layout has it right above the file."""
+    return int(path.replace("\\", "/").rsplit("/", 2)[-2])
+
+
+def examples(values: Sequence[Any], count: int = 5) -> str:
+    """The first few values, for messages."""
+    return ", ".join(str(value) for value in values[:count]) + (", ..." if len(values) > count else "")
+
+
+def list_images(folder: str) -> list[str]:
+    """Sorted absolute paths of the images in a folder; none if there is no such folder."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    # Thumbs.db, .DS_Store and their like would otherwise change the seeded draws.
+    names = [name for name in names if is_picture(name) and not name.startswith(".")]
+    return [os.path.join(folder, name) for name in sorted(names)]
+
+
+def missing_files(paths: Iterable[str]) -> list[str]:
+    """The paths that are no files; lists each folder once, since single look-ups are slow on network drives."""
+    folders: dict[str, set[str]] = {}
+    missing = []
+    for path in paths:
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        if name not in folders[folder]:
+            missing.append(path)
+    return missing
+
+
+def require_file(dataset_dir: str, *parts: str) -> Path:
+    """The path of an id file that must exist."""
+    path = Path(dataset_dir, *parts)
+    if not path.is_file():
+        siblings = examples(sorted(p.name for p in path.parent.glob("*")), 12) or "nothing"
+        raise FileNotFoundError(
+            f"Missing id file {path} (found there: {siblings}). It belongs to the data set as it is distributed."
+        )
+    return path
+
+
+def read_ids(file: Path) -> list[int]:
+    """Ascending identities of a file with comma-separated numbers."""
+    fields = [field.strip() for field in re.split(r"[,\s]+", file.read_text(encoding="utf-8-sig")) if field.strip()]
+    wrong = [field for field in fields if not field.isdigit()]
+    if wrong or not fields:
+        found = examples(wrong) or "nothing"
+        raise ValueError(f"{file}: expected one line of comma-separated identity numbers, found {found}.")
+    return sorted({int(field) for field in fields})
+
+
+def read_list(file: Path) -> list[tuple[str, int]]:
+    """(path relative to the data set, label) of every line "path label"."""
+    entries = []
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if not line.strip():
+            continue
+        fields = line.rsplit(maxsplit=1)
+        if len(fields) != 2 or not fields[1].isdigit():
+            raise ValueError(f"{file}, line {number}: expected 'path label', found {line!r}.")
+        entries.append((os.path.normpath(fields[0].strip().replace("\\", "/")), int(fields[1])))
+    if not entries:
+        raise ValueError(f"{file} is empty; expected lines of 'path label'.")
+    return entries
+
+
+def caption_folders(dataset_dir: str, modality: Modality) -> list[Path]:
+    """Where captions of one modality may lie, likeliest first."""
+    root, kind = Path(dataset_dir), {Modality.RGB: "RGB", Modality.IR: "IR"}[modality]
+    return [
+        root / "Text" / f"Blip_{kind}",
+        root / "Text" / kind,
+        root / f"Blip_{kind}",
+        root.parent / f"{root.name.lower()}_text" / f"Blip_{kind}",
+    ]
+
+
+def find_one(folder: Path, start: str, suffix: str) -> Path | None:
+    """The file of a folder that begins with `start`: named after the folder as the released ones, or the only one."""
+    released = folder / f"{start}_{folder.name}{suffix}"
+    if released.is_file():
+        return released
+    found = sorted(path for path in folder.glob(f"{start}*{suffix}") if path.is_file())
+    if len(found) > 1:
+        raise ValueError(
+            f"{folder} has {len(found)} files {start}*{suffix} ({examples([path.name for path in found])}). Keep "
+            f"one, or name it {released.name}."
+        )
+    return found[0] if found else None
