@@ -39,6 +39,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["tvilfm_plugin", "tvilfm_plugin.*"]),
     package_data={"tvilfm_plugin": ["py.typed"], "tvilfm_plugin.retrieval": ["web_page.*"], "": ["*.json"]},
+    entry_points={"console_scripts": ["tvilfm = tvilfm_plugin.cli.main:entry"]},
     install_requires=HOST_NEEDS + OWN_NEEDS,
     extras_require={
         "captions": ["transformers>=5.0,<6", "accelerate>=1.0"],

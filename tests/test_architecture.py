@@ -17,7 +17,8 @@ HOSTS = ("fastreid", "yacs")
 # Everything may import what stands before it. `compat` and `config` are the host's two faces that need no others of ours.
 ORDER = (
     "files", "allocator", "compat", "modality", "evaluation", "data", "modeling", "checkpoints", "config", "host",
-    "engine", "analysis", "synthetic", "captioning", "retrieval", "runtime", "export", "visualization", "launch", "__main__",
+    "engine", "analysis", "synthetic", "captioning", "retrieval", "runtime", "export", "visualization", "launch",
+    "__main__", "cli",
 )  # fmt: skip
 # Where fast-reid and yacs may appear.
 SKIN = re.compile(

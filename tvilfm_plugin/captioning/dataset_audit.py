@@ -1,8 +1,10 @@
 """Audit the text of a data set on disk: which images there are, who is for training, what the gallery shows."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from tvilfm_plugin.captioning.audit import Audit, Subject, audit_text
+from tvilfm_plugin.data.captions import CaptionBank
 from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.modality import Modality
 
@@ -34,6 +36,38 @@ def audit_dataset(dataset: str, root: str, folder: str = "", trial: int = 1) -> 
         captions = {key: bank[key] for key in bank}
         audits.append(audit_text(subjects, captions, modality, bank.source, drawn))
     return audits
+
+
+def audit_files(folder: Path, dataset: str, train_ids: str) -> list[Audit]:
+    """Audit caption files alone: every image that they name is taken to exist.
+
+    Args:
+        folder: with Blip_RGB/ and Blip_IR/.
+        dataset: "sysu", "regdb" or "llcm": how its paths are written.
+        train_ids: training identities, comma-separated.
+    """
+    from tvilfm_plugin.data.datasets.listing import find_one
+    from tvilfm_plugin.data.datasets.check import DATASETS
+
+    train = {int(number) for number in train_ids.replace(",", " ").split()}
+    audits = []
+    for modality, name in ((Modality.RGB, "Blip_RGB"), (Modality.IR, "Blip_IR")):
+        texts, rephrases = (find_one(folder / name, start, ".json") for start in ("caption_dict", "caption_llm_dict"))
+        if texts or rephrases:
+            bank = CaptionBank.from_files(texts, rephrases, None, DATASETS[dataset].relative)
+            captions = {key: bank[key] for key in bank}
+            audits.append(audit_text(subjects_of_texts(captions, train), captions, modality, bank.source))
+    return audits
+
+
+def exceeded_limits(audits: Sequence[Audit], limits: Mapping[str, float]) -> list[str]:
+    """A line for every finding whose share is above its limit."""
+    return [
+        f"{audit.modality.value}: {found.key} {found.share:.2%} > {limits[found.key]:.2%}"
+        for audit in audits
+        for found in audit.findings
+        if found.key in limits and found.share > limits[found.key]
+    ]
 
 
 def _subjects(

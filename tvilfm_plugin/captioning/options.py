@@ -1,12 +1,16 @@
 """Command-line options of the tools that work through the images of a data set, captioning or rephrasing."""
 
+from __future__ import annotations
+
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tvilfm_plugin.captioning.engine import Shard
-from tvilfm_plugin.captioning.sources import SPLITS, SourceSet, find_sources
-from tvilfm_plugin.modality import Modality
+if TYPE_CHECKING:
+    from tvilfm_plugin.captioning.sources import SourceSet
+
+SPLITS = ("train", "test", "all")
 
 
 def add_source_options(parser: argparse.ArgumentParser, *, split: str = "all", why: str = "") -> None:
@@ -15,12 +19,14 @@ def add_source_options(parser: argparse.ArgumentParser, *, split: str = "all", w
     Args:
         split: default of --split; `why` is its help text.
     """
-    parser.add_argument("--dataset", required=True, choices=("sysu", "regdb", "llcm", "table", "folder"))
-    parser.add_argument("--root", default=os.environ.get("FASTREID_DATASETS", "datasets"))
-    parser.add_argument("--folder", default="", help="the data set's folder below the root")
-    parser.add_argument("--split", default=split, choices=SPLITS, help=why or None)
-    parser.add_argument("--trial", type=int, default=1, help="RegDB's split")
-    parser.add_argument("--modality", required=True, choices=("rgb", "ir"))
+    choices = ("sysu", "regdb", "llcm", "table", "folder")
+    parser.add_argument("--dataset", required=True, choices=choices, help="the data set")
+    root = "folder that holds the data sets (default: $FASTREID_DATASETS or datasets)"
+    parser.add_argument("--root", default=os.environ.get("FASTREID_DATASETS", "datasets"), help=root)
+    parser.add_argument("--folder", default="", help="the data set's folder below the root (default: its own names)")
+    parser.add_argument("--split", default=split, choices=SPLITS, help=f"whose images{why and '; '}{why}")
+    parser.add_argument("--trial", type=int, default=1, help="RegDB's train/test split, 1..10")
+    parser.add_argument("--modality", required=True, choices=("rgb", "ir"), help="visible or infrared images")
 
 
 def add_work_options(parser: argparse.ArgumentParser, *, what: str) -> None:
@@ -29,20 +35,27 @@ def add_work_options(parser: argparse.ArgumentParser, *, what: str) -> None:
     Args:
         what: what one piece of work is, in the plural.
     """
-    here = Shard.from_environment()
+    rank, world_size = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    # A tool of tools/ (and a plain parser) takes the folder by its older name as well.
+    older = ("--out",) if getattr(parser, "legacy", True) else ()
     parser.add_argument("--batch-size", type=int, default=32, help="halved when the memory does not suffice")
     parser.add_argument("--device", default="", help="default: this process's GPU, else the CPU")
     parser.add_argument("--dtype", default="", help="float32, bfloat16 or float16 (default: bfloat16 on a GPU)")
-    parser.add_argument("--out", type=Path, help="folder of the caption files (default: the data set's Text/Blip_RGB or _IR)")
+    folder = "folder of the caption files (default: the data set's Text/Blip_RGB or _IR)"
+    parser.add_argument("--out-dir", *older, dest="out", type=Path, metavar="OUT_DIR", help=folder)
     parser.add_argument("--limit", type=int, default=0, help=f"stop after so many {what}")
     parser.add_argument("--restart", action="store_true", help="put earlier rows aside instead of going on")
-    parser.add_argument("--rank", type=int, default=here.rank)
-    parser.add_argument("--world-size", type=int, default=here.world_size)
+    parser.add_argument("--rank", type=int, default=rank, help="which of the processes that share the work (torchrun sets it)")
+    parser.add_argument("--world-size", type=int, default=world_size, help="how many they are (torchrun sets it)")
 
 
 def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
     """Read the options, the defaults of --device and --dtype filled in; ends the process where they contradict each other."""
-    args = parser.parse_args(argv)
+    return completed(parser, parser.parse_args(argv))
+
+
+def completed(parser: argparse.ArgumentParser, args: argparse.Namespace) -> argparse.Namespace:
+    """The defaults of --device and --dtype filled in; ends the process where the options contradict each other."""
     if args.restart and args.world_size > 1:
         parser.error("--restart moves rows that other processes may be writing: use it with one process.")
     args.device = args.device or default_device()
@@ -52,6 +65,9 @@ def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.N
 
 def sources_of(args: argparse.Namespace) -> SourceSet:
     """The images that the options name."""
+    from tvilfm_plugin.captioning.sources import find_sources
+    from tvilfm_plugin.modality import Modality
+
     return find_sources(
         args.dataset, args.root, Modality(args.modality), folder=args.folder, split=args.split, trial=args.trial
     )

@@ -1,0 +1,141 @@
+"""`tvilfm` as a program: its commands, what help says, what it costs to start, and how it answers mistakes."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tvilfm_plugin.cli import contract
+from tvilfm_plugin.cli.command import split_overrides
+from tvilfm_plugin.cli.main import COMMANDS, main, overview
+
+ROOT = Path(__file__).parents[2]
+# What the documents and the mission name, at the least.
+WANTED = (
+    "train", "eval", "run", "search", "web", "demo", "data make", "data check", "captions generate", "captions rephrase",
+    "captions audit", "captions finetune", "captions pairs", "captions demo", "results show", "results compare",
+    "results rules",
+    "results thresholds", "results robustness", "results report", "results sheet", "results cmc", "export", "import",
+    "reproduce", "config", "pretrain align-text", "pretrain vit",
+)  # fmt: skip
+
+
+def test_every_command_is_there_and_in_the_overview():
+    assert set(WANTED) <= set(COMMANDS)
+    assert all(f"  {name} " in overview() for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_complete(name, capsys):
+    assert main([*name.split(), "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "examples:\n  " in text and f"tvilfm {name}" in text
+    parser = COMMANDS[name].parser(f"tvilfm {name}")
+    for action in parser._actions:
+        assert action.help, f"{name} does not explain {action.dest}"
+        untold = action.default in (None, "", False, argparse.SUPPRESS) or action.default == []
+        if action.option_strings and not untold:
+            shown = parser._get_formatter()._get_help_string(action)
+            assert "default" in shown, f"{name} does not say the default of {action.dest}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_one_vocabulary_of_options(name):
+    flags = {flag: action for action in COMMANDS[name].parser("x")._actions for flag in action.option_strings}
+    for flag, action in flags.items():
+        assert flag == flag.lower() and "_" not in flag
+        if flag == "--out":
+            assert "folder" not in action.help.split(" (")[0], f"{name}: a folder is --out-dir"
+        if flag == "--out-dir":
+            assert "file" not in action.help.split()
+    assert not {"--output", "--output-dir", "--data-set", "--dir"} & set(flags)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["reslts"], "Did you mean results?"),
+        (["results", "sho"], "Did you mean show?"),
+        (["train"], "required: config"),
+        (["train", "syus.yml"], "Did you mean sysu"),
+        (["eval", "nowhere"], "There is no folder nowhere"),
+        (["results", "show", "nowhere"], "nowhere holds no evaluation"),
+        (["search", "nowhere", "--gallery", "x"], "There is no folder nowhere"),
+        (["search"], "give --gallery DIR, --index FILE, or both"),
+        (["data", "check", "--dataset", "sysus"], "choose from"),
+        (["reproduce", "table2", "--dataset", "llcm"], "table2 is about sysu"),
+        (["train", "sysu.yml", "SOLVER.MAX_EPOCH"], "has no value"),
+        (["run", "nowhere.py"], "nowhere.py"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(words, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert not out and said in err and "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1, err
+
+
+def test_overrides_may_stand_anywhere_and_are_nobodys_list_items():
+    parser = COMMANDS["train"].parser("x")
+    words, pairs = split_overrides(["a.yml", "SOLVER.BASE_LR", "-1", "--resume", "STAGE1.SEED", "3"], parser)
+    assert words == ["a.yml", "--resume"] and pairs == ["SOLVER.BASE_LR", "-1", "STAGE1.SEED", "3"]
+    args = COMMANDS["search"].parse(["RUN", "--members", "ir", "text", "MODEL.DEVICE", "cpu", "--gallery", "g"], "x")
+    assert args.members == ["ir", "text"] and args.opts == ["MODEL.DEVICE", "cpu"]
+
+
+
+def raising(error):
+    def work():
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (ValueError("TEST.DRAWS is 0: give at least 1."), 2, "x: error: TEST.DRAWS is 0: give at least 1."),
+        (KeyError("No caption for 'a'."), 2, "x: error: No caption for 'a'."),
+        (FileNotFoundError(2, "No such file or directory", "a.json"), 2, "x: error: a.json: No such file or directory"),
+        (ModuleNotFoundError("install it"), 2, "x: error: install it"),
+        (KeyError("model"), 1, "KeyError: model (unexpected"),
+        (TypeError("f() takes 1"), 1, "TypeError: f() takes 1 (unexpected"),
+        (OSError(28, "No space left on device", "a.pth"), 2, "The disk is full (a.pth)"),
+        (KeyboardInterrupt(), 130, "x: stopped. Go on."),
+    ],
+)
+def test_the_error_contract(error, status, said, capsys):
+    assert contract.run(raising(error), prog="x", goes_on="Go on.") == status
+    err = capsys.readouterr().err
+    assert said in err and len(err.strip().splitlines()) == 1
+    if status != 130:
+        assert contract.run(raising(error), prog="x", debug=True) == status
+        assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_a_full_disk_behind_another_error_is_called_so(capsys):
+    try:
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError as full:
+            raise RuntimeError("could not write") from full
+    except RuntimeError as error:
+        assert contract.run(raising(error), prog="x") == 2
+    assert "The disk is full" in capsys.readouterr().err
+
+
+def test_the_error_of_a_child_process_is_told_by_its_last_line(capsys):
+    kind = type("ProcessRaisedException", (Exception,), {})
+    text = "\n-- Process 1 terminated with the following error:\nTraceback (most recent call last):\n  File x\n"
+    assert contract.run(raising(kind(text + "ValueError: SEED is -2.\n")), prog="x") == 2
+    assert capsys.readouterr().err == "x: error: SEED is -2.\n"
+
+
+def test_a_tool_answers_like_the_command(tmp_path):
+    tool = str(ROOT / "tools" / "show_results.py")
+    done = subprocess.run([sys.executable, tool, "nowhere"], capture_output=True, text=True, cwd=tmp_path, timeout=200)
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith("show_results.py: error: nowhere holds no evaluation") and done.stderr.count("\n") == 1

@@ -1,0 +1,1 @@
+"""`tvilfm`, the command. Its modules define options and import what does the work only when it is asked for."""

@@ -1,0 +1,111 @@
+"""The error contract of every command: one line that names fact, choices and remedy; the traceback only with --debug.
+
+Exit status 2: what the user can mend. 1: a check failed, or a fault of the program. 130: Ctrl-C.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+
+from tvilfm_plugin.cli.command import DEBUG
+
+FAILED, MEND, INTERRUPTED = 1, 2, 130
+# What our code raises with a sentence for the user.
+MENDABLE = (ValueError, LookupError, OSError, ImportError)
+GO_ON = "Start the same command again."
+
+
+def run(work: Callable[[], int | None], *, prog: str, debug: bool = False, goes_on: str = "") -> int:
+    """Do the work of a command under the contract; returns the exit status.
+
+    Args:
+        work: returns its exit status, None for 0.
+        prog: the command's name, which begins the line of an error.
+        debug: let errors through.
+        goes_on: what an interrupted user is told.
+    """
+    try:
+        status = work()
+        sys.stdout.flush()
+        return int(status or 0)
+    except KeyboardInterrupt:
+        print(f"\n{prog}: stopped. {goes_on or GO_ON}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # `| head` has seen enough; the interpreter would complain once more when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+            return status_of(error)
+        print(f"{prog}: error: {sentence(error)}", file=sys.stderr)
+        return status_of(error)
+
+
+def status_of(error: BaseException) -> int:
+    """2 if it is for the user to mend, else 1."""
+    kind = _child_error(error)[0]
+    if kind:
+        return MEND if kind in {one.__name__ for one in _kinds(MENDABLE)} else FAILED
+    return MEND if _mendable(error) or full_disk(error) else FAILED
+
+
+def _mendable(error: BaseException) -> bool:
+    """Whether it was raised for the user; a bare key or number of a failed look-up was not."""
+    return isinstance(error, MENDABLE) and not (isinstance(error, LookupError) and " " not in _text(error))
+
+
+def sentence(error: BaseException) -> str:
+    """What went wrong, on one line."""
+    if place := full_disk(error):
+        return f"The disk is full{place}. Free some space, then start the same command again: what was finished is kept."
+    kind, text = _child_error(error)
+    if kind:
+        return text or kind
+    text = _text(error)
+    if _mendable(error):
+        return text or f"{type(error).__name__} without a word; {DEBUG} shows where."
+    return f"{type(error).__name__}: {text} (unexpected: a fault of the program or of a library; {DEBUG} shows where)"
+
+
+def _text(error: BaseException) -> str:
+    # str() of a KeyError is the repr of its message; an OSError's has its number in front.
+    text = str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    return " ".join(text.split())
+
+
+def full_disk(error: BaseException | None) -> str:
+    """" on ..." if this error, or the one behind it, is a full disk, else ""."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f" ({error.filename})" if error.filename else " (no space left on the device)"
+        # torch's archive writer swallows the number; the disk itself says whether that was the reason.
+        if isinstance(error, RuntimeError) and re.search(r"PytorchStreamWriter|inline_container|ENOSPC", str(error)):
+            with contextlib.suppress(OSError):
+                if shutil.disk_usage(os.getcwd()).free < 1 << 20 or "No space" in str(error):
+                    return " (no space left on the device)"
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def _child_error(error: BaseException) -> tuple[str, str]:
+    """(kind, text) of the error of a process that was started for the command, from the last line of its traceback."""
+    if type(error).__name__ not in ("ProcessRaisedException", "RemoteTraceback"):
+        return "", ""
+    lines = [line for line in str(error).splitlines() if re.match(r"[A-Za-z_.]*(Error|Exception|Mismatch)\b", line)]
+    kind, _, text = lines[-1].partition(": ") if lines else ("", "", "")
+    return kind.rpartition(".")[2], text.strip("\"'")
+
+
+def _kinds(kinds: tuple[type, ...]) -> Iterator[type]:
+    for kind in kinds:
+        yield kind
+        yield from _kinds(tuple(kind.__subclasses__()))

@@ -1,0 +1,124 @@
+"""`tvilfm reproduce`: one of the paper's tables, from training to our numbers beside the published ones."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tvilfm_plugin.cli.command import Command, Parser
+
+TABLE_NAMES = ("table1", "table2", "table3", "table5", "mip")
+DATASETS = ("sysu", "regdb", "llcm", "synthetic")
+# What the command decides for every run.
+OURS = ("MODEL.WEIGHTS", "OUTPUT_DIR", "SEED", "DATASETS.TRIAL", "TEST.STORE")
+
+
+def _options(parser: Parser) -> None:
+    parser.positional("table", choices=TABLE_NAMES, help="which table")
+    parser.option("--dataset", required=True, choices=DATASETS, help="the data set")
+    parser.option("--seeds", type=int, nargs="+", default=[0], help="training seeds")
+    parser.option("--trials", type=int, nargs="+", help="RegDB's splits (default: 1 to 10)")
+    folder = "folder of runs and tables (default: logs/reproduce/DATASET)"
+    parser.option("--out-dir", old=("--out",), dest="out", metavar="OUT_DIR", type=Path, help=folder)
+    parser.option("--only", nargs="+", default=[], metavar="ROW", help="rows by name, e.g. B +SFF")
+    config = "stage-2 config file (default: the data set's of preset paper)"
+    parser.option("--config-file", old=("--config",), dest="config", metavar="FILE", type=Path, help=config)
+    parser.option("--jobs", type=int, default=1, help="trainings at the same time")
+    parser.option("--resamples", type=int, default=10_000, help="of the paired tests")
+    parser.option("--dry-run", action="store_true", help="list what would run")
+
+
+def checked(args: argparse.Namespace) -> argparse.Namespace:
+    """The options with their defaults filled in; ends the process where they contradict each other."""
+    from tvilfm_plugin.analysis.tables import RUNS, TABLES
+
+    error, table = args.parser.error, TABLES[args.table]
+    if args.dataset not in table.datasets:
+        error(f"{args.table} is about {', '.join(table.datasets)}, not {args.dataset}.")
+    names = [row.name for row in table.rows]
+    if unknown := [name for name in args.only if name not in names]:
+        error(f"{args.table} has no row {', '.join(unknown)}; it has {', '.join(map(repr, names))}.")
+    if args.config and any(RUNS[row.run].config for row in table.rows):
+        error(f"{args.table} has config files of its own; change them by KEY VALUE, not by --config-file.")
+    if taken := [key for key in args.opts[0::2] if key.removeprefix("STAGE1.") in OURS]:
+        error(f"{', '.join(taken)} is what this tool sets for every run; use --seeds, --trials, --out-dir or --config-file.")
+    args.seeds = list(dict.fromkeys(args.seeds))
+    if args.trials and args.dataset != "regdb":
+        error("--trials are RegDB's splits")
+    args.trials = list(dict.fromkeys(args.trials or range(1, 11))) if args.dataset == "regdb" else [1]
+    args.out = args.out or Path("logs/reproduce") / args.dataset
+    return args
+
+
+def plan(table: Any, args: argparse.Namespace) -> list[Any]:
+    """The trainings that the options ask for."""
+    from tvilfm_plugin.analysis import reproduce
+    from tvilfm_plugin.files.shipped import find_config
+
+    config = find_config(args.config) if args.config else None
+    return reproduce.plan(
+        table, args.dataset, args.out, seeds=args.seeds, trials=args.trials, only=args.only, config=config, opts=args.opts
+    )
+
+
+def reproduce(args: argparse.Namespace) -> int:
+    """Train and evaluate what is missing, print the table; 1 if a run failed."""
+    return make_table(checked(args))
+
+
+def make_table(args: argparse.Namespace, begin: Callable[[list[str], Path], int] | None = None) -> int:
+    """The same with checked options.
+
+    Args:
+        begin: runs the command of a training; None = in a process of its own.
+    """
+    from tvilfm_plugin.analysis.reproduce import FINISHED, carry_out, evaluations, start
+    from tvilfm_plugin.analysis.tables import TABLES, collect
+    from tvilfm_plugin.evaluation.evaluator import load_evaluation
+
+    table = TABLES[args.table]
+    jobs = plan(table, args)
+    if args.dry_run:
+        for job in jobs:
+            state = job.state()
+            print(f"{job}: {state}")
+            if state != FINISHED:
+                print(f"    {shlex.join(job.command(state))}")
+        return 0
+    failed = carry_out(jobs, args.jobs, begin or start)
+    found = evaluations(jobs, args.trials)
+    result = collect(table, args.dataset, found, load_evaluation, only=args.only, expected=args.seeds, resamples=args.resamples)
+    for failure in failed:
+        print(failure, file=sys.stderr)
+    if not result.lines:
+        print("\n".join(["No row is complete: there is nothing to print.", *result.notes]), file=sys.stderr)
+        return 1
+    _write(result, args.out, args.table)
+    return 1 if failed else 0
+
+
+def _write(result: Any, folder: Path, name: str) -> None:
+    from tvilfm_plugin.analysis.tables import as_csv, latex, markdown
+    from tvilfm_plugin.files.writing import write_text
+
+    text = markdown(result)
+    for suffix, content in ((".md", text), (".csv", as_csv(result)), (".tex", latex(result))):
+        write_text(folder / f"{name}{suffix}", content)
+    print(f"\n{text}\nAlso in {folder}/{name}.md, .csv and .tex")
+
+
+REPRODUCE = Command(
+    name="reproduce",
+    help="make one of the paper's tables: train and evaluate what is missing, then print our numbers beside the paper's",
+    about="All rows of a training seed share one stage 1, and tables with the same --out-dir share runs. A finished run "
+    "with the same recipe is used again, an interrupted one goes on. KEY VALUE reaches every run, STAGE1.KEY VALUE "
+    "stage 1 only.",
+    options=_options,
+    work=reproduce,
+    overrides=True,
+    goes_on="The same command goes on where it was.",
+    examples=("tvilfm reproduce table1 --dataset sysu --seeds 0 1 2", "tvilfm reproduce table1 --dataset synthetic --dry-run"),
+)
+COMMANDS: Sequence[Command] = (REPRODUCE,)

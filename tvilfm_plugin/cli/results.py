@@ -1,0 +1,242 @@
+"""`tvilfm results`: tables, tests and curves from what an evaluation stored; only `robustness` runs a network."""
+
+import argparse
+from pathlib import Path
+
+from tvilfm_plugin.cli.command import Command, Parser
+
+SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+EVIDENCE = ("caption", "gallery")
+RATES = (1e-2, 1e-3)
+
+
+def run_option(parser: Parser, about: str = "output folder of a run, e.g. logs/tvilfm/synthetic") -> None:
+    """The run that it is about."""
+    parser.positional("run", type=Path, help=about)
+
+
+# --- show -------------------------------------------------------------------------------------------------------------
+
+
+def _show_options(parser: Parser) -> None:
+    run_option(parser)
+    parser.option("--queries", type=int, default=6, help="queries in the picture, spread evenly over all queries")
+    parser.option("--type", default="ensemble", help="query type of the ranking that is drawn")
+    parser.option("--verify", action="store_true", help="recompute mAP and R-1 with scikit-learn")
+    parser.option("--intervals", action="store_true", help="95 %% intervals by bootstrap over identities")
+
+
+def show(args: argparse.Namespace) -> int:
+    """Print the tables and draw some queries; 1 if the verification fails."""
+    from tqdm import tqdm
+
+    from tvilfm_plugin.analysis.intervals import intervals_table, row_intervals
+    from tvilfm_plugin.analysis.verify import verification_table, verified, verify
+    from tvilfm_plugin.evaluation.evaluator import load_evaluation
+    from tvilfm_plugin.visualization.stored import draw_queries, evaluations
+
+    sound = True
+    for folder in evaluations(args.run):
+        print((folder / "table.md").read_text(encoding="utf-8"))
+        stored = load_evaluation(folder)
+        if args.intervals:
+            print(f"\n{intervals_table(row_intervals(stored, folder))}")
+        if args.verify:
+            checks = verify(stored, lambda labels: tqdm(labels, desc="Verifying", unit="row", leave=False, disable=None))
+            sound = sound and verified(checks)
+            print(f"\n{verification_table(checks)}")
+        print(f"\nPicture: {draw_queries(folder, args.type, args.queries)}")
+    return 0 if sound else 1
+
+
+# --- compare ----------------------------------------------------------------------------------------------------------
+
+
+def _compare_options(parser: Parser) -> None:
+    parser.positional("run_a", help="output folder(s) of system A")
+    parser.positional("run_b", help="output folder(s) of system B")
+    queries = "TYPE, TYPE@SOURCE, TYPE_A:TYPE_B (e.g. fusion:ensemble) or all"
+    parser.option("--query", nargs="+", default=["ensemble"], help=queries)
+    parser.option("--metric", nargs="+", default=["mAP"], help="mAP, mINP, R-1, R-5 ...")
+    parser.option("--despite", nargs="+", default=[], metavar="COLUMN", help="card columns that may differ")
+    parser.option("--resamples", type=int, default=10_000, help="of the paired tests and intervals")
+    parser.option("--seed", type=int, default=0, help="of the random sign patterns and bootstrap samples")
+    parser.option("--out", type=Path, help="write the report to this file as well")
+
+
+def compare(args: argparse.Namespace) -> int:
+    """Print the report on two systems."""
+    from tvilfm_plugin.analysis.run_comparison import compare_runs, find_runs
+    from tvilfm_plugin.evaluation.evaluator import load_evaluation
+    from tvilfm_plugin.visualization.stored import evaluations
+
+    a, b = ({run: {f.name: f for f in evaluations(run)} for run in find_runs(p)} for p in (args.run_a, args.run_b))
+    report = compare_runs(
+        a, b, load_evaluation, queries=args.query, metrics=args.metric, despite=args.despite, resamples=args.resamples,
+        seed=args.seed,
+    )  # fmt: skip
+    print(report)
+    _write(args.out, report)
+    return 0
+
+
+def _write(out: Path | None, text: str) -> None:
+    from tvilfm_plugin.files.writing import write_text
+
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(out, text + "\n")
+
+
+# --- rules ------------------------------------------------------------------------------------------------------------
+
+
+def _rules_options(parser: Parser) -> None:
+    run_option(parser)
+    parser.option("--query", nargs="+", default=["infrared", "ensemble"], help="TYPE or TYPE@SOURCE, or all")
+
+
+def rules(args: argparse.Namespace) -> int:
+    """Print and write a table of the differences for each query type."""
+    from tvilfm_plugin.analysis.rules import rules_table, stored_rules
+    from tvilfm_plugin.evaluation.evaluator import load_evaluation
+    from tvilfm_plugin.visualization.stored import evaluations
+
+    for folder in evaluations(args.run):
+        stored = load_evaluation(folder)
+        labels = [label for label in stored.cards if "all" in args.query or label.split("/", 1)[1] in args.query]
+        if not labels:
+            known = ", ".join(sorted({label.split("/", 1)[1] for label in stored.cards}))
+            raise ValueError(f"{folder} has none of the query types {', '.join(args.query)}; choices are {known}.")
+        sections = []
+        for label in labels:
+            card = stored.card(label)
+            table = rules_table(stored_rules(stored, label))
+            sections.append(f"## {card.dataset}, {label}, text source {card.text_source}\n\n{table}")
+            print(f"{sections[-1]}\n")
+        _write(folder / "rules.md", "\n\n".join(sections))
+        print(f"Table: {folder / 'rules.md'}")
+    return 0
+
+
+# --- thresholds -------------------------------------------------------------------------------------------------------
+
+
+def _thresholds_options(parser: Parser) -> None:
+    run_option(parser)
+    parser.option("--rows", nargs="+", help="rows of the result table, e.g. all/ensemble all/text@self (default: all)")
+    parser.option("--rates", type=float, nargs="+", default=list(RATES), help="false positive rates, as fractions")
+    parser.option("--seed", type=int, default=0, help="of the halves of the identities")
+    parser.option("--out", type=Path, help="write the tables to this file as well")
+
+
+def thresholds(args: argparse.Namespace) -> int:
+    """Print a table of operating points for each row."""
+    from tqdm import tqdm
+
+    from tvilfm_plugin.analysis.thresholds import held_out, operating_points, stored_pairs, thresholds_table
+    from tvilfm_plugin.evaluation.evaluator import load_evaluation
+    from tvilfm_plugin.visualization.stored import evaluations
+
+    report = []
+    for folder in evaluations(args.run):
+        stored = load_evaluation(folder)
+        for label in tqdm(args.rows or list(stored.cards), desc="Calibrating", unit="row", disable=None, leave=False):
+            pairs = stored_pairs(stored, label)
+            table = thresholds_table(operating_points(pairs, args.rates), held_out(pairs, args.rates, args.seed))
+            card = stored.card(label)
+            report.append(f"## {card.dataset}, {label}, text source {card.text_source}\n\n{table}")
+    print("\n\n".join(report))
+    _write(args.out, "\n\n".join(report))
+    return 0
+
+
+# --- robustness -------------------------------------------------------------------------------------------------------
+
+
+def _robustness_options(parser: Parser) -> None:
+    run_option(parser, "output folder of a stage-2 run that was evaluated with TEST.STORE True")
+    parser.option("--setting", default="", help="e.g. all (default: the first)")
+    parser.option("--source", default="", help="text source that is damaged (default: witness, else human, oracle, self)")
+    parser.option("--weights", default="model_final.pth", help="file in the run's folder")
+    parser.option("--shares", type=float, nargs="+", default=list(SHARES), help="damaged shares, 0 to 1")
+    parser.option("--seed", type=int, default=0, help="of the damage")
+    parser.option("--draws", type=int, help="gallery draws to use (default: all)")
+    parser.option("--evidence", nargs="+", default=list(EVIDENCE), choices=EVIDENCE, help="what the fall-back judges by")
+    parser.option("--low", type=float, default=0.0, help="agreement quantile below which a text is ignored")
+
+
+def robustness(args: argparse.Namespace) -> int:
+    """Measure the curves, write their points, draw them."""
+    import torch
+
+    from tvilfm_plugin.analysis.robustness_run import RobustnessOptions, measure_robustness
+    from tvilfm_plugin.data.tokenizer import tokenize
+    from tvilfm_plugin.engine import load_model
+    from tvilfm_plugin.evaluation.evaluator import encode_texts, load_evaluation
+    from tvilfm_plugin.visualization.figures import save_figure
+    from tvilfm_plugin.visualization.robustness_curves import build_robustness
+    from tvilfm_plugin.visualization.stored import evaluations
+
+    options = RobustnessOptions(
+        setting=args.setting, source=args.source, shares=args.shares, seed=args.seed, draws=args.draws,
+        evidence=args.evidence, low=args.low,
+    )  # fmt: skip
+    folders = evaluations(args.run)
+    model = load_model(args.run / "config.yaml", args.run / args.weights)[1]
+
+    @torch.no_grad()
+    def encode(texts: list[str]) -> torch.Tensor:
+        return encode_texts(model, tokenize, texts, quiet=False)
+
+    for folder in folders:
+        described, table, out = measure_robustness(load_evaluation(folder), encode, options, folder)
+        picture = save_figure(build_robustness(described), out.with_suffix(".png"))
+        print(f"{table}\n\nCurves: {picture} (also .csv, .json, .md)")
+    return 0
+
+
+SHOW = Command(
+    name="results show",
+    help="print the result tables of a run and draw some of its queries with their five best gallery images",
+    about="Neither --verify nor --intervals needs the network: both work on what the evaluation stored. Exit status 1 if "
+    "the verification fails.",
+    options=_show_options,
+    work=show,
+    examples=("tvilfm results show logs/tvilfm/synthetic --verify --intervals",),
+)
+COMPARE = Command(
+    name="results compare",
+    help="compare two systems on the same queries: paired randomisation test over identities, interval, effect size, Holm",
+    about="Several training seeds per side: a quoted glob or a comma-separated list. Runs whose protocol cards differ are "
+    "refused, with the columns that differ.",
+    options=_compare_options,
+    work=compare,
+    examples=("tvilfm results compare logs/baseline logs/full", "tvilfm results compare 'logs/b/seed*' 'logs/full/seed*'"),
+)
+RULES = Command(
+    name="results rules",
+    help="one ranking under every rule: what the conventions of published code alone change in a run's numbers",
+    about="CMC over identities or images, which gallery images a query ignores, order of ties, arithmetic, a single gallery "
+    "draw.",
+    options=_rules_options,
+    work=rules,
+    examples=("tvilfm results rules logs/tvilfm/synthetic --query all",),
+)
+THRESHOLDS = Command(
+    name="results thresholds",
+    help="same person or not: TPR at FPR 1 % and 0.1 %, with the calibrated thresholds, overall and per camera pair",
+    options=_thresholds_options,
+    work=thresholds,
+    examples=("tvilfm results thresholds logs/tvilfm/synthetic --rows all/ensemble",),
+)
+ROBUSTNESS = Command(
+    name="results robustness",
+    help="what bad text does to a run's retrieval, and what a fall-back saves: curves, points and a table",
+    about="The texts of the queries are damaged: those of wrong people, colours swapped, attributes dropped, nothing at "
+    "all. Only new texts pass the text encoder of RUN/model_final.pth; images come from RUN/evaluation.",
+    options=_robustness_options,
+    work=robustness,
+    examples=("tvilfm results robustness logs/tvilfm/synthetic --shares 0 0.5 1",),
+)
+COMMANDS = (SHOW, COMPARE, RULES, THRESHOLDS, ROBUSTNESS)

@@ -1,0 +1,141 @@
+"""`tvilfm search` and `tvilfm web`: find somebody by an infrared picture, a witness's words, or both."""
+
+import argparse
+import contextlib
+import importlib.util
+import sys
+from pathlib import Path
+
+from tvilfm_plugin.cli.command import Command, Parser
+from tvilfm_plugin.cli.run_folder import DEMO_RUN, config_and_weights, model_options
+
+KINDS = ("flat", "fp16", "int8", "ivf", "hnsw", "pq")
+MEMBERS = ("ir", "text", "fusion")
+
+
+# --- search -----------------------------------------------------------------------------------------------------------
+
+
+def _search_options(parser: Parser) -> None:
+    model_options(parser)
+    gallery = "folder of visible images, or a CSV file with columns path[, pid, camid, time]"
+    parser.option("--gallery", help=gallery)
+    parser.option("--index", type=Path, help="gallery index file: written with --gallery, read without")
+    parser.option("--kind", choices=KINDS, default="flat", help="type of index; flat is exact")
+    parser.option("--image", help="infrared query image")
+    parser.option("--text", help="what a witness says, with colours")
+    parser.option("--infrared-text", help="what the infrared image shows, without colours: the filter of Eq. 7")
+    parser.option("--members", nargs="+", choices=MEMBERS, help="who votes (default: everybody who can)")
+    parser.option("--top", type=int, default=10, help="hits")
+    parser.option("--cameras", type=int, nargs="+", help="find images of these cameras only")
+    parser.option("--person", type=int, help="identity of the query, to mark hits right and wrong")
+    parser.option("--out", type=Path, help="draw the result to this PNG")
+    parser.option("--device", default="", help="cpu or cuda (default: as the config says)")
+
+
+def search(args: argparse.Namespace) -> int:
+    """Embed or load the gallery, search it, print and draw the hits."""
+    if not args.gallery and not args.index:
+        args.parser.error("give --gallery DIR, --index FILE, or both")
+    from tvilfm_plugin.modality import Modality
+    from tvilfm_plugin.retrieval.hits_table import hits_table
+    from tvilfm_plugin.retrieval.records import Filter
+    from tvilfm_plugin.retrieval.retriever import Retriever
+    from tvilfm_plugin.visualization.hits_sheet import draw_hits
+
+    config, weights = config_and_weights(args)
+    retriever = Retriever.from_checkpoint(config, weights, device=args.device, opts=args.opts)
+    if args.gallery:
+        retriever.embed_gallery(args.gallery, index_file=args.index, kind=args.kind)
+        for path, reason in retriever.unreadable:
+            print(f"Skipped {path}: {reason}", file=sys.stderr)
+    else:
+        retriever.load_gallery(args.index)
+    if not args.image and not args.text:
+        assert retriever.index is not None
+        print(f"{len(retriever.index)} images are indexed; search them with --image, --text or both.")
+        return 0
+    members = None if args.members is None else [Modality(m) for m in args.members]
+    allowed = Filter(cameras=args.cameras)
+    result = retriever.search(args.image, args.text, args.infrared_text, args.top, members, allowed=allowed)
+    print(hits_table(result))
+    if result.note:
+        print(f"\nNote: {result.note}.")
+    if args.out:
+        texts = (args.text or "", args.infrared_text or "")
+        picture = draw_hits(
+            result.hits, args.out, image=args.image or "", texts=texts, pid=args.person, note=result.note
+        )
+        print(f"\nPicture: {picture}")
+    return 0
+
+
+# --- web --------------------------------------------------------------------------------------------------------------
+
+
+def _web_options(parser: Parser) -> None:
+    model_options(parser, run=DEMO_RUN)
+    parser.option("--gallery", type=Path, help="folder of visible pictures; default: the test set of the config")
+    parser.option("--host", default="127.0.0.1", help="address to listen on; 127.0.0.1 is this machine only")
+    parser.option("--port", type=int, default=7860, help="0 takes any free one (default: 7860)")
+    parser.option("--name", action="append", default=[], help="host name under which a browser may ask; may be repeated")
+    parser.option("--examples", type=int, default=12, help="test queries that the page offers")
+
+
+def web(args: argparse.Namespace) -> int:
+    """Embed the gallery and serve the page until Ctrl-C."""
+    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        install = f"pip install {' '.join(missing)}, or run `make setup`"
+        raise ModuleNotFoundError(f"The page needs {' and '.join(missing)}, which is not installed: {install}.")
+    if args.weights and not args.weights.is_file() or not args.weights and not args.run.is_dir():
+        wanted = args.weights or args.run
+        raise FileNotFoundError(
+            f"No weights {wanted}. `make demo` trains them (minutes on two cores); or name others by --weights."
+        )
+    from tvilfm_plugin.retrieval.retriever import Retriever
+    from tvilfm_plugin.retrieval.web import LOOPBACK, listen, make_app, server
+    from tvilfm_plugin.retrieval.web_gallery import shown_gallery
+
+    config, weights = config_and_weights(args)
+    # First of all, so that a taken port is known before a large gallery is embedded.
+    listening = listen(args.host, args.port)
+    shown = shown_gallery(config, args.gallery, args.examples, args.opts)
+    retriever = Retriever.from_checkpoint(config, weights, opts=args.opts)
+    retriever.embed_gallery(shown.gallery)
+    address, port = listening.getsockname()[:2]
+    if address not in LOOPBACK:
+        print(f"Listening on {address}: everyone who reaches it sees the gallery. There is no password and no encryption.")
+    print(f"The page: http://{f'[{address}]' if ':' in address else address}:{port}   (Ctrl-C ends it)", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        server(make_app(retriever, shown.offered, shown.title, {*LOOPBACK, address, *args.name})).run(sockets=[listening])
+    return 0
+
+
+SEARCH = Command(
+    name="search",
+    help="search a gallery of visible images with an infrared image, words, or both; print the hits and draw them",
+    about="With --index the embedded gallery is kept in a file: later searches need no --gallery, and a killed run goes on "
+    "where it was.",
+    options=_search_options,
+    work=search,
+    overrides=True,
+    goes_on="With --index, the same command goes on where it was.",
+    examples=(
+        'tvilfm search logs/tvilfm/synthetic --gallery PICTURES --image query.png --text "a man in a red jacket"',
+        "tvilfm search logs/tvilfm/synthetic --gallery PICTURES --index gallery.index",
+    ),
+)
+WEB = Command(
+    name="web",
+    help="open the web page: search a gallery with an infrared picture, a witness's words, or both",
+    about="Without options it takes what `make demo` trained. The gallery is then that of the test set's first draw, and "
+    "the page offers some test queries; with --gallery it is a folder of visible pictures. Only this machine can open "
+    "the page, unless --host says otherwise: there is no password and no encryption, so put a proxy with both in "
+    "front of it before others can reach it.",
+    options=_web_options,
+    work=web,
+    overrides=True,
+    examples=("tvilfm web", "tvilfm web logs/tvilfm/sysu --gallery PICTURES --port 8000"),
+)
+COMMANDS = (SEARCH, WEB)

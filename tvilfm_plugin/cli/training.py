@@ -1,0 +1,185 @@
+"""`tvilfm train|eval|run|config|demo`: what fast-reid's users do with tools/train_net.py, and a look at configs."""
+
+import argparse
+from pathlib import Path
+
+from tvilfm_plugin.cli.command import Command, Parser
+from tvilfm_plugin.cli.run_folder import DEMO_RUN, final_weights, missing_run
+from tvilfm_plugin.cli.train_net import process_options, start
+
+RESUME = "The same command with --resume goes on from the last checkpoint."
+BY_NAME = (
+    "A config is found by its path or by its name: in the current folder, then in the checkout, then in the package "
+    "(sysu.yml or sysu: TVI-LFM's; MIP/sysu.yml: MIP's)."
+)
+
+
+# --- train ------------------------------------------------------------------------------------------------------------
+
+
+def _train_options(parser: Parser) -> None:
+    parser.positional("config", help="config file, a shipped one by name: sysu.yml, MIP/sysu.yml")
+    parser.option("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
+    parser.option("--out-dir", help="instead of the config's OUTPUT_DIR")
+    process_options(parser)
+
+
+def train(args: argparse.Namespace) -> int:
+    """Both stages, then the evaluation."""
+    args.config_file, args.eval_only = args.config, False
+    args.opts = [*args.opts, *(["OUTPUT_DIR", args.out_dir] if args.out_dir else [])]
+    del args.parser  # it does not travel to other processes
+    start(args)
+    return 0
+
+
+# --- eval -------------------------------------------------------------------------------------------------------------
+
+
+def _eval_options(parser: Parser) -> None:
+    parser.positional("run", type=Path, help="output folder of a run; or a config file, with --weights")
+    parser.option("--weights", help="a checkpoint (default: the run's final weights)")
+    parser.option("--out-dir", help="where the results go (default: OUTPUT_DIR; of a run: its folder)")
+    process_options(parser)
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Evaluate a run, or any weights by a config."""
+    from tvilfm_plugin.files.shipped import find_config
+
+    run, weights = args.run, args.weights
+    if run.is_dir():
+        args.config_file = str(run / "config.yaml")
+        if not Path(args.config_file).is_file():
+            raise FileNotFoundError(missing_run(run))
+        if weights and not Path(weights).is_file():
+            weights = str(run / weights)
+        weights, out = weights or final_weights(run, run / "config.yaml"), args.out_dir or str(run)
+    elif run.suffix in (".yml", ".yaml"):
+        args.config_file, out = str(find_config(run)), args.out_dir
+        if not weights and "MODEL.WEIGHTS" not in args.opts:
+            args.parser.error("a config needs weights: name a checkpoint by --weights")
+    else:
+        raise FileNotFoundError(missing_run(run))
+    args.opts = [*args.opts, *(["MODEL.WEIGHTS", weights] if weights else []), *(["OUTPUT_DIR", out] if out else [])]
+    args.eval_only, args.resume = True, False
+    del args.parser
+    start(args)
+    return 0
+
+
+# --- run --------------------------------------------------------------------------------------------------------------
+
+
+def _run_options(parser: Parser) -> None:
+    parser.positional("script", help="a program written for fast-reid, e.g. its tools/train_net.py; its own arguments follow")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The script, unmodified."""
+    script = args.words[0]
+    if not script.startswith("-") and not Path(script).exists():
+        raise FileNotFoundError(f"There is no script {script!r} (from {Path.cwd()}).")
+    from tvilfm_plugin.__main__ import main
+
+    return main(args.words)
+
+
+# --- config -----------------------------------------------------------------------------------------------------------
+
+
+def _config_options(parser: Parser) -> None:
+    parser.positional("config", nargs="?", help="config file, a shipped one by name (default: list the shipped ones)")
+
+
+def config(args: argparse.Namespace) -> int:
+    """Print the merged config."""
+    from tvilfm_plugin.files.shipped import find_config, shipped_configs, short_name
+
+    if not args.config:
+        print("\n".join(f"{short_name(path):28} {path}" for path in shipped_configs()))
+        return 0
+    from tvilfm_plugin.config import get_cfg
+
+    cfg = get_cfg()
+    cfg.merge_from_file(str(find_config(args.config)))
+    cfg.merge_from_list(args.opts)
+    print(cfg.dump())
+    return 0
+
+
+# --- demo -------------------------------------------------------------------------------------------------------------
+
+
+def _demo_options(parser: Parser) -> None:
+    parser.option("--workers", type=int, default=2, help="processes that draw")
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Everything that `make demo` does."""
+    from tvilfm_plugin.cli.main import main
+
+    data = "datasets/synthetic"
+    steps = [
+        f"data make --layout sysu --ids 464 --test-ids 80 --seed 0 --out-dir {data} --workers {args.workers}",
+        f"pretrain align-text --people 2000 --seed 7 --benchmark {data} --out {data}/text_tower.pt --workers {args.workers}",
+        "train synthetic.yml --resume",
+        f"results show {DEMO_RUN}",
+    ]
+    for step in steps:
+        print(f"$ tvilfm {step}", flush=True)
+        if status := main([*step.split(), *(["--debug"] if args.debug else [])]):
+            return status
+    return 0
+
+
+TRAIN = Command(
+    name="train",
+    help="train a config: stage 1, stage 2, and the evaluation",
+    about=BY_NAME + " STAGE1.KEY VALUE reaches stage 1 alone. A finished stage 1 with the same recipe is used again.",
+    options=_train_options,
+    work=train,
+    overrides=True,
+    goes_on=RESUME,
+    examples=(
+        "tvilfm train sysu.yml",
+        "tvilfm train sysu.yml --resume --num-gpus 4 SOLVER.MAX_EPOCH 60 STAGE1.SOLVER.MAX_EPOCH 120",
+    ),
+)
+EVAL = Command(
+    name="eval",
+    help="evaluate a run by its data set's protocol, or any weights by a config",
+    about=BY_NAME,
+    options=_eval_options,
+    work=evaluate,
+    overrides=True,
+    examples=("tvilfm eval logs/tvilfm/sysu TEST.RERANK.ENABLED True", "tvilfm eval sysu_released.yml --weights sysu.pth"),
+)
+RUN = Command(
+    name="run",
+    help="run a script written for fast-reid with the plugin loaded",
+    about="As `python -m tvilfm_plugin SCRIPT`: the script runs unmodified, knows our data sets, models and keys, and its "
+    "DefaultTrainer is the plugin's.",
+    options=_run_options,
+    work=run,
+    rest=True,
+    examples=("tvilfm run tools/train_net.py --config-file projects/TVILFM/configs/synthetic.yml",),
+)
+CONFIG = Command(
+    name="config",
+    help="print the merged config, or list the shipped ones",
+    about=BY_NAME,
+    options=_config_options,
+    work=config,
+    overrides=True,
+    examples=("tvilfm config", "tvilfm config sysu.yml SOLVER.MAX_EPOCH 60"),
+)
+DEMO = Command(
+    name="demo",
+    help="make the synthetic benchmark, train both stages on it, evaluate, and show the table (as `make demo`)",
+    options=_demo_options,
+    work=demo,
+    goes_on="The same command goes on where it was.",
+    examples=("tvilfm demo",),
+)
+COMMANDS = (TRAIN, EVAL, RUN, CONFIG, DEMO)

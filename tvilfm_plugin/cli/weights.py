@@ -1,0 +1,187 @@
+"""`tvilfm export`, `tvilfm import`, `tvilfm pretrain`: weights that leave, that come, and the demo's stand-ins."""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+from tvilfm_plugin.cli.command import Command, Parser
+from tvilfm_plugin.cli.data import BENCHMARKS, root_option
+from tvilfm_plugin.cli.run_folder import config_and_weights, model_options
+
+METHODS = ("mip", "tvilfm")
+RELEASED = {"tvilfm": "TVILFM/sysu_released.yml", "mip": "MIP/sysu_released.yml"}
+
+
+# --- export -----------------------------------------------------------------------------------------------------------
+
+
+def _export_options(parser: Parser) -> None:
+    model_options(parser)
+    parser.option("--out-dir", old=("--out",), type=Path, required=True, help="folder of the export")
+    parser.option("--gallery", default="", help="folder of visible pictures whose ranking is compared as well")
+    queries = "folder of infrared pictures to search with (default: the gallery's)"
+    parser.option("--query-dir", old=("--queries",), dest="queries", default="", help=queries)
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write the graphs and compare them with the model; 1 if they differ."""
+    from tvilfm_plugin.export.writing import ParityError, export_retriever
+    from tvilfm_plugin.files.writing import sha256_of
+    from tvilfm_plugin.retrieval.retriever import Retriever
+
+    config, weights = config_and_weights(args)
+    retriever = Retriever.from_checkpoint(config, weights, device="cpu", opts=args.opts)
+    notes = {"weights_file": {"name": weights.name, "sha256": sha256_of(weights)}}
+    try:
+        parity = export_retriever(
+            retriever, args.out_dir, gallery=args.gallery, queries=args.queries, notes=notes, quiet=False
+        )
+    except ParityError as error:
+        print(error)
+        return 1
+    print(parity)
+    for path in sorted(args.out_dir.iterdir()):
+        print(f"{path.stat().st_size / 1e6:8.2f} MB  {path}")
+    return 0
+
+
+# --- import -----------------------------------------------------------------------------------------------------------
+
+
+def _import_options(parser: Parser) -> None:
+    parser.option("--method", required=True, choices=METHODS, help="whose file it is")
+    parser.option("--weights", required=True, help="the authors' file")
+    parser.option("--out", required=True, help="the .pth file to write")
+    parser.option("--config-file", help="describes the model (default: the released preset for SYSU-MM01)")
+    parser.option("--dataset", choices=BENCHMARKS, help="data set it was trained on: its identities are recorded")
+    parser.option("--trial", type=int, default=1, help="RegDB's train/test split that it was trained on, 1..10")
+    root_option(parser)
+
+
+def import_weights(args: argparse.Namespace) -> int:
+    """Translate the file and report what became of every key."""
+    from tvilfm_plugin.checkpoints.import_released import import_released
+    from tvilfm_plugin.config import get_cfg
+    from tvilfm_plugin.data.datasets.check import DATASETS
+    from tvilfm_plugin.evaluation.provenance import Provenance, TrainingSet
+    from tvilfm_plugin.files.shipped import find_config
+
+    cfg = get_cfg()
+    cfg.merge_from_file(str(find_config(args.config_file or RELEASED[args.method])))
+    cfg.merge_from_list(args.opts)
+    record = Provenance()
+    if args.dataset:
+        data = DATASETS[args.dataset](root=args.root, trial=args.trial, text=False, verbose=False)
+        record = Provenance((TrainingSet(data.key, data.trial, tuple(sorted(data.train_ids))),))
+    print(f"{import_released(args.method, args.weights, args.out, cfg, record)}\nwritten: {args.out}")
+    return 0
+
+
+# --- pretrain ---------------------------------------------------------------------------------------------------------
+
+
+def _stranger_options(parser: Parser, *, people: int, seed: int, steps: int) -> None:
+    parser.option("--people", type=int, default=people, help="synthetic people to learn from")
+    parser.option("--seed", type=int, default=seed, help="of the people and of the training")
+    parser.option("--steps", type=int, default=steps, help="of the training")
+    benchmark = "folder of a synthetic benchmark whose people must not be learned from; may be repeated"
+    parser.option("--benchmark", action="append", default=[], help=benchmark)
+    parser.option("--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes that draw")
+
+
+def _align_text_options(parser: Parser) -> None:
+    parser.option("--arch", default="configs/text/tiny.json", help="text tower, in open_clip's model-config format")
+    parser.option("--out", required=True, help="file of the weights; facts are written beside it as .json")
+    _stranger_options(parser, people=2000, seed=7, steps=400)
+
+
+def align_text(args: argparse.Namespace) -> int:
+    """Learn the text tower and say how good it is."""
+    from tvilfm_plugin.files.shipped import find_shipped
+    from tvilfm_plugin.synthetic import text_alignment
+    from tvilfm_plugin.synthetic.strangers import benchmark_looks
+
+    start = time.perf_counter()
+    arch = str(find_shipped(args.arch) or args.arch)
+    spec = text_alignment.AlignmentSpec(arch, people=args.people, seed=args.seed, steps=args.steps)
+    result = text_alignment.align_text(spec, args.out, avoid=benchmark_looks(args.benchmark), workers=args.workers)
+    print(
+        f"{args.out}: captions of {result.people} people never seen find the right person first in {result.person:.1%} "
+        f"(chance {result.chance:.1%}), one in the same colours in {result.colours:.1%}; {time.perf_counter() - start:.0f} s"
+    )
+    return 0
+
+
+def _vit_options(parser: Parser) -> None:
+    config = "whose transformer (MODEL.MIP) and image size (INPUT.SIZE_TRAIN) it is made for"
+    parser.option("--config-file", default="MIP/synthetic.yml", help=config)
+    parser.option("--out", required=True, help="file of the weights in timm's names; facts go beside it as .json")
+    parser.option("--infrared", type=int, default=3, help="infrared pictures of each; 0 = none (default: 3)")
+    _stranger_options(parser, people=2000, seed=7, steps=2500)
+
+
+def vit(args: argparse.Namespace) -> int:
+    """Learn the transformer and say how good it is."""
+    from tvilfm_plugin.config import get_cfg
+    from tvilfm_plugin.files.shipped import find_config
+    from tvilfm_plugin.synthetic.strangers import benchmark_looks
+    from tvilfm_plugin.synthetic.vit_pretraining import PretrainingSpec, pretrain_vit
+
+    start = time.perf_counter()
+    cfg = get_cfg()
+    cfg.merge_from_file(str(find_config(args.config_file)))
+    mip = cfg.MODEL.MIP
+    height, width = cfg.INPUT.SIZE_TRAIN
+    spec = PretrainingSpec(
+        width=mip.WIDTH, depth=mip.DEPTH, heads=mip.HEADS, mlp_ratio=mip.MLP_RATIO, patch=mip.PATCH, stride=mip.STRIDE,
+        parts=mip.PARTS, shift=mip.SHIFT, groups=mip.GROUPS, image_size=(height, width), people=args.people,
+        infrared=args.infrared, seed=args.seed, steps=args.steps,
+    )  # fmt: skip
+    result = pretrain_vit(spec, args.out, avoid=benchmark_looks(args.benchmark), workers=args.workers)
+    print(
+        f"{args.out}: of {result.people} people never seen, {result.shape:.1%} of what shapes them (guessing "
+        f"{result.shape_guess:.1%}) and {result.colours:.1%} of their colours ({result.colours_guess:.1%}) are named right; "
+        f"{time.perf_counter() - start:.0f} s"
+    )
+    return 0
+
+
+EXPORT = Command(
+    name="export",
+    help="write a trained model as ONNX graphs that tvilfm_plugin.runtime searches with, and compare them with the model",
+    about="Exit status 1, and no export.json, if the export differs from the model.",
+    options=_export_options,
+    work=export,
+    overrides=True,
+    examples=("tvilfm export logs/tvilfm/synthetic --out-dir exported --gallery PICTURES",),
+)
+IMPORT = Command(
+    name="import",
+    help="turn a checkpoint of the authors (TVI-LFM or MIP) into one of ours, and report what became of every key",
+    about="A file of stage 1 (481 keys) belongs to *_released_stage1.yml, or starts stage 2; one of stage 2 (488) to "
+    "*_released.yml. RegDB: name the split that the file was trained on, so that it cannot be tested on its own "
+    "training persons.",
+    options=_import_options,
+    work=import_weights,
+    overrides=True,
+    examples=(
+        "tvilfm import --method tvilfm --weights model_Fusion_118.pth --out sysu.pth",
+        "tvilfm eval sysu_released.yml --weights sysu.pth",
+    ),
+)
+ALIGN_TEXT = Command(
+    name="pretrain align-text",
+    help="align a small text tower on synthetic people, the demo's stand-in for CLIP's",
+    options=_align_text_options,
+    work=align_text,
+    examples=("tvilfm pretrain align-text --benchmark datasets/synthetic --out datasets/synthetic/text_tower.pt",),
+)
+VIT = Command(
+    name="pretrain vit",
+    help="pre-train MIP's small transformer on synthetic people of its own",
+    options=_vit_options,
+    work=vit,
+    examples=("tvilfm pretrain vit --out datasets/synthetic/tiny_vit.pth",),
+)
+COMMANDS = (EXPORT, IMPORT, ALIGN_TEXT, VIT)

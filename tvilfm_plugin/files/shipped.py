@@ -1,0 +1,65 @@
+"""Files that come with the plugin (configs, descriptions of text towers): found by name from anywhere."""
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def homes() -> list[Path]:
+    """Folders that hold configs/ and projects/: the checkout that the package lies in, and the installed package."""
+    return [home for home in (PACKAGE.parent, PACKAGE) if (home / "projects" / "TVILFM" / "configs").is_dir()]
+
+
+def find_shipped(name: str | Path, beside: str | Path | None = None) -> Path | None:
+    """A file by its path relative to the file that names it, the current folder, the checkout or the package.
+
+    Args:
+        beside: the file that names it.
+    """
+    first = [Path(beside).parent] if beside is not None else []
+    for home in (*first, Path(), *homes()):
+        if (found := home / Path(name).expanduser()).is_file():
+            return found
+    return None
+
+
+def find_config(name: str | Path) -> Path:
+    """A config file by its path, or by the name of a shipped one.
+
+    "sysu.yml" or "sysu" is projects/TVILFM/configs/sysu.yml, "MIP/sysu.yml" projects/MIP/configs/sysu.yml. The current folder
+    comes first, then the checkout, then the package.
+    """
+    asked = Path(name).expanduser()
+    for path in (asked, asked.with_name(asked.name + ".yml")) if asked.name else ():
+        if (found := find_shipped(path)) is not None:
+            return found
+        for shipped in shipped_configs():
+            project = shipped.parents[1].name
+            if str(path).lower() in (shipped.name.lower(), f"{project}/{shipped.name}".lower()):
+                return shipped
+    known = list(dict.fromkeys(short_name(path) for path in shipped_configs()))
+    close = difflib.get_close_matches(asked.name, known, n=3, cutoff=0.4)
+    hint = f"Did you mean {' or '.join(close)}? " if close else ""
+    raise FileNotFoundError(
+        f"There is no config file {str(name)!r} in {Path.cwd()}, and none of that name comes with the plugin. {hint}"
+        f"Shipped are {', '.join(known)}."
+    )
+
+
+def shipped_configs() -> Iterator[Path]:
+    """The leaf configs, TVI-LFM's before other projects', each from the first home that has it."""
+    seen = set()
+    for home in homes():
+        folders = sorted((home / "projects").glob("*/configs"), key=lambda path: (path.parent.name != "TVILFM", str(path)))
+        for path in (path for folder in folders for path in sorted(folder.glob("*.yml"))):
+            if (key := path.relative_to(home)) not in seen:
+                seen.add(key)
+                yield path
+
+
+def short_name(path: Path) -> str:
+    """The name that `find_config` knows a shipped config by."""
+    project = path.parents[1].name
+    return path.name if project == "TVILFM" else f"{project}/{path.name}"

@@ -1,0 +1,43 @@
+"""What the page is opened with: the test set of a config, or a folder of pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.data.loaders import build_dataset
+from tvilfm_plugin.retrieval.records import Record
+from tvilfm_plugin.retrieval.web import Example
+from tvilfm_plugin.retrieval.web_examples import examples, first_gallery
+
+
+class Shown(NamedTuple):
+    """Gallery for `Retriever.embed_gallery`, queries that the page offers, and its title."""
+
+    gallery: Any
+    offered: Sequence[Example]
+    title: str
+
+
+def shown_gallery(config: Path, gallery: Path | None, count: int, opts: Sequence[str] = ()) -> Shown:
+    """The gallery of the test set's first draw with `count` of its queries, or the pictures of a folder.
+
+    Args:
+        config: of the model.
+        gallery: folder of visible pictures; None = the test set.
+        opts: KEY VALUE overrides of the config.
+    """
+    if gallery is not None:
+        return Shown(gallery, (), f"The gallery: the pictures in {gallery.resolve().name}.")
+    cfg = get_cfg()
+    cfg.merge_from_file(str(config))
+    cfg.merge_from_list(list(opts))
+    dataset = build_dataset(cfg, cfg.DATASETS.TESTS[0], text=True)
+    items = first_gallery(dataset)
+    people = len({item.pid for item in items})
+    name = Path(dataset.dataset_dir).name
+    return Shown(
+        [Record(item.path, item.pid, item.camid) for item in items],
+        examples(dataset, count, cfg.TEST.TEXT_SOURCES[0]),
+        f"The gallery: {len(items)} visible pictures of {people} people ({name}, first draw).",
+    )
