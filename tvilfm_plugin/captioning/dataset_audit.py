@@ -46,8 +46,8 @@ def audit_files(folder: Path, dataset: str, train_ids: str) -> list[Audit]:
         dataset: "sysu", "regdb" or "llcm": how its paths are written.
         train_ids: training identities, comma-separated.
     """
-    from tvilfm_plugin.data.datasets.listing import find_one
     from tvilfm_plugin.data.datasets.check import DATASETS
+    from tvilfm_plugin.data.datasets.listing import find_one
 
     train = {int(number) for number in train_ids.replace(",", " ").split()}
     audits = []
