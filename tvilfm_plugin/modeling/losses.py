@@ -18,7 +18,7 @@ def identity_loss(logits: Tensor, pids: Tensor) -> Tensor:
         (), the mean over rows, in float32 also under autocast.
     """
     with full_precision(logits.device):
-        return F.cross_entropy(_at_least_float32(logits), pids)
+        return F.cross_entropy(at_least_float32(logits), pids)
 
 
 def weighted_triplet(feats: Tensor, pids: Tensor) -> Tensor:
@@ -35,13 +35,38 @@ def weighted_triplet(feats: Tensor, pids: Tensor) -> Tensor:
         (), in float32 (float64 for float64 features), also under autocast; finite for any finite distance.
     """
     with full_precision(feats.device):
-        distance = pairwise_distance(_at_least_float32(feats))
-        positive = (pids[:, None] == pids[None, :]).to(distance.dtype)
-        negative = 1.0 - positive
-        furthest = (_soft_weights(distance * positive, positive) * distance).sum(dim=1)
-        nearest = (_soft_weights(-distance * negative, negative) * distance).sum(dim=1)
+        furthest, nearest = weighted_extremes(at_least_float32(feats), pids)
         # softplus(x) = log(1 + exp(x)), which overflows where it is written out.
         return F.softplus(furthest - nearest).mean()
+
+
+def weighted_extremes(feats: Tensor, pids: Tensor) -> tuple[Tensor, Tensor]:
+    """WRT's weighted distances (N,) of every anchor to its positives and to its negatives; (N, D) features in float32."""
+    distance = pairwise_distance(feats)
+    positive = (pids[:, None] == pids[None, :]).to(distance.dtype)
+    negative = 1.0 - positive
+    furthest = (_soft_weights(distance * positive, positive) * distance).sum(dim=1)
+    nearest = (_soft_weights(-distance * negative, negative) * distance).sum(dim=1)
+    return furthest, nearest
+
+
+def hard_triplet(feats: Tensor, pids: Tensor, margin: float = 0.3) -> Tensor:
+    """Batch-hard triplet loss: mean_i max(0, d(furthest positive) - d(nearest negative) + margin).
+
+    Args:
+        feats: (N, D) raw features; the anchor itself counts among its positives.
+        pids: (N,) identities.
+        margin: in units of the features.
+
+    Returns:
+        (), in float32 (float64 for float64 features), also under autocast.
+    """
+    with full_precision(feats.device):
+        distance = pairwise_distance(at_least_float32(feats))
+        same = pids[:, None] == pids[None, :]
+        furthest = distance.masked_fill(~same, -torch.inf).amax(dim=1)
+        nearest = distance.masked_fill(same, torch.inf).amin(dim=1)
+        return F.relu(furthest - nearest + margin).mean()
 
 
 def pairwise_distance(feats: Tensor) -> Tensor:
@@ -62,5 +87,6 @@ def _soft_weights(scores: Tensor, mask: Tensor) -> Tensor:
     return weights / (weights.sum(dim=1, keepdim=True) + 1e-6)
 
 
-def _at_least_float32(values: Tensor) -> Tensor:
+def at_least_float32(values: Tensor) -> Tensor:
+    """The values in float32, or in float64 if they are."""
     return values if values.dtype is torch.float64 else values.float()
