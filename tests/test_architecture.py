@@ -16,13 +16,13 @@ PACKAGE = ROOT / "tvilfm_plugin"
 HOSTS = ("fastreid", "yacs")
 # Everything may import what stands before it. `compat` and `config` are the host's two faces that need no others of ours.
 ORDER = (
-    "files", "allocator", "compat", "modality", "evaluation", "data", "modeling", "checkpoints", "config", "host",
-    "engine", "analysis", "synthetic", "captioning", "retrieval", "runtime", "export", "visualization", "launch",
+    "files", "allocator", "keys", "registries", "compat", "modality", "evaluation", "data", "modeling", "checkpoints", "config",
+    "host", "engine", "analysis", "synthetic", "captioning", "retrieval", "runtime", "export", "visualization", "launch",
     "__main__", "cli",
 )  # fmt: skip
 # Where fast-reid and yacs may appear.
 SKIN = re.compile(
-    r"(compat|config|host|launch)\.py|engine/\w+\.py|data/datasets/\w+\.py|data/(modal_)?loaders?\.py|checkpoints/\w+\.py"
+    r"(compat|host|launch|registries)\.py|(config|engine)/\w+\.py|keys/adding\.py|data/datasets/\w+\.py|data/(modal_)?loaders?\.py|checkpoints/\w+\.py"
     r"|evaluation/evaluator\.py|modeling/(backbones|identity_head|registration|registries|small_resnet|tvilfm|vi_baseline)\.py"
     r"|modeling/mip/(build|config|mip|optim)\.py"
 )

@@ -16,8 +16,9 @@ from fastreid.config import get_cfg as host_cfg
 from fastreid.utils.events import EventStorage
 from yacs.config import CfgNode
 
-from tvilfm_plugin.config import get_cfg
-from tvilfm_plugin.engine import TriTrainer, uses_text
+from tvilfm_plugin.config import ConfigError, get_cfg
+from tvilfm_plugin.engine import TriTrainer, config_report, keys_reference, uses_text
+from tvilfm_plugin.keys.table import KEYS
 
 SHIPPED = sorted([*ROOT.glob("configs/*.yml"), *ROOT.glob("projects/*/configs/*.yml")])
 # Other backbones, as they are, take their step in modeling/test_registered_backbones.py.
@@ -86,17 +87,135 @@ def test_leaf_configs_say_only_what_differs():
             assert not same, f"{path.name} repeats {', '.join(same)}"
 
 
-def test_every_key_of_ours_is_read():
-    keys = flat(get_cfg()) - flat(host_cfg())
-    assert len(keys) > 40
+def unread(keys):
+    """Of full keys, those whose last word no module of the package reads as an attribute or by `get`."""
     loaded: set[str] = set()
     for path in (ROOT / "tvilfm_plugin").rglob("*.py"):
+        if path.parent.name == "keys":  # the table itself
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 loaded.add(node.attr)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isupper():
                 loaded.add(node.value)  # cfg.get("KEY")
-    assert not {key for key in keys if key.rsplit(".", 1)[-1] not in loaded}
+    return {key for key in keys if key.rsplit(".", 1)[-1] not in loaded}
+
+
+def test_every_key_of_ours_is_read():
+    keys = flat(get_cfg()) - flat(host_cfg())
+    assert len(keys) > 40 and {key.name for key in KEYS} == keys - {"TVILFM.OVERRIDES", "TVILFM.STAGE1_OVERRIDES"} | {"SEED"}
+    assert not unread(keys)
+    assert unread({"TVILFM.NOBODY_ASKS"}) == {"TVILFM.NOBODY_ASKS"}
+
+
+def test_the_table_agrees_with_itself_and_with_the_documentation():
+    for key in KEYS:
+        assert not key.problem(key.default, lambda registry: ()) and key.meaning.endswith((".", ")")), key.name
+        assert key.default == functools.reduce(lambda node, name: node[name], key.name.split("."), get_cfg()), key.name
+    assert (ROOT / "docs" / "config.md").read_text(encoding="utf-8") == keys_reference(), "docs/config.md is not current"
+
+
+# --- one check, for training and for `tvilfm config` -------------------------------------------------------------------
+
+SYSU = ROOT / "projects" / "TVILFM" / "configs" / "sysu.yml"
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_configs_pass_without_a_warning(path):
+    if path.parent.parent != ROOT:
+        assert "warning" not in config_report(str(path))
+
+
+def test_the_report_names_every_origin():
+    lines = config_report(str(SYSU), ["SOLVER.BASE_LR", "1", "TVILFM.JOINT", "False"]).splitlines()
+    said = {line.split(":")[0]: line for line in lines}
+    assert "sysu.yml, line 5" in said["DATASETS.NAMES"] and "Base-VI.yml, line 23" in said["INPUT.SIZE_TRAIN"]
+    assert said["SOLVER.BASE_LR"].split() == ["SOLVER.BASE_LR:", "1.0", "#", "command", "line"]
+    assert "'baseline'" in said["TVILFM.ROWS"] and said["TEST.DRAWS"].endswith("# default")
+    assert config_report("", []).count("# default") == len(lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["TVILFM.FUSSION", "Add"], "no key 'TVILFM.FUSSION'. Did you mean TVILFM.FUSION?"),
+        (["seed", "1"], "Did you mean SEED?"),
+        (["BASE_LR", "1"], "Did you mean SOLVER.BASE_LR?"),
+        (["SOLVER.BASE_LR", "fast"], "SOLVER.BASE_LR is 'fast'; it must be a number"),
+        (["SOLVER.BASE_LR", "-1.0"], "it must be a number of at least 0"),
+        (["SEED", "1.5"], "whole number from -1 to"),
+        (["TVILFM", "1"], "TVILFM is a section"),
+        (["INPUT.CAJ.GRAY_PROB", "1.5"], "INPUT.CAJ.GRAY_PROB is 1.5; it must be a number from 0 to 1."),
+        (["TEST.TEXT_SEEDS", "()"], "must hold 1 or more entries"),
+        (["TEST.TEXT_SEEDS", "(0, 0)"], "names 0 twice"),
+        (["TVILFM.PRESET", "mine"], "choices are paper, released"),
+        (["MODEL.PIXEL_STD", "(1.0,)"], "must hold 3 entries"),
+        (["SOLVER.MAX_EPOCH", "0"], "at least 1"),
+        (["TVILFM.FUSION", "Nope"], "TVILFM.FUSION is 'Nope'; choices are Add, FilteredAdd, SFF"),
+        (["INPUT.REA.ENABLED", "True"], "INPUT.REA.ENABLED is True, but no Tri- run reads it: erasing is INPUT.CAJ"),
+        (["MODEL.HEADS.MARGIN", "0.2"], "IdentityHead does not read it"),
+        (["MODEL.LOSSES.TRI.MARGIN", "0.2"], "TVILFM does not read it"),
+        (["MODEL.BACKBONE.SIE_COE", "2.0"], "build_resnet_backbone does not read it"),
+        (["DATALOADER.SAMPLER_TRAIN", "NaiveIdentitySampler"], "choices are IdentityPairSampler, ModalPairSampler"),
+        (["SOLVER.SCHED", "MultiStepLR"], "set SOLVER.SCHED WarmupMultiStep"),
+        (["TEST.TEXT_SOURCES", "('human',)"], "TEST.HUMAN_TEXTS names no file"),
+        (["STAGE1.SOLVER.NOPE", "1"], "no key 'SOLVER.NOPE'"),
+    ],
+)
+def test_a_fault_is_one_sentence(words, message):
+    with pytest.raises(ValueError) as caught:
+        config_report(str(SYSU), words)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_training_refuses_what_the_report_refuses(tiny, tmp_path):
+    with pytest.raises(ConfigError, match="CJ.ENABLED is True, but no Tri- run reads it"):
+        tiny("refused", "INPUT.CJ.ENABLED", "True", config=tiny.stage1)
+    with pytest.raises(ConfigError, match="SOLVER.GAMMA is -0.5"):
+        tiny("refused", "SOLVER.GAMMA", "-0.5", config=tiny.stage1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "leaf.yml is empty"),
+        ("- 1\n", "holds no KEY: VALUE pairs but one list"),
+        ("MODEL:\n\tDEVICE: cpu\n", "leaf.yml, line 2: this is no YAML"),
+        ("TVILFM: {FUSSION: Add}\n", "leaf.yml, line 1: there is no key 'TVILFM.FUSSION'. Did you mean TVILFM.FUSION?"),
+        ("SEED: 1\nTEST:\n  DRAWS: many\n", "leaf.yml, line 3: TEST.DRAWS is 'many'; it must be a whole number"),
+        ("_BASE_: leaf.yml\n", "a ring"),
+        ("_BASE_: nope.yml\n", "nope.yml, which"),
+        ("_BASE_: 5\n", "must be the path of one file"),
+        ("_BASE_: http://127.0.0.1:9/x.yml\n", "is no local file"),
+        ("SEED: 1\nSEED: 2\n", "SEED stands in line 1 and in line 2"),
+        ("SEED: !!python/name:os.system\n", "cannot be read"),
+        ("SEED: {A: 1}\n", "no key 'SEED.A'"),
+        ("TVILFM: 5\n", "TVILFM is a section"),
+    ],
+)
+def test_a_broken_file_is_one_sentence(tmp_path, text, message):
+    path = tmp_path / "leaf.yml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        get_cfg().merge_from_file(str(path))
+    assert message in str(caught.value) and "leaf.yml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_flip_and_padding_and_sampler_mean_what_they_say(tiny):
+    def pixels(*words):
+        with tiny.environment():
+            cfg = read(tiny.stage1, "MODEL.DEVICE", "cpu", *words)
+            return next(iter(TriTrainer.build_train_loader(cfg)))
+
+    plain = ("INPUT.CAJ.GRAY_PROB", 0.0, "INPUT.CAJ.RGB_ERASING_PROB", 0.0, "INPUT.CAJ.EXCHANGE_PROB", 0.0)
+    off = ("INPUT.FLIP.ENABLED", False, "INPUT.PADDING.ENABLED", False)
+    still, moved = pixels(*plain, *off), pixels(*plain)
+    assert torch.equal(still["rgb"], still["rgb_aug"]) and still["rgb_path"] == moved["rgb_path"]
+    assert not torch.equal(moved["rgb"], moved["rgb_aug"])
+    mirrored = pixels(*plain, "INPUT.FLIP.PROB", 1.0, "INPUT.PADDING.ENABLED", False)
+    assert torch.equal(mirrored["rgb"], still["rgb"].flip(3))
+    assert pixels("DATALOADER.SAMPLER_TRAIN", "ModalPairSampler")["rgb_path"] != moved["rgb_path"]
+    assert "rgb_aug" not in pixels("INPUT.AUGMENTATION", "MIP")
 
 
 # --- one step --------------------------------------------------------------------------------------------------------

@@ -22,7 +22,9 @@ from tvilfm_plugin.data.paired import PairedDataset, TokenTable, TrainAugmentati
 from tvilfm_plugin.data.samplers.pairs import IdentityPairSampler
 from tvilfm_plugin.data.token_cache import stored_tokens
 from tvilfm_plugin.data.tokenizer import TokenStore
+from tvilfm_plugin.keys.host import HOST_SAMPLER, SAMPLER
 from tvilfm_plugin.modality import Modality
+from tvilfm_plugin.registries import AUGMENTATION_REGISTRY, SAMPLER_REGISTRY, choose, register
 
 logger = logging.getLogger("fastreid." + __name__)
 
@@ -133,11 +135,18 @@ def _caption_tokens(cfg: CfgNode, dataset: TriDataset, items: Sequence[Item], mo
     return TokenTable(store.ids, np.array(index, dtype=np.int64))
 
 
+def crop_and_flip(cfg: CfgNode) -> tuple[int, float]:
+    """Pixels of padding before the crop, and probability of a mirror image; 0 where the config switches them off."""
+    padding, flip = cfg.INPUT.PADDING, cfg.INPUT.FLIP
+    return padding.SIZE if padding.ENABLED else 0, flip.PROB if flip.ENABLED else 0.0
+
+
 def _augmentation(cfg: CfgNode) -> TrainAugmentation:
     caj = cfg.INPUT.CAJ
+    pad, flip_prob = crop_and_flip(cfg)
     return TrainAugmentation.caj(
-        pad=cfg.INPUT.PADDING.SIZE,
-        flip_prob=cfg.INPUT.FLIP.PROB,
+        pad=pad,
+        flip_prob=flip_prob,
         gray_prob=caj.GRAY_PROB,
         rgb_erasing_prob=caj.RGB_ERASING_PROB,
         ir_erasing_prob=caj.IR_ERASING_PROB,
@@ -146,8 +155,40 @@ def _augmentation(cfg: CfgNode) -> TrainAugmentation:
     )
 
 
+@register(SAMPLER_REGISTRY, "IdentityPairSampler")
+def identity_pairs(cfg: CfgNode, data: TriDataset, seed: int) -> IdentityPairSampler:
+    """Pairs of TVI-LFM: identities first, then one visible and one infrared image of each, this process's share."""
+    return IdentityPairSampler(
+        [item.pid for item in data.train_rgb],
+        [item.pid for item in data.train_ir],
+        batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        num_instances=cfg.DATALOADER.NUM_INSTANCE,
+        seed=seed,
+        rank=comm.get_rank(),
+        world_size=comm.get_world_size(),
+    )
+
+
+@register(AUGMENTATION_REGISTRY, "CAJ")
+def caj_pairs(cfg: CfgNode, data: TriDataset, text: bool, batches_per_epoch: int) -> PairedDataset:
+    """Two views of the visible and one of the infrared image, by channel-augmented joint learning, and both captions."""
+    return PairedDataset(
+        image_cache(cfg, data, data.train_rgb, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN),
+        image_cache(cfg, data, data.train_ir, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN),
+        data.train_rgb,
+        data.train_ir,
+        _caption_tokens(cfg, data, data.train_rgb, Modality.RGB) if text else None,
+        _caption_tokens(cfg, data, data.train_ir, Modality.IR) if text else None,
+        augmentation=_augmentation(cfg),
+        rephrase_prob=cfg.INPUT.REPHRASE_PROB,
+        batches_per_epoch=batches_per_epoch,
+        batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        views=cfg.TVILFM.BANK.VIEWS if text else 0,
+    )
+
+
 def build_train_loader(cfg: CfgNode, text: bool, seed: int) -> TrainLoader:
-    """Batches of `SOLVER.IMS_PER_BATCH` visible-infrared pairs, split over the processes by identity.
+    """Batches of `SOLVER.IMS_PER_BATCH` visible-infrared pairs, as DATALOADER.SAMPLER_TRAIN and INPUT.AUGMENTATION say.
 
     Args:
         text: whether samples carry the tokens of both captions.
@@ -158,32 +199,14 @@ def build_train_loader(cfg: CfgNode, text: bool, seed: int) -> TrainLoader:
     data = build_dataset(cfg, cfg.DATASETS.NAMES[0], text)
     if comm.is_main_process():
         data.show_train()
-    world = comm.get_world_size()
-    sampler = IdentityPairSampler(
-        [item.pid for item in data.train_rgb],
-        [item.pid for item in data.train_ir],
-        batch_size=cfg.SOLVER.IMS_PER_BATCH,
-        num_instances=cfg.DATALOADER.NUM_INSTANCE,
-        seed=seed,
-        rank=comm.get_rank(),
-        world_size=world,
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    name = "IdentityPairSampler" if name == HOST_SAMPLER else name  # `check_config` warns: the host's knows no pairs
+    sampler = choose(SAMPLER_REGISTRY, name, SAMPLER)(cfg, data, seed)
+    pairs = choose(AUGMENTATION_REGISTRY, cfg.INPUT.AUGMENTATION, "INPUT.AUGMENTATION")(
+        cfg, data, text, sampler.batches_per_epoch
     )
-    paired = PairedDataset(
-        image_cache(cfg, data, data.train_rgb, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN),
-        image_cache(cfg, data, data.train_ir, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN),
-        data.train_rgb,
-        data.train_ir,
-        _caption_tokens(cfg, data, data.train_rgb, Modality.RGB) if text else None,
-        _caption_tokens(cfg, data, data.train_ir, Modality.IR) if text else None,
-        augmentation=_augmentation(cfg),
-        rephrase_prob=cfg.INPUT.REPHRASE_PROB,
-        batches_per_epoch=sampler.batches_per_epoch,
-        batch_size=cfg.SOLVER.IMS_PER_BATCH,
-        views=cfg.TVILFM.BANK.VIEWS if text else 0,
-    )
-    return TrainLoader(
-        paired, sampler, cfg.SOLVER.IMS_PER_BATCH // world, cfg.DATALOADER.NUM_WORKERS, usable_device(cfg.MODEL.DEVICE), data
-    )
+    share = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
+    return TrainLoader(pairs, sampler, share, cfg.DATALOADER.NUM_WORKERS, usable_device(cfg.MODEL.DEVICE), data)
 
 
 class EvalLoader:

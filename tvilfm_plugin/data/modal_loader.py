@@ -1,33 +1,24 @@
-"""Assembly of MIP's training batches from a fast-reid config."""
+"""MIP's sampler and augmentation, from a fast-reid config."""
 
 from collections.abc import Sequence
 
 from fastreid.utils import comm
 from yacs.config import CfgNode
 
-from tvilfm_plugin.compat import usable_device
 from tvilfm_plugin.data.augment.caj import CropFlip
 from tvilfm_plugin.data.augment.modal import ModalAugmentation
+from tvilfm_plugin.data.datasets.base import TriDataset
 from tvilfm_plugin.data.items import Item
-from tvilfm_plugin.data.loaders import TrainLoader, build_dataset, image_cache
+from tvilfm_plugin.data.loaders import TrainLoader, build_train_loader, crop_and_flip, image_cache
 from tvilfm_plugin.data.modal_pairs import ModalPairs
 from tvilfm_plugin.data.samplers.modal import ModalPairSampler
+from tvilfm_plugin.registries import AUGMENTATION_REGISTRY, SAMPLER_REGISTRY, register
 
 
-def build_mip_train_loader(cfg: CfgNode, seed: int) -> TrainLoader:
-    """Batches of `SOLVER.IMS_PER_BATCH` infrared-visible pairs (the authors' 64 images are 32 pairs), drawn as MIP does.
-
-    Args:
-        seed: seed of the modal sampler and, through it, of every augmentation.
-    """
-    if len(cfg.DATASETS.NAMES) != 1:
-        raise ValueError(f"DATASETS.NAMES must name one Tri- data set, not {tuple(cfg.DATASETS.NAMES)}.")
-    data = build_dataset(cfg, cfg.DATASETS.NAMES[0], False)
-    if comm.is_main_process():
-        data.show_train()
-    _check_cameras(cfg, [*data.train_rgb, *data.train_ir])
-    world = comm.get_world_size()
-    sampler = ModalPairSampler(
+@register(SAMPLER_REGISTRY, "ModalPairSampler")
+def modal_pairs(cfg: CfgNode, data: TriDataset, seed: int) -> ModalPairSampler:
+    """Pairs as MIP draws them (the authors' 64 images are 32 pairs), this process's share."""
+    return ModalPairSampler(
         [item.pid for item in data.train_rgb],
         [item.pid for item in data.train_ir],
         batch_size=cfg.SOLVER.IMS_PER_BATCH,
@@ -35,27 +26,40 @@ def build_mip_train_loader(cfg: CfgNode, seed: int) -> TrainLoader:
         padding=cfg.DATALOADER.MODAL_PADDING,
         seed=seed,
         rank=comm.get_rank(),
-        world_size=world,
+        world_size=comm.get_world_size(),
     )
-    pairs = ModalPairs(
+
+
+@register(AUGMENTATION_REGISTRY, "MIP")
+def mip_pairs(cfg: CfgNode, data: TriDataset, text: bool, batches_per_epoch: int) -> ModalPairs:
+    """One view of either image, jittered or blurred, erased and made grey; images alone."""
+    if text:
+        raise ValueError("INPUT.AUGMENTATION MIP makes images alone; a model with text needs INPUT.AUGMENTATION CAJ.")
+    _check_cameras(cfg, [*data.train_rgb, *data.train_ir])
+    pad, flip_prob = crop_and_flip(cfg)
+    low, high = cfg.INPUT.BLUR_SIGMA
+    return ModalPairs(
         image_cache(cfg, data, data.train_rgb, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN),
         image_cache(cfg, data, data.train_ir, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN),
         data.train_rgb,
         data.train_ir,
-        augmentation=ModalAugmentation(
-            crop=CropFlip(pad=cfg.INPUT.PADDING.SIZE), blur_sigma=(cfg.INPUT.BLUR_SIGMA[0], cfg.INPUT.BLUR_SIGMA[1])
-        ),
-        batches_per_epoch=sampler.batches_per_epoch,
+        augmentation=ModalAugmentation(crop=CropFlip(pad=pad, flip_prob=flip_prob), blur_sigma=(low, high)),
+        batches_per_epoch=batches_per_epoch,
         batch_size=cfg.SOLVER.IMS_PER_BATCH,
     )
-    return TrainLoader(
-        pairs,  # type: ignore[arg-type]
-        sampler,  # type: ignore[arg-type]
-        cfg.SOLVER.IMS_PER_BATCH // world,
-        cfg.DATALOADER.NUM_WORKERS,
-        usable_device(cfg.MODEL.DEVICE),
-        data,
-    )
+
+
+def build_mip_train_loader(cfg: CfgNode, seed: int) -> TrainLoader:
+    """MIP's batches with all of its published augmentation, whatever sampler and augmentation the config names.
+
+    Args:
+        seed: seed of the modal sampler and, through it, of every augmentation.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATALOADER.SAMPLER_TRAIN, cfg.INPUT.AUGMENTATION = "ModalPairSampler", "MIP"
+    cfg.INPUT.PADDING.ENABLED = cfg.INPUT.FLIP.ENABLED = True
+    return build_train_loader(cfg, False, seed)
 
 
 def _check_cameras(cfg: CfgNode, items: Sequence[Item]) -> None:

@@ -1,9 +1,18 @@
 """Learning rates and weight decays: of every parameter, and in every epoch."""
 
+import functools
 from typing import Any
 
+import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from yacs.config import CfgNode
+
+from tvilfm_plugin.modeling.mip.optim import build_mip_scheduler, mip_param_groups
+from tvilfm_plugin.registries import PARAM_GROUPS_REGISTRY, SCHEDULE_REGISTRY, register
+
+register(PARAM_GROUPS_REGISTRY, "MIP")(mip_param_groups)
+register(SCHEDULE_REGISTRY, "MIPCosine")(build_mip_scheduler)
 
 
 def lr_factor(epoch: int, warmup: int, start: float, milestones: tuple[int, ...], gamma: float) -> float:
@@ -17,6 +26,26 @@ def lr_factor(epoch: int, warmup: int, start: float, milestones: tuple[int, ...]
     return gamma ** sum(epoch >= milestone for milestone in milestones)
 
 
+@register(SCHEDULE_REGISTRY, "WarmupMultiStep")
+def build_warmup_multi_step(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> dict[str, LRScheduler]:
+    """`lr_factor` on every group, stepped by the host's hook after each epoch."""
+    solver = cfg.SOLVER
+    if solver.WARMUP_ITERS or solver.DELAY_EPOCHS:
+        raise ValueError(
+            "SOLVER.WARMUP_EPOCHS counts whole epochs; set SOLVER.WARMUP_ITERS 0 and SOLVER.DELAY_EPOCHS 0 beside it, "
+            "or SOLVER.SCHED MultiStepLR and WARMUP_EPOCHS -1 for fast-reid's own schedule."
+        )
+    factor = functools.partial(
+        lr_factor,
+        warmup=max(solver.WARMUP_EPOCHS, 0),
+        start=solver.WARMUP_FACTOR,
+        milestones=tuple(solver.STEPS),
+        gamma=solver.GAMMA,
+    )
+    return {"lr_sched": LambdaLR(optimizer, factor)}
+
+
+@register(PARAM_GROUPS_REGISTRY, "TVILFM")
 def param_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
     """One entry per trainable tensor: its learning rate and weight decay.
 

@@ -1,6 +1,5 @@
 """The trainer: fast-reid's loop, hooks, AMP and DDP around our data, optimiser, schedule, two stages and evaluation."""
 
-import functools
 import logging
 import os
 from collections import OrderedDict
@@ -9,42 +8,29 @@ from typing import Any
 import torch
 import torch.nn as nn
 from fastreid.engine import hooks
-from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
-from torch.optim.lr_scheduler import LambdaLR
 from yacs.config import CfgNode
 
+import tvilfm_plugin.engine.optim  # noqa: F401  (param groups and schedules, by name)
 from tvilfm_plugin.allocator import keep_freed_memory
 from tvilfm_plugin.checkpoints.loading import Loaded, load_weights, read_checkpoint
 from tvilfm_plugin.checkpoints.released_mip import as_stage1
 from tvilfm_plugin.compat import usable_device
-from tvilfm_plugin.data.loaders import TrainLoader, build_eval_loader, build_train_loader, is_tri
+from tvilfm_plugin.config.check import check_config
+from tvilfm_plugin.data.loaders import build_eval_loader, build_train_loader, is_tri
 from tvilfm_plugin.data.text_sources import draw_query_texts
 from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.engine.epoch_rule import LABELS, BestEpoch, EpochLabel, check_epoch_rule
 from tvilfm_plugin.engine.hooks import EpochSeed, ModelEpoch, RollingCheckpoint, StoredViews, stores_views
-from tvilfm_plugin.engine.optim import lr_factor, param_groups
 from tvilfm_plugin.engine.stages import check_unseen, forget_older_run, train_stage1
-from tvilfm_plugin.evaluation.evaluator import EVALUATOR_REGISTRY
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance, TrainingSet
 from tvilfm_plugin.host import CompatTrainer, contiguous_optimizer
+from tvilfm_plugin.keys.host import HOST_SCHEDULES
 from tvilfm_plugin.modeling.registration import uses_text
+from tvilfm_plugin.registries import EVALUATOR_REGISTRY, PARAM_GROUPS_REGISTRY, SCHEDULE_REGISTRY, choose
 
 logger = logging.getLogger("fastreid." + __name__)
-
-
-def declared(cfg: CfgNode, name: str, default: Any) -> Any:
-    """What the model's class says under `name`, else `default`.
-
-    A method with batches, learning rates or a schedule of its own (MIP) has `build_train_loader(cfg, seed)`,
-    `param_groups(cfg, model)` or `build_lr_scheduler(cfg, optimizer)` in its class.
-    """
-    return getattr(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), name, default)
-
-
-def _paired_loader(cfg: CfgNode, seed: int) -> TrainLoader:
-    return build_train_loader(cfg, uses_text(cfg), seed)
 
 
 class TriTrainer(CompatTrainer):
@@ -55,6 +41,8 @@ class TriTrainer(CompatTrainer):
 
     def __init__(self, cfg: CfgNode) -> None:
         if self._is_ours(cfg):
+            for warning in check_config(cfg):
+                logger.warning(warning)
             check_epoch_rule(cfg)
             stores_views(cfg)
             if cfg.SOLVER.KEEP_MEMORY and usable_device(cfg.MODEL.DEVICE).type == "cpu":
@@ -79,34 +67,20 @@ class TriTrainer(CompatTrainer):
         if not cls._is_ours(cfg):
             return super().build_train_loader(cfg)
         seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed() % 2**31
-        return declared(cfg, "build_train_loader", _paired_loader)(cfg, seed)
+        return build_train_loader(cfg, uses_text(cfg), seed)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Any:
         if not cls._is_ours(cfg):
             return super().build_optimizer(cfg, model)
-        return contiguous_optimizer(cfg, declared(cfg, "param_groups", param_groups)(cfg, model))
+        groups = choose(PARAM_GROUPS_REGISTRY, cfg.SOLVER.PARAM_GROUPS, "SOLVER.PARAM_GROUPS")
+        return contiguous_optimizer(cfg, groups(cfg, model))
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer, iters_per_epoch: int) -> Any:
-        own = declared(cfg, "build_lr_scheduler", None)
-        if own is not None and (schedule := own(cfg, optimizer)) is not None:
-            return schedule
-        if cfg.SOLVER.WARMUP_EPOCHS < 0:
+        if not cls._is_ours(cfg) or cfg.SOLVER.SCHED in HOST_SCHEDULES:
             return super().build_lr_scheduler(cfg, optimizer, iters_per_epoch)
-        if cfg.SOLVER.WARMUP_ITERS or cfg.SOLVER.DELAY_EPOCHS:
-            raise ValueError(
-                "SOLVER.WARMUP_EPOCHS counts whole epochs; set SOLVER.WARMUP_ITERS 0 and SOLVER.DELAY_EPOCHS 0 beside it, "
-                "or WARMUP_EPOCHS -1 for fast-reid's own schedule."
-            )
-        factor = functools.partial(
-            lr_factor,
-            warmup=cfg.SOLVER.WARMUP_EPOCHS,
-            start=cfg.SOLVER.WARMUP_FACTOR,
-            milestones=tuple(cfg.SOLVER.STEPS),
-            gamma=cfg.SOLVER.GAMMA,
-        )
-        return {"lr_sched": LambdaLR(optimizer, factor)}
+        return choose(SCHEDULE_REGISTRY, cfg.SOLVER.SCHED, "SOLVER.SCHED")(cfg, optimizer)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> Any:
@@ -134,6 +108,7 @@ class TriTrainer(CompatTrainer):
     def test(cls, cfg: CfgNode, model: nn.Module) -> OrderedDict[str, Any]:
         if not cls._is_ours(cfg):
             return super().test(cfg, model)
+        check_config(cfg, training=False)
         if comm.get_world_size() > 1:
             # Each process has BN statistics of its own share of the batches; rank 0 saves the ones that count.
             for buffer in model.buffers():

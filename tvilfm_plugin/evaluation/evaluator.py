@@ -16,7 +16,6 @@ from fastreid.evaluation.evaluator import DatasetEvaluator, inference_context
 from fastreid.evaluation.query_expansion import aqe
 from fastreid.evaluation.rerank import re_ranking
 from fastreid.utils import comm
-from fastreid.utils.registry import Registry
 from torch import Tensor, nn
 from tqdm import tqdm
 from yacs.config import CfgNode
@@ -37,11 +36,9 @@ from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard, ResultRow, re
 from tvilfm_plugin.evaluation.stored import Distance, StoredEvaluation, per_draw, percent, row_arrays
 from tvilfm_plugin.files.writing import write_text
 from tvilfm_plugin.modality import Modality
+from tvilfm_plugin.registries import EVALUATOR_REGISTRY
 
 logger = logging.getLogger("fastreid." + __name__)
-
-EVALUATOR_REGISTRY = Registry("EVALUATOR")
-EVALUATOR_REGISTRY.__doc__ = "Evaluators for Tri- data sets, called as `obj(cfg, data, texts, tokenize, folder)`."
 
 TEXT_BATCH = 256
 

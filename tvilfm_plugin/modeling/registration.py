@@ -3,6 +3,7 @@
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from yacs.config import CfgNode
 
+import tvilfm_plugin.data.modal_loader  # noqa: F401  (MIP's sampler and augmentation)
 from tvilfm_plugin.modeling.backbones import build_dual_stream_backbone
 from tvilfm_plugin.modeling.identity_head import IdentityHead
 from tvilfm_plugin.modeling.mip.build import build_mip_backbone

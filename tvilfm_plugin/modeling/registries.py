@@ -1,29 +1,30 @@
-"""What can be chosen by name: fusions and losses. (Backbones, heads and models are in fast-reid's registries.)"""
+"""Fusions, rows of the joint loss and losses, under the names that a config gives them."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fastreid.utils.registry import Registry
 from torch import Tensor
 
-from tvilfm_plugin.modeling import fusion, losses
+from tvilfm_plugin.modeling import fusion, losses, rows
 from tvilfm_plugin.modeling.distributed import gather_rows
+from tvilfm_plugin.modeling.mip import losses as mip
+from tvilfm_plugin.registries import FUSION_REGISTRY, LOSS_REGISTRY, ROWS_REGISTRY, choose, register
 
-FUSION_REGISTRY = Registry("FUSION")
-FUSION_REGISTRY.__doc__ = """Subclasses of `fusion.Fusion`, called as `cls(dim=D)`; named by TVILFM.FUSION."""
-
-LOSS_REGISTRY = Registry("LOSS")
-LOSS_REGISTRY.__doc__ = """Functions (raw features (N, D), logits (N, K), pids (N,)) -> (); see MODEL.LOSSES.NAME."""
-
-LossFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
+LossFunction = Callable[..., Tensor]
 
 FUSION_REGISTRY.register(fusion.Add)
 FUSION_REGISTRY.register(fusion.FilteredAdd)
+register(FUSION_REGISTRY, "SFF")(fusion.FilteredAdd)
+register(ROWS_REGISTRY, "MJL")(rows.modality_joint)
+register(ROWS_REGISTRY, "baseline")(rows.baseline)
 
 
 @LOSS_REGISTRY.register()
-def identity(features: Tensor, logits: Tensor, pids: Tensor) -> Tensor:
-    """Cross entropy over the training identities."""
+def identity(features: Tensor, logits: Tensor | list[Tensor], pids: Tensor) -> Tensor:
+    """Cross entropy over the training identities; of MIP's branches (a list of logits), their mean."""
+    if isinstance(logits, list):
+        return mip.branch_mean([losses.identity_loss(rows, pids) for rows in logits])
     return losses.identity_loss(logits, pids)
 
 
@@ -33,11 +34,25 @@ def weighted_triplet(features: Tensor, logits: Tensor, pids: Tensor) -> Tensor:
     return losses.weighted_triplet(features, pids)
 
 
-def choose(registry: Registry, name: str, key: str) -> Any:
-    """The object registered as `name`; a wrong name lists the choices and the config key to change."""
-    if name not in registry._obj_map:
-        raise KeyError(f"{key} is {name!r}, but there are only {', '.join(sorted(registry._obj_map))}.")
-    return registry.get(name)
+# MIP's, of (N, branches, D) features. Two of them ask for more by the name of a parameter.
+
+
+@LOSS_REGISTRY.register()
+def triplet(features: Tensor, logits: list[Tensor], pids: Tensor) -> Tensor:
+    """Batch-hard soft-margin triplet loss of every branch."""
+    return mip.branch_mean([mip.soft_margin_triplet(rows, pids) for rows in features.unbind(1)])
+
+
+@LOSS_REGISTRY.register()
+def msel(features: Tensor, logits: list[Tensor], pids: Tensor, labels: Tensor) -> Tensor:
+    """Modality-shared enhancement of every branch; `labels` (N,) is the modality."""
+    return mip.branch_mean([mip.modality_shared_enhancement(rows, pids, labels) for rows in features.unbind(1)])
+
+
+@LOSS_REGISTRY.register()
+def iael(features: Tensor, logits: list[Tensor], pids: Tensor, prompt_logits: list[Tensor]) -> Tensor:
+    """Identity loss on instance prompts; `prompt_logits` has (N, K) per prompted layer."""
+    return mip.prompt_identity_loss(prompt_logits, pids)
 
 
 class WeightedLoss(NamedTuple):
@@ -58,6 +73,11 @@ def choose_losses(names: Sequence[str], weights: Sequence[float] = ()) -> dict[s
         raise ValueError(f"MODEL.LOSSES.WEIGHTS has {len(weights)} entries for the {len(names)} losses {tuple(names)}.")
     functions = [choose(LOSS_REGISTRY, name, "MODEL.LOSSES.NAME") for name in names]
     return {n: WeightedLoss(f, w) for n, f, w in zip(names, functions, weights or [1.0] * len(names), strict=True)}
+
+
+def asked(loss: WeightedLoss, more: Mapping[str, Any]) -> dict[str, Any]:
+    """What a loss takes beside features, logits and identities: of `more`, what its parameters name."""
+    return {name: more[name] for name in inspect.signature(loss.function).parameters if name in more}
 
 
 def evaluate_losses(

@@ -160,6 +160,7 @@ def build_text_encoder(arch: str, weights: str, dim: int) -> TextEncoder:
         dim: D, the width of the visual features.
     """
     config = _architecture(arch)
+    arch = "described in the config" if arch.lstrip().startswith("{") else arch
     if weights == FROM_CHECKPOINT:
         return TextEncoder(_tower(config, dim), eot=_eot(config))
     if not weights:
@@ -201,7 +202,10 @@ def _architecture(arch: str) -> dict[str, Any]:
     """open_clip's model config of a name or of a JSON file."""
     import open_clip
 
-    if arch.endswith(".json"):
+    if arch.lstrip().startswith("{"):  # the description itself, as the config of a run carries it
+        config, arch = json.loads(arch), "MODEL.TEXT.ARCH"
+        config = config.get("model_cfg", config)
+    elif arch.endswith(".json"):
         if not Path(arch).is_file():
             raise FileNotFoundError(f"MODEL.TEXT.ARCH names the file {arch!r}, which does not exist.")
         config = json.loads(Path(arch).read_text(encoding="utf-8"))

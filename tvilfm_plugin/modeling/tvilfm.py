@@ -2,7 +2,7 @@
 
 import contextlib
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -17,9 +17,13 @@ from tvilfm_plugin.modality import Embeddings, Modality
 from tvilfm_plugin.modeling.fusion import Fusion
 from tvilfm_plugin.modeling.identity_head import IdentityHead
 from tvilfm_plugin.modeling.registries import FUSION_REGISTRY, WeightedLoss, choose
+from tvilfm_plugin.modeling.rows import modality_joint
 from tvilfm_plugin.modeling.text_encoder import TextEncoder, build_text_encoder
 from tvilfm_plugin.modeling.vi_baseline import Batch, VIBaseline
 from tvilfm_plugin.modeling.visual_encoder import DualStreamEncoder, VisualEncoder
+from tvilfm_plugin.registries import ROWS_REGISTRY
+
+Rows = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 QUERY_MEMBERS = (Modality.IR, Modality.TEXT, Modality.FUSION)
 # What a batch has in the place of pixels where the features are stored (`data.feature_bank`).
@@ -63,7 +67,7 @@ class TVILFM(VIBaseline):
         heads: IdentityHead,
         losses: Mapping[str, WeightedLoss],
         members: Sequence[Modality | str] = QUERY_MEMBERS,
-        joint: bool = True,
+        rows: Rows = modality_joint,
         frozen: bool = True,
         freeze_bn: bool = True,
         ir_neck: str = "shared",
@@ -76,7 +80,7 @@ class TVILFM(VIBaseline):
         heads: neck and classifier, which continue from stage 1.
         losses: name -> function and weight.
         members: the modalities that vote in the ensemble (Eq. 10).
-        joint: MJL (Eq. 8): rows [visible 1; visible 2; infrared; fusion; text]; else [visible 1; visible 2; fusion].
+        rows: makes the rows of the joint loss: MJL (Eq. 8), or another of ROWS_REGISTRY.
         frozen: the visual part does not train. False: "from scratch" of the ablation.
         freeze_bn: frozen BN layers use and keep their running statistics; False: batch statistics, drifting buffers.
         ir_neck: pooling and neck of the search without text: "shared", or a copy of "stage1"'s.
@@ -93,7 +97,7 @@ class TVILFM(VIBaseline):
             )
         self.text = text
         self.fusion = fusion
-        self.joint = joint
+        self.rows = rows
         self.frozen = frozen
         self.freeze_bn = freeze_bn
         if frozen:
@@ -120,7 +124,7 @@ class TVILFM(VIBaseline):
             "text": text,
             "fusion": choose(FUSION_REGISTRY, cfg.TVILFM.FUSION, "TVILFM.FUSION")(dim=dim),
             "members": cfg.TVILFM.MEMBERS,
-            "joint": cfg.TVILFM.JOINT,
+            "rows": choose(ROWS_REGISTRY, cfg.TVILFM.ROWS, "TVILFM.ROWS"),
             "frozen": not cfg.TVILFM.FROM_SCRATCH,
             "freeze_bn": cfg.TVILFM.FREEZE_BN,
             "ir_neck": cfg.TVILFM.IR_NECK,
@@ -150,10 +154,8 @@ class TVILFM(VIBaseline):
         rgb, ir = views[Modality.RGB], views[Modality.IR]
         text, ir_text = self._texts(batch["rgb_tokens"], batch["ir_tokens"] if self.fusion.filters else None)
         fused = self.fusion(ir, text, ir_text)
-        if self.joint:
-            # The filter text serves the fusion only: it gets no loss of its own.
-            return torch.cat([rgb, ir, fused, text]), 5
-        return torch.cat([rgb, fused]), 3
+        rows = self.rows(rgb, ir, fused, text)
+        return rows, len(rows) // len(ir)
 
     def _visual_rows(self, batch: Batch) -> Embeddings:
         if STORED[0] not in batch:

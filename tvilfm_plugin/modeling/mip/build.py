@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
+from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from torch import nn
 from yacs.config import CfgNode
 
@@ -17,6 +18,7 @@ from tvilfm_plugin.modeling.mip.pretrained import load_vit, read_vit
 from tvilfm_plugin.modeling.mip.prompts import ModalityPrompts, prompt_bound
 from tvilfm_plugin.modeling.mip.vit import Block, TokenEmbedding, init_linear
 from tvilfm_plugin.modeling.published_weights import fetch
+from tvilfm_plugin.registries import register
 
 GENERATOR_INITS = ("random", "pretrained")
 INSTANCE_TYPES = ("generator", "fusion")
@@ -118,6 +120,7 @@ def _load(cfg: CfgNode, encoder: MIPEncoder) -> None:
         encoder.instance_prompts.block.load_state_dict(encoder.blocks[0].state_dict())
 
 
+@register(REID_HEADS_REGISTRY, "MIPHeads")
 def build_mip_heads(cfg: CfgNode, encoder: MIPEncoder) -> MIPHeads:
     """Necks and classifiers for an encoder; IAEL's only where it has weight and there are instance prompts."""
     mip = cfg.MODEL.MIP

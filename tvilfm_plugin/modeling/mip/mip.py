@@ -1,36 +1,29 @@
 """MIP as a model: prompted transformer, five branches, four losses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from fastreid.config import configurable
+from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from torch import Tensor
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from yacs.config import CfgNode
 
 from tvilfm_plugin.data.augment.modal import erase_and_gray
-from tvilfm_plugin.data.modal_loader import build_mip_train_loader
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.distributed import gather_rows
-from tvilfm_plugin.modeling.losses import identity_loss
-from tvilfm_plugin.modeling.mip.build import build_mip_backbone, build_mip_heads
+from tvilfm_plugin.modeling.mip.build import build_mip_backbone
 from tvilfm_plugin.modeling.mip.encoder import Branches, MIPEncoder
 from tvilfm_plugin.modeling.mip.heads import MIPHeads
-from tvilfm_plugin.modeling.mip.losses import (
-    branch_mean,
-    modality_shared_enhancement,
-    prompt_identity_loss,
-    soft_margin_triplet,
-)
-from tvilfm_plugin.modeling.mip.optim import build_mip_scheduler, mip_param_groups
 from tvilfm_plugin.modeling.mip.prompts import modality_labels
+from tvilfm_plugin.modeling.registries import WeightedLoss, asked, choose_losses
 from tvilfm_plugin.modeling.vi_baseline import Batch, VIBaseline
+from tvilfm_plugin.registries import choose
 
 # Infrared first, as the authors' batches.
 ROWS = (Modality.IR, Modality.RGB)
+LOSSES = ("identity", "triplet", "msel", "iael")
 
 
 @META_ARCH_REGISTRY.register()
@@ -48,54 +41,40 @@ class MIP(VIBaseline):
     visual: MIPEncoder
     heads: MIPHeads  # type: ignore[assignment]
 
-    # What the trainer takes from here instead of TVI-LFM's.
-    build_train_loader = staticmethod(build_mip_train_loader)
-    param_groups = staticmethod(mip_param_groups)
-
-    @staticmethod
-    def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> dict[str, LRScheduler] | None:
-        """The cosine with restarts; None leaves the schedule to the trainer."""
-        return build_mip_scheduler(cfg, optimizer) if cfg.SOLVER.COSINE_PERIOD else None
-
     @configurable
     def __init__(
         self,
         *,
         visual: MIPEncoder,
         heads: MIPHeads,
-        triplet_weight: float = 1.0,
-        msel_weight: float = 0.5,
+        losses: Mapping[str, WeightedLoss],
         msel_epoch: int = 10,
-        iael_weight: float = 0.5,
         gather: bool = False,
     ) -> None:
         """Args:
         visual: encodes both kinds of images.
         heads: necks and classifiers.
-        triplet_weight: of the batch-hard soft-margin triplet loss; 0 = off.
-        msel_weight: of the modality-shared enhancement loss; 0 = off.
-        msel_epoch: the first epoch that has it, counted from 1.
-        iael_weight: of the identity loss on instance prompts; 0 = off.
+        losses: name -> function and weight (0 = off), of "identity", "triplet", "msel" and "iael", or others.
+        msel_epoch: the first epoch that has MSEL, counted from 1.
         gather: compute the losses over the rows of all processes.
         """
-        super().__init__(visual=visual, heads=heads, losses={}, gather=gather)  # type: ignore[arg-type]
-        self.triplet_weight = triplet_weight
-        self.msel_weight = msel_weight
+        super().__init__(visual=visual, heads=heads, losses=losses, gather=gather)  # type: ignore[arg-type]
         self.msel_epoch = msel_epoch
-        self.iael_weight = iael_weight
         self.epoch = 0
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         mip = cfg.MODEL.MIP
         visual = build_mip_backbone(cfg)
+        # fast-reid's defaults mean that nothing was chosen.
+        head = "MIPHeads" if cfg.MODEL.HEADS.NAME == "EmbeddingHead" else cfg.MODEL.HEADS.NAME
+        names = LOSSES if tuple(cfg.MODEL.LOSSES.NAME) == ("CrossEntropyLoss",) else tuple(cfg.MODEL.LOSSES.NAME)
+        own = {"triplet": mip.TRIPLET_WEIGHT, "msel": mip.MSEL_WEIGHT, "iael": mip.IAEL_WEIGHT}
         return {
             "visual": visual,
-            "heads": build_mip_heads(cfg, visual),
-            "triplet_weight": mip.TRIPLET_WEIGHT,
-            "msel_weight": mip.MSEL_WEIGHT,
+            "heads": choose(REID_HEADS_REGISTRY, head, "MODEL.HEADS.NAME")(cfg, visual),
+            "losses": choose_losses(names, cfg.MODEL.LOSSES.WEIGHTS or [own.get(name, 1.0) for name in names]),
             "msel_epoch": mip.MSEL_EPOCH,
-            "iael_weight": mip.IAEL_WEIGHT,
             "gather": cfg.MODEL.LOSSES.GATHER,
         }
 
@@ -149,13 +128,9 @@ class MIP(VIBaseline):
             features, pids, labels = gather_rows(features), gather_rows(pids), gather_rows(labels)
             logits = [gather_rows(rows) for rows in logits]
             prompt_logits = [gather_rows(rows) for rows in prompt_logits]
-        branches = features.unbind(1)
-        losses = {"loss_identity": branch_mean([identity_loss(rows, pids) for rows in logits])}
-        if self.triplet_weight:
-            losses["loss_triplet"] = self.triplet_weight * branch_mean([soft_margin_triplet(rows, pids) for rows in branches])
-        if self.msel_weight and self.epoch + 1 >= self.msel_epoch:
-            msel = branch_mean([modality_shared_enhancement(rows, pids, labels) for rows in branches])
-            losses["loss_msel"] = self.msel_weight * msel
-        if prompt_logits:
-            losses["loss_iael"] = self.iael_weight * prompt_identity_loss(prompt_logits, pids)
-        return losses
+        more = {"labels": labels, "prompt_logits": prompt_logits}
+        on = {name: loss for name, loss in self.losses.items() if loss.weight and self._joined_yet(name, prompt_logits)}
+        return {f"loss_{n}": loss.weight * loss.function(features, logits, pids, **asked(loss, more)) for n, loss in on.items()}
+
+    def _joined_yet(self, name: str, prompt_logits: Sequence[Tensor]) -> bool:
+        return (name != "msel" or self.epoch + 1 >= self.msel_epoch) and (name != "iael" or bool(prompt_logits))
