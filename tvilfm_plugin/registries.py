@@ -49,5 +49,5 @@ def register(registry: Registry, name: str) -> Callable[[Any], Any]:
 def choose(registry: Registry, name: str, key: str) -> Any:
     """The object registered as `name`; a wrong name lists the choices and the config key to change."""
     if name not in registry._obj_map:
-        raise KeyError(f"{key} is {name!r}, but there are only {', '.join(sorted(registry._obj_map))}.")
+        raise KeyError(f"{key} is {name!r}, but there are only {', '.join(registry._obj_map)}.")
     return registry.get(name)

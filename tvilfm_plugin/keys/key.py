@@ -23,6 +23,7 @@ class Key:
         choices: what a text, or every text of a list, may be; or the name of a registry ("FUSION") that knows.
         count: how many entries a list has; (least, most), most None: any number.
         unique: whether no entry of a list may stand twice.
+        wanted: what is said of a wrong value in the place of the general sentence.
         optional: whether "" is a choice as well.
     """
 
@@ -36,6 +37,7 @@ class Key:
     count: tuple[int, int | None] = (0, None)
     unique: bool = False
     optional: bool = False
+    wanted: str = ""
 
     @property
     def kind(self) -> str:
@@ -50,9 +52,9 @@ class Key:
         Args:
             names: registry -> what it knows; nothing means that it is not filled yet, and every name passes.
         """
-        if isinstance(self.default, (tuple, list)):
-            return self._problem_of_list(value, names)
-        return self._problem_of_one(value, names)
+        of_kind = self._problem_of_list if isinstance(self.default, (tuple, list)) else self._problem_of_one
+        problem = of_kind(value, names)
+        return f"{self.name} is {shown(value)}; {self.wanted}." if problem and self.wanted else problem
 
     def _problem_of_one(self, value: Any, names: Callable[[str], Sequence[str]], entry: bool = False) -> str:
         kind = self.kind.removeprefix("list of ")

@@ -16,7 +16,7 @@ KEYS: tuple[Key, ...] = (
     Key("TVILFM.IR_NECK", "shared", "Neck and pooling of the row without text: stage 2's, or a frozen copy of stage 1's for query and gallery (preset released).", choices=("shared", "stage1")),
     Key("TVILFM.ROWS", "MJL", "Rows of the joint loss: MJL (Eq. 8) is [visible 1; visible 2; infrared; fusion; text], baseline [visible 1; visible 2; fusion].", choices="ROWS"),
     Key("TVILFM.FUSION", "SFF", "How infrared and text become one query: SFF (Eq. 7, also called FilteredAdd) or Add (ablation B).", choices="FUSION"),
-    Key("TVILFM.MEMBERS", ("ir", "text", "fusion"), "Modalities whose similarities are summed in the ensemble query (Eq. 10).", choices=("ir", "text", "fusion"), count=(1, 3), unique=True),
+    Key("TVILFM.MEMBERS", ("ir", "text", "fusion"), "Modalities whose similarities are summed in the ensemble query (Eq. 10).", choices=("ir", "text", "fusion"), count=(1, 3), unique=True, wanted="choose one or more of ir, text, fusion, each once"),
     Key("TVILFM.BANK.VIEWS", 0, "Train stage 2 on this many stored augmented views of every image, an approximation named on the card; 0: new views in every epoch.", low=0),
     Key("TVILFM.BANK.DTYPE", "float32", "Type of the stored features; float16 takes half the disk.", choices=("float32", "float16")),
     Key("TVILFM.BANK.MAX_GB", 20.0, "A run stops, before it computes anything, where its bank would take more gigabytes than this.", low=0),
@@ -26,7 +26,7 @@ KEYS: tuple[Key, ...] = (
     Key("MODEL.DUAL_STREAM.STYLE", "released", "released: no ReLU after the stem's BN and a padded max-pool, as the authors' code; resnet: the base as it is.", choices=("released", "resnet")),
     Key("MODEL.DUAL_STREAM.FOLD_BN", True, "On a CPU, evaluate (and use when frozen) with BN folded into the convolutions; exact but for rounding."),
     Key("MODEL.BACKBONE.SMALL_WIDTH", 32, "Channels of the first stage of build_small_resnet_backbone.", low=1),
-    Key("MODEL.BACKBONE.SMALL_BLOCKS", (2, 2, 2, 2), "Blocks in each of its stages.", low=1, count=(4, 4)),
+    Key("MODEL.BACKBONE.SMALL_BLOCKS", (2, 2, 2, 2), "Blocks in each of its stages.", low=1, count=(4, 4), wanted="it must be four positive whole numbers"),
     # --- text encoder ---
     Key("MODEL.TEXT.ARCH", "RN50-quickgelu", "An open_clip architecture name, a local JSON file in open_clip's model-config format, or the description itself as JSON."),
     Key("MODEL.TEXT.WEIGHTS", "", "Local OpenAI or open_clip weights, or an open_clip tag (openai); empty: random, with a warning; checkpoint: MODEL.WEIGHTS brings them."),
