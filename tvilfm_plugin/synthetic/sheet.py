@@ -28,7 +28,6 @@ def contact_sheet(
         images = []
         for n, person in enumerate(shown):
             look = draw_look(person, camera, random.Random(f"sheet/{camera.number}/{n}"), wrong=0.0)
-            image = studio.photograph(person, look)
-            images.append(image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2))
+            images.append(studio.photograph(person, look))
         rows.append(np.concatenate(images, axis=1))
     return Image.fromarray(np.concatenate(rows, axis=0))

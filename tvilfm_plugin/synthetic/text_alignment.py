@@ -157,12 +157,12 @@ def _take_pictures(
     for number, person in people:
         for k in range(spec.images):
             rng = random.Random(f"align/{spec.seed}/{name}/{number}/{k}")
-            look = draw_look(person, rng.choice(_CAMERAS), rng, spec.wrong)
-            statement = observe(person, look, rng, wrong=spec.wrong, missing=spec.missing)
+            picture = studio.take(person, draw_look(person, rng.choice(_CAMERAS), rng, spec.wrong))
+            statement = observe(person, picture.look, rng, wrong=spec.wrong, missing=spec.missing)
             colourless = Statement({a: v for a, v in statement.said.items() if a not in COLOURED}, (), ())
             wordings = [describe(statement, rng), describe(statement, rng), rephrase(statement, rng)]
             texts.append((*wordings, describe(colourless, rng)))
-            images.append(studio.photograph(person, look))
+            images.append(picture.pixels)
     return np.stack(images), texts
 
 

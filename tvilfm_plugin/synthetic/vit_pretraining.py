@@ -239,9 +239,7 @@ def _take_pictures(spec: PretrainingSpec, name: str, people: Sequence[tuple[int,
         for k in range(spec.visible + spec.infrared):
             rng = random.Random(f"pretrain/{spec.seed}/{name}/{number}/{k}")
             camera = rng.choice(_VISIBLE if k < spec.visible else _INFRARED)
-            image = studio.photograph(person, draw_look(person, camera, rng, 0.0))
-            # An infrared picture has one plane.
-            images.append(np.broadcast_to(image if image.ndim == 3 else image[..., None], (*image.shape[:2], 3)))
+            images.append(studio.photograph(person, draw_look(person, camera, rng, 0.0)))
     return np.stack(images)
 
 
