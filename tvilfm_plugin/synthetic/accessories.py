@@ -1,4 +1,4 @@
-"""What is worn besides clothes: hair, hats and bags. Lengths are the base mesh's (decimetres), moved to where each body has them."""
+"""What is worn besides clothes: hair, hats and bags. Lengths in decimetres of the base mesh, moved to each body's."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def _bag(person: Person, body: Body) -> list[Layer]:
         near = (base[:, 1] > -0.6) & (base[:, 1] < 1.0) & (base[:, 0] * side > 1.2) & (surfaces()["body"].arm < 0.1)
         # Outside of what the hips wear.
         edge = float((points[near][:, 0] * side).max())
-        box = rounded_box((side * (edge + 0.38 + pad), -0.1, 0.25), (0.40, 0.92, 1.12), 0.5)
+        box = rounded_box((side * (edge + 0.36 + pad), -0.1, -0.15), (0.40, 0.92, 1.12), 0.5)
         return [
             _rigid(
                 Part.BAG, box, _PELVIS, lambda place: place + (follow(near)(place) - place) * np.asarray([0.0, 1.0, 1.0], _F)

@@ -49,7 +49,7 @@ def _shoot(shot: Shot, person: Person, spec: Spec, studio: Studio) -> tuple[Phot
 
 
 def _annotation(picture: Picture) -> dict[str, Any]:
-    """The camera (decimetres, pixels) before the person at the origin, the person's turn to it, and how much is seen of what."""
+    """The camera (decimetres, pixels) before the person at the origin, the person's turn, and how much is seen of what."""
     return {
         "camera": {name: round(value, 4) for name, value in asdict(picture.view).items() if name != "pitch"},
         "pitch_sine": round(picture.view.pitch[0], 6),

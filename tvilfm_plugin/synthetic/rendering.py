@@ -61,18 +61,16 @@ _INFRARED: dict[Slot, float] = {
     Slot.SOLE: 0.16,
     Slot.SEAM: 0.12,
 }
-_SHOWS: dict[str, tuple[Slot, ...]] = {
-    "hair": (Slot.HAIR,),
-    "upper": (Slot.UPPER, Slot.SECOND),
-    "pattern": (Slot.SECOND,),
-    "lower": (Slot.LOWER, Slot.TRIM),
-    "shoes": (Slot.SHOES,),
-    "bag": (Slot.BAG,),
+_SHOWS: dict[str, tuple[tuple[Slot, ...], float]] = {
+    "hair": ((Slot.HAIR,), 0.0014),
+    "upper": ((Slot.UPPER, Slot.SECOND), 0.0045),
+    "pattern": ((Slot.SECOND,), 0.0045),
+    "lower": ((Slot.LOWER, Slot.TRIM), 0.0045),
+    "shoes": ((Slot.SHOES,), 0.0014),
+    "bag": ((Slot.BAG,), 0.0045),
 }
-"""Attribute that a caption may name -> what must be in the picture for that."""
-
-_LEAST = 0.0014
-"""Share of the picture's area from which on something is seen: seven pixels at 96 x 48."""
+"""Attribute that a caption may name -> what must be in the picture for that, and on which share of it (0.0014: seven pixels at
+96 x 48)."""
 
 
 class Picture(NamedTuple):
@@ -312,9 +310,9 @@ def _infrared_light(direction: np.ndarray, at: np.ndarray, dark: np.ndarray, eye
 
 def _hidden(person: Person, areas: Mapping[Slot, float]) -> frozenset[str]:
     hidden = set()
-    for attribute, slots in _SHOWS.items():
+    for attribute, (slots, least) in _SHOWS.items():
         there = attribute not in ("bag", "pattern") or getattr(person.shape, attribute) not in ("", "plain")
-        if there and sum(areas[slot] for slot in slots) < _LEAST:
+        if there and sum(areas[slot] for slot in slots) < least:
             hidden.add(attribute)
     return frozenset(hidden)
 

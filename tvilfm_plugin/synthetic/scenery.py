@@ -233,7 +233,7 @@ def look_behind(site: Site, view: View, height: int, width: int, shift: tuple[fl
     # Into the place's own axes, about the figure.
     directions = (x * cosine + z * sine, y, z * cosine - x * sine)
     start = (_F(view.distance) * sine, _F(view.height), _F(view.distance) * cosine)
-    nearest = np.full(height * width, 900.0, _F)
+    nearest: np.ndarray = np.full(height * width, 900.0, _F)
     which = np.full(height * width, -1, np.int8)
     for n, surface in enumerate(site.surfaces):
         along = directions[surface.axis]

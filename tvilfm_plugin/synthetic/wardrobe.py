@@ -281,14 +281,14 @@ def _dress_feet(person: Person, body: Body) -> Layer:
     return _copy(surface, Part.SHOES, moved.astype(_F), shoe_cover(kind, surface.place, surface.leg))
 
 
-def _skin(person: Person, body: Body, layers: Sequence[Layer]) -> Layer:
+def _skin(person: Person, body: Body) -> Layer:
     """The body, without what cloth covers and without the inside of the mouth."""
     shape = person.shape
     surface, points = surfaces()["body"], body.points["body"]
     place, arm, leg = surface.place, surface.arm, surface.leg
-    cut = UPPERS[shape.upper]
-    hidden = upper_cover(shape.upper, place, arm, leg, end=cut.skirt or cut.hem)
-    hidden = np.maximum(hidden, lower_cover(shape.lower, shape.upper, place, leg))
+    # Upper and lower garment overlap: together they cover everything from the neck to the lower one's end.
+    end = max(lower_length(shape.lower), UPPERS[shape.upper].skirt)
+    hidden = upper_cover(shape.upper, place, arm, leg, end=end)
     if shape.shoes != "sandals":
         hidden = np.maximum(hidden, shoe_cover(shape.shoes, place, leg))
     out = normals(surface, points)
@@ -296,7 +296,9 @@ def _skin(person: Person, body: Body, layers: Sequence[Layer]) -> Layer:
     mouth = (
         (place[:, 1] > 6.3) & (place[:, 1] < 7.1) & (place[:, 2] < 1.05) & (np.abs(place[:, 0]) < 0.35) & (place[:, 2] > 0.2)
     )
-    gone = (hidden > 0.5) | mouth
+    below = np.where(np.abs(place[:, 0]) < 1.05, _F(4.3), _F(3.8))
+    trunk = (arm < 0.04) & (place[:, 1] < below) & (leg < end - 0.12)
+    gone = (hidden > 0.5) | trunk | mouth
     triangles = surface.triangles
     gone_all = gone[triangles[:, 0]] & gone[triangles[:, 1]] & gone[triangles[:, 2]]
     layer = _copy(surface, Part.SKIN, pulled.astype(_F), np.ones(len(points), _F))
@@ -317,7 +319,7 @@ def assemble(person: Person, body: Body, extras: Sequence[Layer]) -> Figure:
     """All layers in one; vertices and triangles that nobody can see are left out."""
     layers = [*_dress_upper(person, body), _dress_lower(person, body), _dress_feet(person, body)]
     eyes = surfaces()["eyes"]
-    layers += [_skin(person, body, layers), _copy(eyes, Part.EYES, body.points["eyes"], np.ones(len(eyes.place), _F)), *extras]
+    layers += [_skin(person, body), _copy(eyes, Part.EYES, body.points["eyes"], np.ones(len(eyes.place), _F)), *extras]
     columns: list[list[np.ndarray]] = [[] for _ in range(7)]
     start = 0
     for layer in layers:

@@ -12,11 +12,13 @@ from tvilfm_plugin.synthetic.listing import (
     error_rates,
     facts_of,
     readme,
-    write_captions,
     write_json,
     write_lists,
     write_tables,
     write_views,
+)
+from tvilfm_plugin.synthetic.listing import (
+    write_captions as _write_captions,
 )
 from tvilfm_plugin.synthetic.photos import Photo, mask_file, remembered, take, take_all
 from tvilfm_plugin.synthetic.plans import GENERATOR, Cast, Shot, Spec, cast, plan, spec_of
@@ -95,7 +97,7 @@ def _write(spec: Spec, root: Path, workers: int, progress: bool) -> None:
         write_lists(spec, root, cast_, shots)
         for name, infrared in (("Blip_RGB", False), ("Blip_IR", True)):
             chosen = [photo for photo in photos if photo.shot.camera.infrared is infrared]
-            write_captions(spec.layout, root / "Text" / name, name, chosen)
+            _write_captions(spec.layout, root / "Text" / name, name, chosen)
     (root / "Text").mkdir(exist_ok=True)
     phrases = "".join(f"{pid}\t{text}\n" for pid, text in remembered(cast_.people, spec))
     (root / "Text" / "human_phrases.txt").write_text(phrases, encoding="utf-8")
