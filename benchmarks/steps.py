@@ -15,9 +15,9 @@ from torch import Tensor
 
 from benchmarks import models, reference
 from benchmarks.harness import Elsewhere, Figure, Machine, compare, relative
-from tvilfm_plugin.allocator import keep_freed_memory
 from tvilfm_plugin.engine import param_groups
-from tvilfm_plugin.host import contiguous_optimizer
+from tvilfm_plugin.host.memory import keep_freed_memory
+from tvilfm_plugin.host.optimizer import contiguous_optimizer
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.tvilfm import STORED
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import tvilfm_plugin  # noqa: F401  (the compatibility fixes come before anything imports torchvision)
+import tvilfm_plugin  # noqa: F401  (what the host lacks is provided before anything imports it)
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -15,7 +15,7 @@ from fastreid.engine import default_argument_parser
 from fastreid.utils import logger as host_logger
 from tiny_trees import write_llcm, write_own, write_regdb, write_sysu
 
-from tvilfm_plugin import compat
+from tvilfm_plugin.host import replacing
 
 ROOT = Path(__file__).parents[1]
 TOWER = {
@@ -64,7 +64,7 @@ def forget_logging() -> None:
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()
-    compat.original(host_logger, "setup_logger").cache_clear()
+    replacing.original(host_logger, "setup_logger").cache_clear()
 
 
 class TinyRuns:
@@ -101,7 +101,7 @@ class TinyRuns:
         flags = [str(o) for o in options if str(o).startswith("--")]
         pairs = [str(o) for o in options if not str(o).startswith("--")]
         words = ["--config-file", str(config or self.config), *flags, "OUTPUT_DIR", str(self.folder / name), *pairs]
-        with self.environment(), compat.lend(self.tool, TriTrainer=trainer or self.tool.TriTrainer):
+        with self.environment(), replacing.lend(self.tool, TriTrainer=trainer or self.tool.TriTrainer):
             return self.tool.main(default_argument_parser().parse_args(words))
 
     @contextlib.contextmanager

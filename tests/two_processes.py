@@ -11,7 +11,7 @@ from fastreid.utils.events import EventStorage
 
 from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.engine import TriTrainer
-from tvilfm_plugin.host import default_setup
+from tvilfm_plugin.host.setup import default_setup
 
 SYNC = ("MODEL.BACKBONE.NORM", "syncBN", "MODEL.HEADS.NORM", "syncBN", "MODEL.LOSSES.GATHER", True)
 

@@ -11,8 +11,8 @@ from fastreid.engine import default_argument_parser
 
 from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.engine import TriTrainer
-from tvilfm_plugin.host import default_setup
-from tvilfm_plugin.launch import launch
+from tvilfm_plugin.host.launch import launch
+from tvilfm_plugin.host.setup import default_setup
 from tvilfm_plugin.modeling.text_encoder import FROM_CHECKPOINT
 
 

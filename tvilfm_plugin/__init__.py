@@ -1,28 +1,46 @@
 """Text-enhanced visible-infrared person re-identification as a plugin to fast-reid.
 
-Importing the package applies the host's compatibility fixes, registers everything and does nothing else. Without fast-reid
-the core modules (evaluation, data, the modules of modeling that hold no registered class) work all the same; without torch
-those that search an index do.
+Importing the package costs nothing. When fast-reid is first imported, what it lacks is provided, its public functions are
+repaired, and our data sets and models are registered. Without fast-reid the core modules (evaluation, data, the modules of
+modeling that hold no registered class) work all the same; without torch those that search an index do.
 """
 
 import importlib
-import importlib.util
+from collections.abc import Callable
 from typing import Any
 
-if importlib.util.find_spec("torch") is not None:
-    from tvilfm_plugin import compat
-
-    compat.apply()
-    if compat.host_available():
-        for _module in ("data.datasets", "modeling.registration", "evaluation.evaluator"):
-            importlib.import_module(f"{__name__}.{_module}")
+from tvilfm_plugin.host import importing, presence
 
 _EXPORTS = {"add_tvilfm_config": "config", "get_cfg": "config", "TriTrainer": "engine"}
+# Module of fast-reid with a registry -> module of ours that fills it.
+_REGISTRATIONS = {"fastreid.data.datasets": "data.datasets", "fastreid.modeling": "modeling.registration"}
+
+
+def _ours(module: str) -> Any:
+    return importlib.import_module(f"{__name__}.{module}")
+
+
+def _before_fastreid() -> None:
+    _ours("host.gaps").fill()
+    _ours("host.patches").apply()
+
+
+def _register(module: str) -> Callable[[], None]:
+    return lambda: importing.when_ours_are_whole(lambda: _ours(module))
+
+
+importing.install()
+importing.when_failing("torchvision", lambda error: _ours("host.gaps").declare_torchvision_operators(error))
+importing.before("fastreid", _before_fastreid)
+for _host_module, _module in _REGISTRATIONS.items():
+    importing.after(_host_module, _register(_module))
+importing.provided["trainer"] = lambda: _ours("engine").TriTrainer
+presence.explain_missing_host()
 
 
 def __getattr__(name: str) -> Any:
     """`TriTrainer` pulls in all of fast-reid's engine (3 s): only who asks for it waits."""
     if name in _EXPORTS:
-        importlib.import_module(f"{__name__}.compat").require_host()  # without torch, this names what is missing
-        return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+        presence.require_host()  # without torch, this names what is missing
+        return getattr(_ours(_EXPORTS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

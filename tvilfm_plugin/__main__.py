@@ -3,7 +3,7 @@
 import os
 import sys
 
-from tvilfm_plugin.launch import run_script
+from tvilfm_plugin.host.scripts import run_script
 
 USAGE = """usage: python -m tvilfm_plugin SCRIPT [ARGS...]
 

@@ -14,7 +14,6 @@ from fastreid.evaluation import inference_on_dataset
 from fastreid.evaluation.rerank import re_ranking
 from two_processes import config
 
-from tvilfm_plugin.compat import lend
 from tvilfm_plugin.data.text_sources import QueryTexts, draw_query_texts
 from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.engine import TriTrainer
@@ -22,7 +21,8 @@ from tvilfm_plugin.evaluation import mer
 from tvilfm_plugin.evaluation.evaluator import MEREvaluator, distance_function
 from tvilfm_plugin.evaluation.mer import minus_inner_product
 from tvilfm_plugin.evaluation.protocols import Labels
-from tvilfm_plugin.host import PythonRankEvaluator
+from tvilfm_plugin.host.replacing import lend
+from tvilfm_plugin.host.trainer import PythonRankEvaluator
 from tvilfm_plugin.modality import Modality
 
 pytestmark = pytest.mark.filterwarnings("ignore:Cython rank evaluation")

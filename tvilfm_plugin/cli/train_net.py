@@ -16,7 +16,7 @@ def setup(args: argparse.Namespace) -> Any:
     """The config, frozen; folders, log and seed."""
     from tvilfm_plugin.config import get_cfg
     from tvilfm_plugin.files.shipped import find_config
-    from tvilfm_plugin.host import default_setup
+    from tvilfm_plugin.host.setup import default_setup
 
     args.config_file = str(find_config(args.config_file))  # the log quotes it
     cfg = get_cfg()
@@ -55,7 +55,7 @@ def process_options(parser: Parser) -> None:
 
 def start(args: argparse.Namespace) -> None:
     """In as many processes as the options say."""
-    from tvilfm_plugin.launch import launch
+    from tvilfm_plugin.host.launch import launch
 
     launch(
         work, args.num_gpus, num_machines=args.num_machines, machine_rank=args.machine_rank, dist_url=args.dist_url,

@@ -13,7 +13,6 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.utils import comm
 from yacs.config import CfgNode
 
-from tvilfm_plugin.compat import to_device, usable_device, worker_context
 from tvilfm_plugin.data.datasets.base import TriDataset
 from tvilfm_plugin.data.eval_set import EvalSet, ModalityBatchSampler, collate_rows
 from tvilfm_plugin.data.image_cache import ImageCache
@@ -22,6 +21,7 @@ from tvilfm_plugin.data.paired import PairedDataset, TokenTable, TrainAugmentati
 from tvilfm_plugin.data.samplers.pairs import IdentityPairSampler
 from tvilfm_plugin.data.token_cache import stored_tokens
 from tvilfm_plugin.data.tokenizer import TokenStore
+from tvilfm_plugin.host.devices import to_device, usable_device, worker_context
 from tvilfm_plugin.keys.host import HOST_SAMPLER, SAMPLER
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.registries import AUGMENTATION_REGISTRY, SAMPLER_REGISTRY, choose, register

@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 from tvilfm_plugin.checkpoints.loading import load_weights
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance
 from tvilfm_plugin.files.writing import atomic_file, write_text
-from tvilfm_plugin.host import LastEvalHook
+from tvilfm_plugin.host.hooks import LastEvalHook
 
 LABELS = {
     "last": "last epoch",

@@ -9,8 +9,8 @@ from fastreid.engine import hooks
 from fastreid.utils import comm
 from yacs.config import CfgNode
 
-from tvilfm_plugin.compat import seed_everything
 from tvilfm_plugin.data.loaders import cache_folder
+from tvilfm_plugin.host.setup import seed_everything
 from tvilfm_plugin.modeling.registration import uses_text
 from tvilfm_plugin.modeling.stored_views import fill_banks
 

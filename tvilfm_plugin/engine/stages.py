@@ -7,13 +7,13 @@ from typing import Any
 from fastreid.utils import comm
 from yacs.config import CfgNode
 
-from tvilfm_plugin.compat import seed_everything
 from tvilfm_plugin.config import stage1_config
 from tvilfm_plugin.data.datasets.base import TriDataset
 from tvilfm_plugin.engine.epoch_rule import BEST, SCORES, finished_weights
 from tvilfm_plugin.engine.run import changed_keys, recipe
 from tvilfm_plugin.evaluation.provenance import Provenance
 from tvilfm_plugin.files.writing import write_text
+from tvilfm_plugin.host.setup import seed_everything
 
 logger = logging.getLogger("fastreid." + __name__)
 

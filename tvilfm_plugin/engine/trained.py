@@ -6,9 +6,9 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from tvilfm_plugin.compat import usable_device
 from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.engine.trainer import TriTrainer
+from tvilfm_plugin.host.devices import usable_device
 from tvilfm_plugin.modeling.text_encoder import FROM_CHECKPOINT
 
 

@@ -13,10 +13,8 @@ from fastreid.utils.checkpoint import Checkpointer
 from yacs.config import CfgNode
 
 import tvilfm_plugin.engine.optim  # noqa: F401  (param groups and schedules, by name)
-from tvilfm_plugin.allocator import keep_freed_memory
 from tvilfm_plugin.checkpoints.loading import Loaded, load_weights, read_checkpoint
 from tvilfm_plugin.checkpoints.released_mip import as_stage1
-from tvilfm_plugin.compat import usable_device
 from tvilfm_plugin.config.check import check_config
 from tvilfm_plugin.data.loaders import build_eval_loader, build_train_loader, is_tri
 from tvilfm_plugin.data.text_sources import draw_query_texts
@@ -25,7 +23,10 @@ from tvilfm_plugin.engine.epoch_rule import LABELS, BestEpoch, EpochLabel, check
 from tvilfm_plugin.engine.hooks import EpochSeed, ModelEpoch, RollingCheckpoint, StoredViews, stores_views
 from tvilfm_plugin.engine.stages import check_unseen, forget_older_run, train_stage1
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance, TrainingSet
-from tvilfm_plugin.host import CompatTrainer, contiguous_optimizer
+from tvilfm_plugin.host.devices import usable_device
+from tvilfm_plugin.host.memory import keep_freed_memory
+from tvilfm_plugin.host.optimizer import contiguous_optimizer
+from tvilfm_plugin.host.trainer import CompatTrainer
 from tvilfm_plugin.keys.host import HOST_SCHEDULES
 from tvilfm_plugin.modeling.registration import uses_text
 from tvilfm_plugin.registries import EVALUATOR_REGISTRY, PARAM_GROUPS_REGISTRY, SCHEDULE_REGISTRY, choose

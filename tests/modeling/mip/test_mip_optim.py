@@ -48,7 +48,7 @@ def test_classes_of_the_fusion_type() -> None:
 
 def test_groups_and_scheduler_through_the_host() -> None:
     """The optimizer that the trainer builds, stepped as its hook does, has the reference rates."""
-    from tvilfm_plugin.host import contiguous_optimizer
+    from tvilfm_plugin.host.optimizer import contiguous_optimizer
 
     cfg = small_config(**RELEASED | {"BLOCKS": 2})
     cfg.merge_from_file(str(Path(__file__).parents[3] / "configs" / "Base-MIP.yml"))

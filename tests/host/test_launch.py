@@ -10,9 +10,10 @@ import pytest
 import torch
 from tiny_market import write_market
 
-from tvilfm_plugin.launch import launch, run_script
+from tvilfm_plugin.host.launch import launch
+from tvilfm_plugin.host.scripts import run_script
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 # A script of the stock shape that trains, resumes and evaluates in one launch (a process takes seconds to start) and
 # keeps the weights of each rank.

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from tvilfm_plugin import allocator
+from tvilfm_plugin.host import memory
 
 CODE = """
 import resource, sys
 import numpy as np
-from tvilfm_plugin.allocator import keep_freed_memory
+from tvilfm_plugin.host.memory import keep_freed_memory
 
 def faults():
     # More than glibc keeps by itself.
@@ -36,5 +36,5 @@ def test_freed_memory_is_not_asked_for_again():
 
 def test_elsewhere_nothing_is_called(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    monkeypatch.setattr(allocator.ctypes, "CDLL", None)
-    assert allocator.keep_freed_memory() is False
+    monkeypatch.setattr(memory.ctypes, "CDLL", None)
+    assert memory.keep_freed_memory() is False

@@ -13,7 +13,7 @@ pytest.importorskip("fastreid")
 
 from tvilfm_plugin.__main__ import main
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 SHORT = ["SOLVER.MAX_EPOCH", "1", "TEST.DRAWS", "1", "DATASETS.MODES", "('all',)"]
 
 

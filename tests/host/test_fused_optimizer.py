@@ -7,7 +7,7 @@ from torch import nn
 pytest.importorskip("fastreid")
 
 from tvilfm_plugin.config import get_cfg
-from tvilfm_plugin.host import contiguous_optimizer
+from tvilfm_plugin.host.optimizer import contiguous_optimizer
 
 
 def steps(name, fused, clip=False):

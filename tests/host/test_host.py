@@ -27,11 +27,15 @@ from fastreid.evaluation import reid_evaluation
 from fastreid.solver import build as host_solver
 from fastreid.utils import checkpoint, compute_dist, events
 
-from tvilfm_plugin import compat, host
 from tvilfm_plugin.config import add_tvilfm_config
 from tvilfm_plugin.files import writing
+from tvilfm_plugin.host import batches, devices, loaders, patches, replacing, setup, trainer
+from tvilfm_plugin.host import checkpoint as host_checkpoint
+from tvilfm_plugin.host import hooks as host_hooks
+from tvilfm_plugin.host import steps as host_steps
+from tvilfm_plugin.host.optimizer import build_optimizer, contiguous_optimizer
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="the symptom is that there is no GPU")
 
 
@@ -60,11 +64,11 @@ def python(code: str) -> list[str]:
 
 def test_import_needs_each_of_the_early_fixes():
     lines = python("""
-        import collections, importlib, importlib.util, sys
+        import importlib, importlib.util, sys
 
-        spec = importlib.util.spec_from_file_location("compat_alone", "tvilfm_plugin/compat.py")
-        compat = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(compat)
+        spec = importlib.util.spec_from_file_location("gaps_alone", "tvilfm_plugin/host/gaps.py")
+        gaps = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(gaps)
 
         def attempt(module):
             for name in [name for name in sys.modules if name.split(".")[0] == "fastreid"]:
@@ -74,15 +78,14 @@ def test_import_needs_each_of_the_early_fixes():
                 print("imported")
             except (ImportError, RuntimeError) as error:
                 print(error)
+                gaps.declare_torchvision_operators(error)
 
         attempt("torchvision")
-        compat.declare_torchvision_operators()
         attempt("fastreid.data.build")
-        compat.provide_torch_six()
+        gaps.provide_torch_six()
         attempt("fastreid.data.build")
-        compat.provide_collections_mapping()
+        gaps.provide_collections()
         attempt("fastreid.data.build")
-        compat.apply_before_import()
         attempt("torchvision")
     """)
     torchvision, six, mapping, works, again = lines
@@ -90,6 +93,34 @@ def test_import_needs_each_of_the_early_fixes():
     assert "torch._six" in six
     assert "Mapping" in mapping
     assert works == again == "imported"
+
+
+def test_importing_the_plugin_costs_nothing_and_brings_everything_with_the_host():
+    lines = python("""
+        import sys
+        import tvilfm_plugin
+        print(sorted({name.split(".")[0] for name in sys.modules} & {"torch", "numpy", "fastreid", "yacs", "torchvision"}))
+        import torchvision
+        from fastreid.data.datasets import DATASET_REGISTRY
+        from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+        from torch._six import container_abcs, int_classes, string_classes
+        found = DATASET_REGISTRY.get("TriSYSUMM01"), META_ARCH_REGISTRY.get("TVILFM")
+        print(*(kind.__name__ for kind in found), "fastreid.engine" in sys.modules)
+        print(torchvision.__loader__.__class__.__name__, torchvision.__spec__.loader.__class__.__name__)
+    """)
+    assert lines == ["[]", "TriSYSUMM01 TVILFM False", "SourceFileLoader SourceFileLoader"]
+
+
+@pytest.mark.parametrize("first", ["modeling.backbones", "data.datasets.sysu_mm01", "engine.trainer", "modeling.mip.mip"])
+def test_any_module_may_be_the_first(first):
+    lines = python(f"""
+        import importlib
+        importlib.import_module("tvilfm_plugin.{first}")
+        from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+        from fastreid.data.datasets import DATASET_REGISTRY
+        print(DATASET_REGISTRY.get("TriSYSUMM01").__name__, META_ARCH_REGISTRY.get("MIP").__name__)
+    """)
+    assert lines == ["TriSYSUMM01 MIP"]
 
 
 def test_without_fastreid_the_core_imports_and_the_rest_names_the_command():
@@ -101,14 +132,13 @@ def test_without_fastreid_the_core_imports_and_the_rest_names_the_command():
         importlib.machinery.PathFinder.find_spec = hide
         import tvilfm_plugin.modality
         import tvilfm_plugin.evaluation.ranking
-        from tvilfm_plugin import compat
-        from tvilfm_plugin.launch import run_script
+        from tvilfm_plugin.host import presence
+        from tvilfm_plugin.host.scripts import run_script
 
-        compat.apply()
-        print(compat.host_available())
+        print(presence.host_available())
         needs = {
-            "attribute": lambda: compat.CompatTrainer,
-            "module": lambda: importlib.import_module("tvilfm_plugin.host"),
+            "attribute": lambda: tvilfm_plugin.TriTrainer,
+            "module": lambda: importlib.import_module("tvilfm_plugin.host.trainer"),
             "fastreid": lambda: importlib.import_module("fastreid.engine"),
             "script": lambda: run_script("tests/stock_script.py", []),
         }
@@ -117,22 +147,16 @@ def test_without_fastreid_the_core_imports_and_the_rest_names_the_command():
                 act()
                 print(name, "works")
             except ImportError as error:
-                print(compat.INSTALL_COMMAND in str(error))
+                print(presence.INSTALL_COMMAND in str(error))
     """)
     assert lines == ["False", "True", "True", "True", "True"]
 
 
 def test_applying_twice_changes_nothing():
-    names = [(owner, name, getattr(owner, name)) for owner, name in compat._originals]
+    names = [(owner, name, getattr(owner, name)) for owner, name in replacing._originals]
     assert names
-    compat.apply()
+    patches.apply()
     assert all(getattr(owner, name) is value for owner, name, value in names)
-
-
-def test_unknown_names_are_attribute_errors():
-    with pytest.raises(AttributeError, match="no_such_fix"):
-        _ = compat.no_such_fix
-    assert compat.CompatTrainer is host.CompatTrainer
 
 
 # --- patches ---------------------------------------------------------------------------------------------------------
@@ -149,13 +173,13 @@ def test_flip_test_normalises_once(name):
     assert batch["images"].max() == 12
     with pytest.raises(TypeError):
         model_class.preprocess_image(model, [batch])
-    compat.original(model_class, "preprocess_image")(model, batch)
+    replacing.original(model_class, "preprocess_image")(model, batch)
     assert batch["images"].max() == 1, "the host no longer normalises in place: this patch can go"
 
 
 def test_reranking_searches_on_the_cpu():
     features = torch.nn.functional.normalize(torch.randn(30, 8, generator=torch.Generator().manual_seed(0)))
-    search = compat.original(compute_dist, "compute_jaccard_distance")
+    search = replacing.original(compute_dist, "compute_jaccard_distance")
     if not torch.cuda.is_available():
         with pytest.raises((AssertionError, AttributeError, RuntimeError)):
             search(features, k1=6, k2=2)
@@ -218,7 +242,7 @@ def test_missing_pretrained_weights_are_explained_and_present_ones_load(tmp_path
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(ModuleNotFoundError, match="gdown"):
-        compat.original(resnet, "init_pretrained_weights")("18x")
+        replacing.original(resnet, "init_pretrained_weights")("18x")
     cfg = small_config()
     cfg.MODEL.BACKBONE.DEPTH, cfg.MODEL.BACKBONE.PRETRAIN = "18x", True
     with pytest.raises(FileNotFoundError, match="PRETRAIN_PATH") as error:
@@ -234,7 +258,7 @@ def test_missing_pretrained_weights_are_explained_and_present_ones_load(tmp_path
 def test_second_logger_setup_doubles_nothing(tmp_path, capsys):
     from fastreid.utils import logger as host_logger
 
-    setup = compat.original(host_logger, "setup_logger")
+    setup = replacing.original(host_logger, "setup_logger")
 
     def lines(configure, name):
         log = configure(name=name, color=False)
@@ -287,7 +311,7 @@ def test_the_host_trains_nothing_and_we_do():
     optimizer, _ = host_solver.build_optimizer(cfg, model)
     assert all(torch.equal(a, b) for a, b in zip(before, steps(model, optimizer), strict=True)), "the host is repaired"
     model = TwoLayers()
-    optimizer, parameters = host.build_optimizer(cfg, model)
+    optimizer, parameters = build_optimizer(cfg, model)
     after = steps(model, optimizer)
     parameters.assert_buffer_is_valid()
     assert len(optimizer.param_groups) == 2 and optimizer.state
@@ -307,11 +331,11 @@ def test_own_groups_with_clipping_per_flat_group():
         for name, parameter in model.named_parameters()
     ]
     before = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-    optimizer, _ = host.contiguous_optimizer(cfg, groups)
+    optimizer, _ = contiguous_optimizer(cfg, groups)
     after = torch.cat([value.flatten() for value in steps(model, optimizer, 1)])
     assert (after - before).norm() == pytest.approx(0.5, rel=1e-3)
     with pytest.raises(ValueError, match="nothing to train"):
-        host.contiguous_optimizer(cfg, [])
+        contiguous_optimizer(cfg, [])
 
 
 # --- loaders ---------------------------------------------------------------------------------------------------------
@@ -349,23 +373,23 @@ def test_the_hosts_loaders_need_cuda():
 
 def test_loaders_give_batches_on_the_device(market):
     cfg = small_config(IMS_PER_BATCH=8)
-    loader = host.build_train_loader(cfg, combineall=False)
+    loader = loaders.build_train_loader(cfg, combineall=False)
     assert len(loader.dataset) == 32 and loader.dataset.num_classes == 4 and loader.num_workers == 0
     batches = iter(loader)
     for batch in itertools.islice(batches, 6):  # more than the four of an epoch: the loader is endless
         assert batch["images"].shape == (8, 3, 64, 32) and batch["images"].device.type == "cpu"
         assert batch["targets"].dtype == torch.int64 and isinstance(batch["img_paths"], list)
-    assert host.build_train_loader(cfg, num_workers=1, total_batch_size=16).num_workers == 1
-    loader, queries = host.build_test_loader(cfg, "Market1501")
+    assert loaders.build_train_loader(cfg, num_workers=1, total_batch_size=16).num_workers == 1
+    loader, queries = loaders.build_test_loader(cfg, "Market1501")
     assert queries == 4 and loader.num_workers == 0
     assert [len(batch["targets"]) for batch in loader] == [32]
-    explicit, queries = host.build_test_loader(loader.dataset, 20, 4)
+    explicit, queries = loaders.build_test_loader(loader.dataset, 20, 4)
     assert queries == 4 and [len(batch["targets"]) for batch in explicit] == [20, 12]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_in_the_dataset_reaches_the_caller(workers):
-    loader, _ = host.build_test_loader(Numbers([1, 2, 3], broken=2), 1, 0, num_workers=workers)
+    loader, _ = loaders.build_test_loader(Numbers([1, 2, 3], broken=2), 1, 0, num_workers=workers)
     with pytest.raises(OSError, match="broken image 2"):
         list(loader)
 
@@ -373,34 +397,34 @@ def test_an_error_in_the_dataset_reaches_the_caller(workers):
 def test_batches_that_can_never_be_filled_are_explained(market):
     cfg = small_config(IMS_PER_BATCH=33)
     with pytest.raises(ValueError, match="only 32 images"):
-        host.build_train_loader(cfg)
+        loaders.build_train_loader(cfg)
     cfg.DATALOADER.SAMPLER_TRAIN = "BalancedIdentitySampler"
     cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE = 16, 2
     with pytest.raises(ValueError, match="takes 8 identities .* only 4"):
-        host.build_train_loader(cfg)
+        loaders.build_train_loader(cfg)
     cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE = 10, 4
     with pytest.raises(ValueError, match="not a multiple of DATALOADER.NUM_INSTANCE 4"):
-        host.build_train_loader(cfg)
+        loaders.build_train_loader(cfg)
     cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE = 16, 4
-    assert len(next(iter(host.build_train_loader(cfg)))["targets"]) == 16
+    assert len(next(iter(loaders.build_train_loader(cfg)))["targets"]) == 16
 
 
 def test_collation_agrees_with_the_host_and_refuses_what_it_drops():
     samples = [{"images": torch.full((2,), float(i)), "targets": i, "score": i / 2, "path": str(i)} for i in range(3)]
-    ours, theirs = compat.collate(samples), host_data.fast_batch_collator(samples)
+    ours, theirs = batches.collate(samples), host_data.fast_batch_collator(samples)
     assert ours.keys() == theirs.keys() and ours["path"] == theirs["path"]
     assert all(torch.equal(ours[key], theirs[key]) for key in ("images", "targets", "score"))
     assert ours["score"].dtype == theirs["score"].dtype == torch.float64
     for value in (None, [1], (1, 2), np.float32(1), np.zeros(2)):
         assert host_data.fast_batch_collator([{"x": value}])["x"] is None
         with pytest.raises(TypeError, match=r"\['x'\]"):
-            compat.collate([{"x": value}])
+            batches.collate([{"x": value}])
 
 
 def test_device_falls_back_to_the_cpu(caplog):
-    assert compat.usable_device("cpu") == torch.device("cpu")
+    assert devices.usable_device("cpu") == torch.device("cpu")
     if not torch.cuda.is_available():
-        assert compat.usable_device("cuda:0") == torch.device("cpu")
+        assert devices.usable_device("cuda:0") == torch.device("cpu")
 
 
 # --- parts of the trainer --------------------------------------------------------------------------------------------
@@ -409,7 +433,7 @@ def test_device_falls_back_to_the_cpu(caplog):
 def test_evaluator_compiles_nothing(monkeypatch):
     calls = []
     monkeypatch.setattr(reid_evaluation, "compile_helper", lambda: calls.append(1))
-    host.PythonRankEvaluator(small_config(), 1)
+    trainer.PythonRankEvaluator(small_config(), 1)
     assert not calls
     monkeypatch.setitem(sys.modules, "fastreid.evaluation.rank_cylib.rank_cy", None)
     reid_evaluation.ReidEvaluator(small_config(), 1)
@@ -420,19 +444,19 @@ def test_evaluator_compiles_nothing(monkeypatch):
 def test_mixed_precision_on_the_cpu():
     def trainer(kind):
         model = TwoLayers()
-        optimizer, parameters = host.build_optimizer(small_config(BASE_LR=0.1), model)
+        optimizer, parameters = build_optimizer(small_config(BASE_LR=0.1), model)
         return kind(model, [{"images": torch.ones(2, 4)}] * 2, optimizer, parameters)
 
     with pytest.raises(AssertionError, match="CUDA"):
         trainer(train_loop.AMPTrainer).run_step()
-    ours = trainer(host.AnyDeviceAMPTrainer)
+    ours = trainer(host_steps.AnyDeviceAMPTrainer)
     with events.EventStorage():
         ours.run_step()
     assert ours.model.autocast == torch.bfloat16
     assert not torch.equal(ours.model.heads.weight, TwoLayers().heads.weight)
 
 
-@pytest.mark.parametrize("kind", [host.AnyDeviceTrainer, host.AnyDeviceAMPTrainer])
+@pytest.mark.parametrize("kind", [host_steps.AnyDeviceTrainer, host_steps.AnyDeviceAMPTrainer])
 def test_losses_are_read_at_once(kind, monkeypatch):
     seen, written = [], train_loop.SimpleTrainer._write_metrics
 
@@ -456,7 +480,7 @@ def test_ddp_on_the_cpu():
     try:
         with pytest.raises(ValueError, match="device_ids"):
             nn.parallel.DistributedDataParallel(TwoLayers(), device_ids=[0], broadcast_buffers=False)
-        model = host.AnyDeviceDDP(TwoLayers(), device_ids=[0], broadcast_buffers=False)
+        model = host_steps.AnyDeviceDDP(TwoLayers(), device_ids=[0], broadcast_buffers=False)
         assert model({"images": torch.ones(1, 4)})["loss"].requires_grad
     finally:
         dist.destroy_process_group()
@@ -473,15 +497,15 @@ def test_checkpoints_are_whole_or_absent(tmp_path):
 
     with pytest.raises((RuntimeError, EOFError, OSError)):
         torch.load(interrupted(checkpoint.Checkpointer, tmp_path / "host"))
-    path = interrupted(host.AtomicCheckpointer, tmp_path / "ours")
+    path = interrupted(host_checkpoint.AtomicCheckpointer, tmp_path / "ours")
     assert torch.load(path)["epoch"] == 0
     assert sorted(os.listdir(path.parent)) == ["last_checkpoint", "model.pth"]
-    saver = host.AtomicCheckpointer(TwoLayers(), str(path.parent))
+    saver = host_checkpoint.AtomicCheckpointer(TwoLayers(), str(path.parent))
     saver.save("best", metric=np.float64(0.5))
     assert saver.resume_or_load("")["metric"] == 0.5
     with pytest.raises(ValueError, match="plain file name"):
         saver.save("a/b")
-    host.AtomicCheckpointer(TwoLayers(), str(tmp_path / "absent"), save_to_disk=False).save("model")
+    host_checkpoint.AtomicCheckpointer(TwoLayers(), str(tmp_path / "absent"), save_to_disk=False).save("model")
     assert not (tmp_path / "absent").exists()
 
 
@@ -520,15 +544,15 @@ def test_evaluation_period_zero_and_evaluation_after_training():
 
     with pytest.raises(ZeroDivisionError):
         evaluations(hooks.EvalHook, 0)
-    assert evaluations(host.LastEvalHook, 0) == [1]
-    assert evaluations(host.LastEvalHook, 1) == [0, 1]
-    assert evaluations(host.LastEvalHook, 2) == [1]
-    assert evaluations(host.LastEvalHook, 3) == [1]
+    assert evaluations(host_hooks.LastEvalHook, 0) == [1]
+    assert evaluations(host_hooks.LastEvalHook, 1) == [0, 1]
+    assert evaluations(host_hooks.LastEvalHook, 2) == [1]
+    assert evaluations(host_hooks.LastEvalHook, 3) == [1]
     # A crash in the last epoch: the host evaluates what is half trained.
     assert evaluations(hooks.EvalHook, 3, iter=3) == [1]
-    assert evaluations(host.LastEvalHook, 3, iter=3) == []
+    assert evaluations(host_hooks.LastEvalHook, 3, iter=3) == []
     # A finished run that is resumed has no epoch.
-    assert evaluations(host.LastEvalHook, 1, epochs=()) == [1]
+    assert evaluations(host_hooks.LastEvalHook, 1, epochs=()) == [1]
 
 
 def test_checkpoint_period_zero_no_test_set_and_the_best_metric():
@@ -555,10 +579,10 @@ def test_checkpoint_period_zero_no_test_set_and_the_best_metric():
         saved(hooks.PeriodicCheckpointer, 0)
     with pytest.raises(IndexError):
         saved(hooks.PeriodicCheckpointer, 1, tests=())
-    assert saved(host.BestKeepingCheckpointer, 0)[0] == ["model_best", "model_final"]
-    assert saved(host.BestKeepingCheckpointer, 1, tests=())[0] == ["model_best", "model_0000", "model_final"]
-    names, hook = saved(host.BestKeepingCheckpointer, 1)
-    assert saved(host.BestKeepingCheckpointer, 1, best=hook.state_dict(), metrics=(0.9,))[0] == ["model_0000"]
+    assert saved(host_hooks.BestKeepingCheckpointer, 0)[0] == ["model_best", "model_final"]
+    assert saved(host_hooks.BestKeepingCheckpointer, 1, tests=())[0] == ["model_best", "model_0000", "model_final"]
+    names, hook = saved(host_hooks.BestKeepingCheckpointer, 1)
+    assert saved(host_hooks.BestKeepingCheckpointer, 1, best=hook.state_dict(), metrics=(0.9,))[0] == ["model_0000"]
 
 
 def test_writers_see_each_iteration_once_and_the_evaluation():
@@ -584,7 +608,7 @@ def test_writers_see_each_iteration_once_and_the_evaluation():
         return log
 
     assert written(hooks.PeriodicWriter, 2) == [0, 1, 1, "closed"]
-    assert written(host.EpochWriter, 2) == [0, 1, 2, "closed"]
+    assert written(host_hooks.EpochWriter, 2) == [0, 1, 2, "closed"]
     with events.EventStorage() as storage:
         storage.epoch = 0
         printer = events.CommonMetricPrinter(1)
@@ -599,23 +623,23 @@ def test_the_whole_seed_is_set(tmp_path, monkeypatch):
     def draw():
         return random.random(), np.random.rand(), torch.rand(()).item()
 
-    compat.seed_everything(7)
+    setup.seed_everything(7)
     first = draw()
-    compat.seed_everything(7 + 2**32)
+    setup.seed_everything(7 + 2**32)
     assert draw() == first
-    compat.seed_everything(8)
+    setup.seed_everything(8)
     assert draw() != first
     cfg = small_config()
     add_tvilfm_config(cfg)
     cfg.OUTPUT_DIR, cfg.SEED = str(tmp_path), 7
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
-    monkeypatch.setattr(host, "host_default_setup", lambda cfg, args: torch.manual_seed(1))
-    host.default_setup(cfg, None)
+    monkeypatch.setattr(setup, "host_default_setup", lambda cfg, args: torch.manual_seed(1))
+    setup.default_setup(cfg, None)
     assert draw() == first
-    monkeypatch.setattr(host.comm, "get_rank", lambda: 1)
-    host.default_setup(cfg, None)
+    monkeypatch.setattr(setup.comm, "get_rank", lambda: 1)
+    setup.default_setup(cfg, None)
     assert draw() != first, "each rank has its own seed"
     assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
     cfg.SEED = -1
-    host.default_setup(cfg, None)
+    setup.default_setup(cfg, None)
     assert torch.equal(torch.rand(()), torch.rand((), generator=torch.Generator().manual_seed(1)))

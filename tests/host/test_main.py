@@ -18,10 +18,10 @@ pytest.importorskip("fastreid")
 
 from fastreid.utils import logger as host_logger
 
-from tvilfm_plugin import compat
 from tvilfm_plugin.__main__ import main
+from tvilfm_plugin.host import replacing
 
-SCRIPT = str(Path(__file__).with_name("stock_script.py"))
+SCRIPT = str(Path(__file__).parents[1] / "stock_script.py")
 
 
 class Runs:
@@ -46,7 +46,7 @@ def forget_logging() -> None:
     log = logging.getLogger("fastreid")
     for handler in list(log.handlers):
         log.removeHandler(handler)
-    compat.original(host_logger, "setup_logger").cache_clear()
+    replacing.original(host_logger, "setup_logger").cache_clear()
 
 
 @pytest.fixture(scope="module")

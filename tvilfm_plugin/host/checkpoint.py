@@ -1,0 +1,42 @@
+"""Checkpoints that are whole or absent."""
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from fastreid.utils.checkpoint import Checkpointer
+
+from tvilfm_plugin.files.writing import atomic_file, write_text
+
+
+class AtomicCheckpointer(Checkpointer):
+    """Files that are complete or absent, and that `torch.load(weights_only=True)` can read.
+
+    The original writes in place, and truncates `last_checkpoint` before it writes it: killed at that moment, a run
+    cannot be resumed. A numpy number among the extra data would be saved but refused on loading.
+    """
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        if not self.save_dir or not self.save_to_disk:
+            return
+        if "://" in self.save_dir:  # a store that PathManager knows, not a folder
+            super().save(name, **kwargs)
+            return
+        state = {"model": self.model.state_dict()}
+        state.update((key, part.state_dict()) for key, part in self.checkpointables.items())
+        state.update((key, value.item() if isinstance(value, np.generic) else value) for key, value in kwargs.items())
+        file_name = f"{name}.pth"
+        path = os.path.join(self.save_dir, file_name)
+        if os.path.basename(path) != file_name:
+            raise ValueError(f"A checkpoint's name is a plain file name, not {name!r}.")
+        self.logger.info(f"Saving checkpoint to {path}")
+        with atomic_file(path) as file:
+            torch.save(state, file)
+        self.tag_last_checkpoint(file_name)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        if "://" in self.save_dir:
+            super().tag_last_checkpoint(last_filename_basename)
+        else:
+            write_text(os.path.join(self.save_dir, "last_checkpoint"), last_filename_basename)

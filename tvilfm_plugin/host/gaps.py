@@ -1,0 +1,65 @@
+"""Names that Python, torch and torchvision no longer have, and without which fast-reid cannot be imported."""
+
+import collections
+import collections.abc
+import importlib
+import importlib.machinery
+import importlib.util
+import sys
+import types
+
+# What holds the declared operators: they go with it.
+_library = None
+
+
+def declare_torchvision_operators(error: Exception) -> bool:
+    """PyPI's torchvision is a CUDA build: next to a CPU torch its import stops at two undeclared operators.
+
+    Args:
+        error: with which the import of torchvision stopped.
+
+    Returns:
+        whether it was for this reason, and the import can be tried again.
+    """
+    global _library
+    if _library is not None or not isinstance(error, RuntimeError) or "torchvision::" not in str(error):
+        return False
+    import torch
+
+    for name in [name for name in sys.modules if name.startswith("torchvision.")]:
+        del sys.modules[name]
+    _library = torch.library.Library("torchvision", "FRAGMENT")
+    for operator in ("nms", "qnms"):
+        _library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return True
+
+
+def provide_torch_six() -> None:
+    """`torch._six` (gone since torch 2.0) is imported by fast-reid's loaders and by projects around it."""
+    import math
+    import queue
+
+    import torch
+
+    if "torch._six" in sys.modules or importlib.util.find_spec("torch._six") is not None:
+        return
+    six = types.ModuleType("torch._six", "Names of Python 2 and 3, as torch had them before 2.0.")
+    vars(six).update(
+        string_classes=(str, bytes), int_classes=int, container_abcs=collections.abc, inf=math.inf, nan=math.nan, queue=queue,
+        FileNotFoundError=FileNotFoundError, PY3=True, PY37=True,
+    )  # fmt: skip
+    six.__spec__ = importlib.machinery.ModuleSpec("torch._six", None)
+    sys.modules["torch._six"] = torch._six = six  # type: ignore[attr-defined]
+
+
+def provide_collections() -> None:
+    """`collections.Mapping` and its like (gone since Python 3.10) are imported by fast-reid's loaders and evaluation."""
+    for name in collections.abc.__all__:
+        if not hasattr(collections, name):
+            setattr(collections, name, getattr(collections.abc, name))
+
+
+def fill() -> None:
+    """Everything without which `import fastreid.engine` fails. Safe to call again."""
+    provide_torch_six()
+    provide_collections()

@@ -1,0 +1,103 @@
+"""In the place of fast-reid's builders of loaders: batches on MODEL.DEVICE, and errors instead of endless waiting."""
+
+import os
+from typing import Any
+
+from fastreid.data import build as host_data
+from fastreid.utils import comm
+from torch.utils.data import BatchSampler
+from yacs.config import CfgNode
+
+from tvilfm_plugin.host.batches import DeviceLoader
+from tvilfm_plugin.host.devices import usable_device
+from tvilfm_plugin.host.replacing import lend
+
+
+def _datasets_root() -> str:
+    """$FASTREID_DATASETS now; fast-reid reads it once, when it is imported."""
+    return os.getenv("FASTREID_DATASETS", "datasets")
+
+
+def _check_batch(dataset: Any, sampler: Any, batch: int) -> None:
+    """Raise where fast-reid would divide by zero, or wait for ever for a batch that its sampler can never fill."""
+    world = comm.get_world_size()
+    if len(dataset) < batch:
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH is {batch}, but the training set has only {len(dataset)} images: not one batch per "
+            "epoch. Lower SOLVER.IMS_PER_BATCH or check DATASETS.NAMES and $FASTREID_DATASETS."
+        )
+    if batch < world:
+        raise ValueError(f"SOLVER.IMS_PER_BATCH is {batch}, less than one image for each of {world} processes.")
+    per_batch = getattr(sampler, "num_pids_per_batch", None)
+    if per_batch is None:
+        return
+    mine, instances = batch // world, sampler.num_instances
+    if mine % instances or not per_batch:
+        raise ValueError(
+            f"A batch of {mine} images per process is not a multiple of DATALOADER.NUM_INSTANCE {instances}: "
+            f"{type(sampler).__name__} would never fill one."
+        )
+    needed = per_batch * (world if isinstance(sampler, host_data.samplers.BalancedIdentitySampler) else 1)
+    identities = getattr(sampler, "num_identities", needed)
+    if identities < needed:
+        raise ValueError(
+            f"A batch takes {needed} identities ({type(sampler).__name__}, DATALOADER.NUM_INSTANCE {instances}), but "
+            f"the training set has only {identities}. Lower SOLVER.IMS_PER_BATCH or raise DATALOADER.NUM_INSTANCE."
+        )
+
+
+def build_train_loader(
+    cfg: Any, *, num_workers: int | None = None, total_batch_size: int | None = None, **options: Any
+) -> DeviceLoader:
+    """In the place of `build_reid_train_loader`: endless batches on MODEL.DEVICE, with or without a GPU.
+
+    Args:
+        cfg: a config, or (as fast-reid allows) a dataset; `sampler` and `total_batch_size` are then needed.
+        num_workers: instead of DATALOADER.NUM_WORKERS (fast-reid passes this keyword on to the dataset's constructor).
+        total_batch_size: of all processes together, instead of SOLVER.IMS_PER_BATCH.
+        options: `train_set`, `transforms`, `sampler`; anything else goes to the constructors of the datasets.
+    """
+    if isinstance(cfg, CfgNode):
+        if total_batch_size is not None:
+            cfg = cfg.clone()
+            cfg.defrost()
+            cfg.SOLVER.IMS_PER_BATCH = total_batch_size
+        with lend(host_data, _root=_datasets_root()):
+            parts = host_data._train_loader_from_config(cfg, **options)
+        dataset, sampler, total_batch_size = parts["train_set"], parts["sampler"], parts["total_batch_size"]
+        num_workers = parts["num_workers"] if num_workers is None else num_workers
+        device = usable_device(cfg.MODEL.DEVICE)
+    else:
+        dataset, sampler, device = cfg, options["sampler"], usable_device("cuda")
+    assert total_batch_size is not None, "total_batch_size is needed where there is no config"
+    _check_batch(dataset, sampler, total_batch_size)
+    batches = BatchSampler(sampler, total_batch_size // comm.get_world_size(), drop_last=True)
+    return DeviceLoader(dataset, batch_sampler=batches, num_workers=num_workers or 0, device=device)
+
+
+def build_test_loader(
+    cfg: Any, dataset_name: Any = None, num_query: int = 0, num_workers: int | None = None, **options: Any
+) -> tuple[DeviceLoader, int]:
+    """In the place of `build_reid_test_loader`: a data set's queries, then its gallery, on MODEL.DEVICE.
+
+    Args:
+        cfg: a config, or (as fast-reid allows) a dataset, followed by the batch size and the number of queries.
+        dataset_name: a name of DATASET_REGISTRY; the batch size where `cfg` is a dataset.
+        num_query: how many of the first items are queries; read from the named data set.
+        num_workers: instead of DATALOADER.NUM_WORKERS (fast-reid always starts four).
+        options: `test_set`, `transforms`; anything else goes to the constructor of the data set.
+
+    Returns:
+        the loader and the number of queries.
+    """
+    if isinstance(cfg, CfgNode):
+        with lend(host_data, _root=_datasets_root()):
+            parts = host_data._test_loader_from_config(cfg, dataset_name=dataset_name, num_query=num_query, **options)
+        dataset, batch, num_query = parts["test_set"], parts["test_batch_size"], parts["num_query"]
+        num_workers = cfg.DATALOADER.NUM_WORKERS if num_workers is None else num_workers
+        device = usable_device(cfg.MODEL.DEVICE)
+    else:
+        dataset, batch, device = cfg, options.get("test_batch_size", dataset_name), usable_device("cuda")
+    shard = host_data.samplers.InferenceSampler(len(dataset))
+    batches = BatchSampler(shard, max(1, batch // comm.get_world_size()), drop_last=False)
+    return DeviceLoader(dataset, batch_sampler=batches, num_workers=num_workers or 0, device=device), num_query
