@@ -13,7 +13,11 @@ from tvilfm_plugin.host import importing, presence
 
 _EXPORTS = {"add_tvilfm_config": "config", "get_cfg": "config", "TriTrainer": "engine"}
 # Module of fast-reid with a registry -> module of ours that fills it.
-_REGISTRATIONS = {"fastreid.data.datasets": "data.datasets", "fastreid.modeling": "modeling.registration"}
+_REGISTRATIONS = {
+    "fastreid.data.datasets": "data.datasets",
+    "fastreid.modeling": "modeling.registration",
+    "fastreid.evaluation": "evaluation.evaluator",
+}
 
 
 def _ours(module: str) -> Any:
