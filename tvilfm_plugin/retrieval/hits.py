@@ -112,6 +112,12 @@ def choose_members(
     return Ballot(voting, same, "; ".join(notes))
 
 
+def check_top(top: int) -> None:
+    """Raise unless `top` is a number of hits."""
+    if isinstance(top, bool) or not isinstance(top, int | np.integer) or top < 1:
+        raise ValueError(f"A search returns one hit or more, not {top!r}.")
+
+
 def search_index(
     index: Index, queries: Mapping[Modality, np.ndarray], top: int = 10, allowed: Filter = EVERYTHING
 ) -> list[Hit]:
@@ -124,8 +130,7 @@ def search_index(
         top: hits to return; an index or a filter with fewer images gives fewer.
         allowed: which images may be found.
     """
-    if top < 1:
-        raise ValueError(f"A search returns one hit or more, not {top}.")
+    check_top(top)
     members = list(queries)
     units = np.stack([np.asarray(queries[m], dtype=np.float32) for m in members])
     if not len(index):

@@ -3,22 +3,43 @@
 An ensemble query is one vector (Eq. 10), so one search serves every set of members. Needs neither torch nor the host.
 """
 
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import faiss
 import numpy as np
 
+from tvilfm_plugin.files.writing import locked
 from tvilfm_plugin.retrieval import kinds
 from tvilfm_plugin.retrieval.approximation import ApproximationReport, compare_with_flat
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
+from tvilfm_plugin.retrieval.hits import check_top
 from tvilfm_plugin.retrieval.index_file import Content, read_index_file, write_index_file
 from tvilfm_plugin.retrieval.records import EVERYTHING, Filter, Record, Records
 
 BLOCK = 16_384
 # Of a unit vector's length in float32.
 UNIT_TOLERANCE = 1e-3
+
+
+class FileIdentity(NamedTuple):
+    """Which file a path names, and in which state."""
+
+    path: Path
+    inode: tuple[int, int]
+    size: int
+    changed: int
+
+
+def identity_of(path: Path) -> FileIdentity | None:
+    """None: there is no such file."""
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return FileIdentity(path, (stat.st_dev, stat.st_ino), stat.st_size, stat.st_mtime_ns)
 
 
 class GalleryIndex:
@@ -44,7 +65,8 @@ class GalleryIndex:
         self.records = Records.of([])
         self.report: ApproximationReport | None = None
         self._index = kinds.make(kind, fingerprint.dim, count)
-        self._mapped: Path | None = None
+        self._mapped: FileIdentity | None = None
+        self._files: dict[Path, FileIdentity] = {}
 
     @classmethod
     def build(
@@ -76,6 +98,9 @@ class GalleryIndex:
     def __len__(self) -> int:
         return len(self.records)
 
+    def __repr__(self) -> str:
+        return f"GalleryIndex({len(self):,} images of {self.dim} numbers, {self.kind}, weights {self.fingerprint.weights[:12]})"
+
     @property
     def dim(self) -> int:
         """D."""
@@ -87,14 +112,17 @@ class GalleryIndex:
         """The best images of (Q, D) queries.
 
         Returns:
-            (Q, top) inner products, best first, and (Q, top) rows of `records`; -1 where there are fewer. Equal images: the
-            lower row first.
+            (Q, k) inner products, best first, and (Q, k) rows of `records`, k the smaller of `top` and the number of images; -1
+            where a filter leaves fewer. Equal images: the lower row first.
         """
+        check_top(top)
+        self._check_mapped()
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.dim:
             raise ValueError(f"Queries of shape {queries.shape} cannot be compared with vectors of {self.dim} numbers.")
         if not np.isfinite(queries).all():
             raise ValueError("A query is not finite, so nothing can be compared with it.")
+        top = min(top, max(1, len(self)))
         mask = None if allowed.everything else self.records.passing(allowed)
         there = len(self) if mask is None else int(mask.sum())
         if not there:
@@ -122,6 +150,7 @@ class GalleryIndex:
         """(n, D) vectors as the index holds them: exactly in flat, ivf and hnsw, rounded in the others."""
         if not len(rows):
             return np.empty((0, self.dim), np.float32)
+        self._check_mapped()
         if kinds.choose_kind(self.kind).lists and self._index.direct_map.type == faiss.DirectMap.NoMap:
             self._index.make_direct_map()
         return self._index.reconstruct_batch(np.asarray(rows, dtype=np.int64))
@@ -163,10 +192,24 @@ class GalleryIndex:
         return int(leave.sum())
 
     def _own(self) -> None:
-        """Bring mapped vectors into memory: a map of the file cannot grow."""
+        """Bring mapped vectors into memory, as they were loaded: a map of the file cannot grow, and the file may be another."""
         if self._mapped is not None:
-            self._index = read_index_file(self._mapped, mapped=False).stored
+            self._check_mapped()
+            self._index = faiss.deserialize_index(faiss.serialize_index(self._index))
             self._mapped = None
+
+    def _check_mapped(self) -> None:
+        """Raise if the mapped file was written into: its pages are no longer those that were loaded.
+
+        A file that was replaced (as `save` does) is another file under the same name; the map still shows the old one.
+        """
+        if self._mapped is not None:
+            now = identity_of(self._mapped.path)
+            if now is not None and now != self._mapped and now.inode == self._mapped.inode:
+                raise ValueError(
+                    f"{self._mapped.path} was overwritten while it is in use. Load it again; replace such a file by another "
+                    "(rename), never by writing into it."
+                )
 
     def _fit(self, vectors: np.ndarray) -> None:
         if not self._index.is_trained:
@@ -196,8 +239,28 @@ class GalleryIndex:
     # --- files -------------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write a file that is complete or absent."""
-        write_index_file(path, Content(self._index, self.kind, self.fingerprint, self.records))
+        """Write a file that is complete or absent.
+
+        Raises:
+            ValueError: the file was loaded or saved by this index and somebody else has replaced it since: their work would be
+                lost. Nothing is written.
+        """
+        path = Path(path)
+        lock = path.with_name(f"{path.name}.lock")
+        with locked(lock, "index", wait=60):
+            mine, now = self._files.get(path.absolute()), identity_of(path)
+            if mine is not None and now is not None and now != mine:
+                raise ValueError(
+                    f"{path} was replaced by another process after this index was read or saved, and saving would lose what "
+                    "that process wrote. Load the file again and repeat the change, or save under another name."
+                )
+            write_index_file(path, Content(self._index, self.kind, self.fingerprint, self.records))
+            self._remember(path)
+            lock.unlink(missing_ok=True)
+
+    def _remember(self, path: Path) -> None:
+        if (now := identity_of(path)) is not None:
+            self._files[path.absolute()] = now
 
     @classmethod
     def load(cls, path: str | Path, expected: Fingerprint | None = None, *, mapped: bool = True) -> Self:
@@ -207,7 +270,11 @@ class GalleryIndex:
             expected: the fingerprint of the model that will search; another one's index is refused.
             mapped: leave the vectors in the file until they are needed.
         """
+        path = Path(path)
+        before = identity_of(path)
         content = read_index_file(path, mapped)
+        if identity_of(path) != before:
+            raise ValueError(f"{path} was replaced while it was read. Load it again.")
         if expected is not None:
             content.fingerprint.check(expected, f"The gallery index {path}")
         loaded = cls.__new__(cls)
@@ -215,7 +282,9 @@ class GalleryIndex:
         kinds.choose_kind(content.kind)
         loaded.fingerprint, loaded.records, loaded._index = content.fingerprint, content.records, content.stored
         loaded.report = None
-        loaded._mapped = Path(path) if mapped else None
+        loaded._mapped = before if mapped else None
+        loaded._files = {}
+        loaded._remember(path)
         return loaded
 
     def blocks(self, size: int = BLOCK) -> Iterator[np.ndarray]:

@@ -1,26 +1,63 @@
 """An index file: what faiss writes, followed by our records and fingerprint.
 
-    [faiss index][JSON: kind, fingerprint, records][length of the JSON: 8 bytes][b"TVILFM01"]
+    [faiss index][JSON: kind, fingerprint, records, digests][length of the JSON: 8 bytes][b"TVILFM02"]
 
-faiss alone can read such a file too. Vectors are mapped into memory, not read. Nothing in it is executed.
+faiss alone can read such a file too. Vectors are mapped into memory, not read. Nothing in it is executed, and faiss, which
+trusts what it reads, gets only bytes that are those that were written: their digest, and that of the rest, stand in the JSON.
 """
 
+import hashlib
 import json
 import os
 import struct
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Annotated, Any, NamedTuple
 
 import faiss
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tvilfm_plugin.files.writing import atomic_file
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
 from tvilfm_plugin.retrieval.records import Records
 
-MAGIC = b"TVILFM01"
+MAGIC, OLD_MAGIC = b"TVILFM02", b"TVILFM01"
 _TAIL = struct.Struct("<Q8s")
+_CHUNK = 1 << 22
 REMEDY = "Embed the gallery again."
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class _FingerprintSchema(_Strict):
+    weights: str
+    dim: Annotated[int, Field(ge=1)]
+    normalisation: str
+    preprocessing: str
+
+
+_Number = Annotated[int, Field(gt=-(2**63), lt=2**63)]
+
+
+class _RecordsSchema(_Strict):
+    paths: list[Any]  # names that are no UTF-8 are strings with surrogates, which pydantic does not take for strings
+    pids: list[_Number | None]
+    camids: list[_Number | None]
+    times: list[float | None]
+
+
+class _Digests(_Strict):
+    vectors: str
+    description: str
+
+
+class _Description(_Strict):
+    kind: str
+    fingerprint: _FingerprintSchema
+    records: _RecordsSchema
+    digests: _Digests | None = None
 
 
 class Content(NamedTuple):
@@ -39,11 +76,28 @@ class Content(NamedTuple):
     records: Records
 
 
+class _Hashed:
+    """What faiss writes, passed on and hashed."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+
+    def write(self, data: bytes) -> None:
+        self.digest.update(data)
+        self.file.write(data)
+
+
 def write_index_file(path: str | Path, content: Content) -> None:
     """Write a file that is complete or absent; the index's vectors are streamed, not copied."""
+    if content.stored.ntotal != len(content.records) or content.stored.d != content.fingerprint.dim:
+        raise ValueError(
+            f"{path} is not written: the index has {content.stored.ntotal} vectors of {content.stored.d} numbers, but records of "
+            f"{len(content.records)} images with {content.fingerprint.dim} numbers. {REMEDY}"
+        )
     with atomic_file(path) as file:
-        faiss.write_index(content.stored, faiss.PyCallbackIOWriter(file.write))
-        file.write(_trailer(content.kind, content.fingerprint, content.records))
+        hashed = _Hashed(file)
+        faiss.write_index(content.stored, faiss.PyCallbackIOWriter(hashed.write))
+        file.write(_trailer(content.kind, content.fingerprint, content.records, hashed.digest.hexdigest()))
 
 
 def read_index_file(path: str | Path, mapped: bool = True) -> Content:
@@ -51,32 +105,64 @@ def read_index_file(path: str | Path, mapped: bool = True) -> Content:
 
     Args:
         mapped: leave the vectors in the file, from where the system fetches what a search touches. IVF is always read.
+
+    Raises:
+        ValueError: it is no such file, or one byte of it is not what was written.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no gallery index {path}. Make it: tools/retrieve.py --gallery DIR --index {path}.")
-    described = _read_trailer(path)
-    fingerprint = Fingerprint.from_dict(described["fingerprint"])
+    described, end = _read_trailer(path)
+    fingerprint = Fingerprint(**described.fingerprint.model_dump())
+    if described.digests is not None and _digest_of(path, end) != described.digests.vectors:
+        raise ValueError(f"{path} is damaged: faiss cannot read it, as its vectors are not those that were written. {REMEDY}")
     try:
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
     except RuntimeError as error:
         raise ValueError(f"{path} is damaged: faiss cannot read it ({str(error).splitlines()[0][:200]}). {REMEDY}") from None
-    records = Records.from_dict(described["records"])
+    records = Records.from_dict(described.records.model_dump())
     if index.ntotal != len(records) or index.d != fingerprint.dim:
         raise ValueError(
             f"{path} is damaged: {index.ntotal} vectors of {index.d} numbers, but records of {len(records)} images with "
             f"{fingerprint.dim} numbers. {REMEDY}"
         )
-    return Content(index, described["kind"], fingerprint, records)
+    parts = (described.kind, fingerprint, records)
+    if described.digests is not None and _digest_of_description(*parts) != described.digests.description:
+        raise ValueError(f"{path} is damaged: its records are not those that were written. {REMEDY}")
+    return Content(index, *parts)
 
 
-def _trailer(kind: str, fingerprint: Fingerprint, records: Records) -> bytes:
-    described = {"kind": kind, "fingerprint": fingerprint.to_dict(), "records": records.to_dict()}
-    text = json.dumps(described, separators=(",", ":")).encode()
+def _plain(kind: str, fingerprint: Fingerprint, records: Records) -> dict[str, Any]:
+    return {"kind": kind, "fingerprint": fingerprint.to_dict(), "records": records.to_dict()}
+
+
+def _digest_of_description(kind: str, fingerprint: Fingerprint, records: Records) -> str:
+    text = json.dumps(_plain(kind, fingerprint, records), separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _trailer(kind: str, fingerprint: Fingerprint, records: Records, vectors: str) -> bytes:
+    """Args:
+    vectors: sha256 of what faiss wrote.
+    """
+    digests = {"vectors": vectors, "description": _digest_of_description(kind, fingerprint, records)}
+    described = {**_plain(kind, fingerprint, records), "digests": digests}
+    text = json.dumps(described, separators=(",", ":"), allow_nan=False).encode()
     return text + _TAIL.pack(len(text), MAGIC)
 
 
-def _read_trailer(path: Path) -> dict[str, Any]:
+def _digest_of(path: Path, end: int) -> str:
+    """sha256 of the first bytes of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        while end > 0 and (chunk := file.read(min(end, _CHUNK))):
+            digest.update(chunk)
+            end -= len(chunk)
+    return digest.hexdigest()
+
+
+def _read_trailer(path: Path) -> tuple[_Description, int]:
+    """The description, and where what faiss wrote ends."""
     broken = f"{path} is no gallery index, or not a complete one"
     size = path.stat().st_size
     with open(path, "rb") as file:
@@ -84,19 +170,26 @@ def _read_trailer(path: Path) -> dict[str, Any]:
             raise ValueError(f"{broken}. {REMEDY}")
         file.seek(size - _TAIL.size)
         length, magic = _TAIL.unpack(file.read(_TAIL.size))
-        if magic != MAGIC or length > size - _TAIL.size:
+        if magic not in (MAGIC, OLD_MAGIC) or length > size - _TAIL.size:
             raise ValueError(f"{broken}. {REMEDY}")
-        file.seek(size - _TAIL.size - length)
+        end = size - _TAIL.size - length
+        file.seek(end)
         try:
-            described = json.loads(file.read(length))
-            columns = described["records"]
-            if not {"paths", "pids", "camids", "times"} <= set(columns) or not isinstance(described["kind"], str):
-                raise KeyError("records")
-        except (ValueError, KeyError, TypeError):
+            described = _Description.model_validate(json.loads(file.read(length)))
+        # pydantic's error is a ValueError, as that of a file that is no JSON.
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, ValidationError) and "fingerprint" in {one["loc"][0] for one in _missing(error)}:
+                raise ValueError(f"{broken}: it has no fingerprint. {REMEDY}") from None
             raise ValueError(f"{broken}: its description cannot be read. {REMEDY}") from None
-    if not isinstance(described.get("fingerprint"), dict):
-        raise ValueError(f"{broken}: it has no fingerprint. {REMEDY}")
-    return described
+    # Files of the first version have no digests; all others must have them.
+    strange = not all(type(path) is str for path in described.records.paths)
+    if strange or (described.digests is None) != (magic == OLD_MAGIC):
+        raise ValueError(f"{broken}: its description cannot be read. {REMEDY}")
+    return described, end
+
+
+def _missing(error: ValidationError) -> list[Any]:
+    return [one for one in error.errors() if one["type"] == "missing"]
 
 
 class FlatFile:
@@ -139,10 +232,12 @@ class FlatFile:
     def finish(self, fingerprint: Fingerprint, records: Records) -> None:
         """Set the counts and add records and fingerprint: now it is an index file."""
         self.truncate(len(records))
-        self.file.seek(0, os.SEEK_END)
-        self.file.write(_trailer("flat", fingerprint, records))
         self.file.seek(0)
         self.file.write(_flat_header(self.dim, len(records)))
+        self.file.flush()
+        digest = _digest_of(Path(self.file.name), self._end(len(records)))
+        self.file.seek(0, os.SEEK_END)
+        self.file.write(_trailer("flat", fingerprint, records, digest))
         self.sync()
 
     def sync(self) -> None:

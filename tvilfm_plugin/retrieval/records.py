@@ -1,6 +1,6 @@
 """What is known of gallery images besides their vectors."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -42,6 +42,45 @@ class Filter(NamedTuple):
     def everything(self) -> bool:
         """Whether nothing is filtered out."""
         return self.cameras is None and self.times is None
+
+    def check(self) -> None:
+        """Raise for what is no filter: cameras that are no whole numbers, times that are no range."""
+        cameras, times = self.cameras, self.times
+        if cameras is not None and (
+            isinstance(cameras, str | bytes)
+            or not isinstance(cameras, Collection)
+            or not all(isinstance(c, int | np.integer) and not isinstance(c, bool) and abs(int(c)) < 2**63 for c in cameras)
+        ):
+            raise ValueError(f"A filter by camera is a list of whole numbers, not {cameras!r}.")
+        if times is None:
+            return
+        ends = list(times) if isinstance(times, tuple | list) else [object()]
+        good = all(end is None or (isinstance(end, int | float | np.number) and end == end) for end in ends)
+        if len(ends) != 2 or not good:
+            raise ValueError(f"A filter by time is its first and its last time (None: open), not {times!r}.")
+        if None not in ends and ends[0] > ends[1]:  # type: ignore[operator]
+            raise ValueError(f"A filter by time ends before it begins: {times!r}.")
+
+    def nothing_found(self, records: "Records") -> str:
+        """Why no image passes, for the note of a search.
+
+        Raises:
+            ValueError: none ever can, because the gallery does not know what is filtered by.
+        """
+        for what, asked, known in (
+            ("camera", self.cameras, records.camids[records.camids != UNKNOWN]),
+            ("time", self.times, records.times[~np.isnan(records.times)]),
+        ):
+            if asked is not None and not len(known):
+                raise ValueError(
+                    f"No image of this gallery has a {what}, so a filter by {what} can find nothing: leave it out, or embed the "
+                    f"gallery from a table with the column {'camid' if what == 'camera' else what}."
+                )
+        if self.cameras is not None and not np.isin(records.camids, list(self.cameras)).any():
+            there = sorted(set(records.camids[records.camids != UNKNOWN].tolist()))
+            shown = ", ".join(map(str, there[:20])) + (", ..." if len(there) > 20 else "")
+            return f"no image is of camera {', '.join(map(str, self.cameras)) or '(none was named)'}; the gallery has {shown}"
+        return "no image of the gallery passes the filter"
 
 
 EVERYTHING = Filter()
@@ -96,6 +135,7 @@ class Records:
     def passing(self, allowed: Filter) -> np.ndarray:
         """(n,) bool: which images a filter lets through."""
         keep = np.ones(len(self), dtype=bool)
+        allowed.check()
         if allowed.cameras is not None:
             keep &= np.isin(self.camids, np.array(list(allowed.cameras), dtype=np.int64))
         if allowed.times is not None:
@@ -117,8 +157,9 @@ class Records:
     @classmethod
     def from_dict(cls, columns: Mapping[str, Any]) -> Self:
         """From plain values."""
-        rows = zip(columns["paths"], columns["pids"], columns["camids"], columns["times"], strict=True)
-        return cls.of(Record(*row) for row in rows)
+        paths, pids, camids, times = (list(columns[name]) for name in ("paths", "pids", "camids", "times"))
+        whole = lambda values: np.array([UNKNOWN if value is None else value for value in values], dtype=np.int64)
+        return cls(paths, whole(pids), whole(camids), np.array([np.nan if t is None else t for t in times], dtype=np.float64))
 
     def _numbers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.pids, self.camids, self.times

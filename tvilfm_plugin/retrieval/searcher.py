@@ -7,8 +7,8 @@ import numpy as np
 
 from tvilfm_plugin.data.resize import Picture
 from tvilfm_plugin.modality import Modality
-from tvilfm_plugin.retrieval.hits import Ballot, Index, SearchResult, choose_members, search_index
-from tvilfm_plugin.retrieval.records import Filter
+from tvilfm_plugin.retrieval.hits import Ballot, Index, SearchResult, check_top, choose_members, search_index
+from tvilfm_plugin.retrieval.records import Filter, Records
 
 
 class Searcher(ABC):
@@ -74,8 +74,15 @@ class Searcher(ABC):
         """
         if self.index is None:
             raise ValueError("There is no gallery yet: call embed_gallery or load_gallery first.")
+        allowed = allowed or Filter()
+        check_top(top)
+        allowed.check()
         queries, note = self.embed_query(infrared, text, infrared_text, members)
-        return SearchResult(search_index(self.index, queries, top, allowed or Filter()), note)
+        hits = search_index(self.index, queries, top, allowed)
+        records = getattr(self.index, "records", None)
+        if not hits and not allowed.everything and isinstance(records, Records):
+            note = "; ".join(filter(None, (note, allowed.nothing_found(records))))
+        return SearchResult(hits, note)
 
     def embed_query(
         self,
