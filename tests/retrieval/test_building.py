@@ -169,3 +169,35 @@ def test_the_journal_is_plain_json(tmp_path):
     interrupted(tmp_path / "gallery.index")
     lines = [json.loads(line) for line in (tmp_path / "gallery.index.part.jsonl").read_text().splitlines()]
     assert lines[0]["fingerprint"] == PRINT.to_dict() and lines[-1]["taken"] == 100
+
+
+@pytest.mark.parametrize("damaged", ["part", "part.jsonl"])
+def test_damage_to_what_is_unfinished_is_named_or_harmless(tmp_path, damaged):
+    file = tmp_path / "gallery.index"
+    interrupted(file)
+    whole = embed_in_memory(IMAGES, Network(), PRINT)[0]
+    kept = {suffix: (tmp_path / f"gallery.index.{suffix}").read_bytes() for suffix in ("part", "part.jsonl")}
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        for suffix, content in kept.items():
+            (tmp_path / f"gallery.index.{suffix}").write_bytes(content)
+        data = bytearray(kept[damaged])
+        data[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
+        (tmp_path / f"gallery.index.{damaged}").write_bytes(data[: rng.integers(len(data))] if rng.random() < 0.2 else data)
+        try:
+            index, _ = embed_to_file(IMAGES, Network(), PRINT, file, block=BLOCK)
+        except ValueError as error:
+            assert "gallery.index.part" in str(error) or "has lost vectors" in str(error)
+            continue
+        np.testing.assert_array_equal(index.vectors(np.arange(len(index))), whole.vectors(np.arange(len(whole))))
+        assert index.records.paths == whole.records.paths
+
+
+def test_a_picture_that_was_replaced_meanwhile_is_embedded_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("0.jpg").write_bytes(b"one")
+    interrupted(tmp_path / "gallery.index")
+    Path("0.jpg").write_bytes(b"another")
+    network = Network()
+    embed_to_file(IMAGES, network, PRINT, tmp_path / "gallery.index", block=BLOCK)
+    assert network.seen[0] == 0

@@ -1,6 +1,8 @@
 """GalleryIndex against literal twins: every type, filters, changes, files, and what must be refused."""
 
+import json
 import os
+import struct
 import subprocess
 import sys
 import textwrap
@@ -260,3 +262,113 @@ def test_searching_needs_neither_torch_nor_the_host(tmp_path):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.stdout == "3 True\n", done.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flipped_bit_is_refused_or_changes_nothing(kind, tmp_path):
+    vectors, records = gallery(300)
+    file, asked = tmp_path / "a.index", vectors[:3]
+    GalleryIndex.build(vectors, records, PRINT, kind, say=None).save(file)
+    content = file.read_bytes()
+    truth = GalleryIndex.load(file).search(asked, 5)
+    rng = np.random.default_rng(0)
+    for place in [*rng.integers(len(content), size=25).tolist(), *range(len(content) - 20, len(content))]:
+        data = bytearray(content)
+        data[place] ^= 1 << int(rng.integers(8))
+        file.write_bytes(data)
+        with pytest.raises(ValueError, match=r"a\.index.*(damaged|no gallery index)"):
+            GalleryIndex.load(file, mapped=bool(place % 2))
+    file.write_bytes(content)
+    np.testing.assert_array_equal(GalleryIndex.load(file).search(asked, 5), truth)
+
+
+def test_two_writers_lose_nothing(tmp_path):
+    index, *_ = built("flat", 20)
+    file = tmp_path / "a.index"
+    index.save(file)
+    ours, theirs = GalleryIndex.load(file), GalleryIndex.load(file)
+    more, others = gallery(4, seed=1)
+    new = [record._replace(path=f"new/{n}.jpg") for n, record in enumerate(others)]
+    theirs.add(more[:2], new[:2])
+    theirs.save(file)
+    ours.remove([ours.records.paths[0]])  # reads what it was loaded from, not what lies there now
+    ours.add(more[2:], new[2:])
+    assert len(ours) == 21 and ours.search(more[2:3], 1)[1][0, 0] == 19
+    with pytest.raises(ValueError, match=r"a\.index was replaced by another process.*Load the file again"):
+        ours.save(file)
+    assert [path for path in GalleryIndex.load(file).records.paths if path.startswith("new")] == ["new/0.jpg", "new/1.jpg"]
+    ours.save(tmp_path / "b.index")
+    theirs.remove(["new/0.jpg"])
+    theirs.save(file)
+    assert len(GalleryIndex.load(file)) == 21
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.index", "b.index"]
+
+
+def test_a_mapped_file_that_is_written_into_is_noticed(tmp_path):
+    index, vectors, _ = built("flat", 20)
+    file = tmp_path / "a.index"
+    index.save(file)
+    loaded = GalleryIndex.load(file)
+    with open(file, "r+b") as stream:
+        stream.seek(100)
+        stream.write(b"\0")
+        os.fsync(stream.fileno())
+    os.utime(file, ns=(1, 1))
+    for use in (lambda: loaded.search(vectors[:1], 1), lambda: loaded.remove([loaded.records.paths[0]])):
+        with pytest.raises(ValueError, match=r"a\.index was overwritten while it is in use"):
+            use()
+
+
+def test_counts_are_checked_before_a_good_file_is_replaced(tmp_path):
+    index, *_ = built("flat", 20)
+    index.save(tmp_path / "a.index")
+    index.records = index.records.where(np.arange(20) < 19)
+    with pytest.raises(ValueError, match="not written: the index has 20 vectors of 16 numbers, but records of 19 images"):
+        index.save(tmp_path / "a.index")
+    assert len(GalleryIndex.load(tmp_path / "a.index")) == 20
+
+
+def test_a_file_of_the_first_version_is_read(tmp_path):
+    index, vectors, _ = built("flat", 20)
+    file = tmp_path / "a.index"
+    index.save(file)
+    content = file.read_bytes()
+    start = content.index(b'{"kind"')
+    described = json.loads(content[start:-16])
+    del described["digests"]
+    text = json.dumps(described).encode()
+    file.write_bytes(content[:start] + text + struct.pack("<Q", len(text)) + b"TVILFM01")
+    assert GalleryIndex.load(file).search(vectors[:1], 1)[1] == 0
+
+
+@pytest.mark.parametrize("top", [0, -1, 2.5, None, "5", True])
+def test_a_number_of_hits_is_a_number(top):
+    index, vectors, _ = built("flat", 20)
+    with pytest.raises(ValueError, match="one hit or more, not"):
+        index.search(vectors[:1], top)
+    assert len(index.nearest(vectors[0], 10**9)[0]) == 20
+    with pytest.raises(ValueError, match="cannot be asked for at once"):
+        index.search(vectors[:1], 10**9)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [Filter(cameras=3), Filter(cameras=["a"]), Filter(cameras=[1.5]), Filter(cameras="12"), Filter(times=(1,)),
+     Filter(times=(9, 1)), Filter(times=(float("nan"), None)), Filter(times=5)],
+)  # fmt: skip
+def test_what_is_no_filter_is_refused(wrong):
+    index, vectors, _ = built("flat", 20)
+    with pytest.raises(ValueError, match="A filter by"):
+        index.search(vectors[:1], 3, wrong)
+
+
+def test_a_filter_that_finds_nothing_says_why():
+    _, records = gallery(20)
+    known, unknown = Records.of(records), Records.of([Record(record.path) for record in records])
+    assert "no image is of camera 99; the gallery has" in Filter(cameras=[99]).nothing_found(known)
+    with pytest.raises(ValueError, match=r"No image of this gallery has a camera.*column camid"):
+        Filter(cameras=[1]).nothing_found(unknown)
+
+
+def test_it_says_what_it_is():
+    assert repr(built("flat", 20)[0]) == "GalleryIndex(20 images of 16 numbers, flat, weights abc)"

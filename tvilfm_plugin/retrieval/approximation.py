@@ -1,16 +1,26 @@
 """What an approximate index costs: its answers against those of a flat one."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import faiss
 import numpy as np
 
-from tvilfm_plugin.retrieval.records import UNKNOWN
-
-if TYPE_CHECKING:
-    from tvilfm_plugin.retrieval.index import GalleryIndex
+from tvilfm_plugin.retrieval.records import UNKNOWN, Records
 
 SAMPLE, TOP = 200, 10
+
+
+class Searched(Protocol):
+    """What is compared: `index.GalleryIndex` has it."""
+
+    kind: str
+    records: Records
+
+    def __len__(self) -> int: ...
+
+    def search(self, queries: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+        """(Q, D) -> inner products and rows, best first."""
+        ...
 
 
 class ApproximationReport(NamedTuple):
@@ -42,7 +52,7 @@ class ApproximationReport(NamedTuple):
 
 
 def compare_with_flat(
-    index: "GalleryIndex", vectors: np.ndarray, *, queries: int = SAMPLE, top: int = TOP, seed: int = 0
+    index: Searched, vectors: np.ndarray, *, queries: int = SAMPLE, top: int = TOP, seed: int = 0
 ) -> ApproximationReport:
     """Ask an index for the neighbours of some of its own images.
 

@@ -79,39 +79,52 @@ def embed_to_file(
 
 
 class _Unfinished:
-    """The vectors and the journal of an index that is being built. The journal's line comes after its vectors."""
+    """The vectors and the journal of an index that is being built. The journal's line comes after its vectors.
 
-    def __init__(self, vectors: IO[bytes], journal: IO[bytes], task: dict[str, Any], fingerprint: Fingerprint) -> None:
-        self.journal = journal
-        self.fingerprint = fingerprint
+    Each line has a digest of itself and of its vectors: what a damaged disk or another program changed is not indexed.
+    """
+
+    def __init__(
+        self, path: Path, vectors: IO[bytes], journal: IO[bytes], images: Sequence[Record], fingerprint: Fingerprint
+    ) -> None:
+        self.path, self.journal, self.fingerprint = path, journal, fingerprint
         self.records: list[Record] = []
         self.unreadable: list[Unreadable] = []
         self.taken = 0
-        lines = list(_whole_lines(journal))
-        if not lines or lines[0] != task:
+        task = {"format": 2, "images": _digest_of_images(images), "fingerprint": fingerprint.to_dict()}
+        lines = [self._checked(line, number) for number, line in enumerate(_whole_lines(journal))]
+        if not lines or {key: lines[0].get(key) for key in task} != task:
             lines = []
             vectors.truncate(0)
             journal.seek(0)
             journal.truncate()
             self._write(task)
         self.flat = FlatFile(vectors, fingerprint.dim)
-        for line in lines[1:]:
+        blocks = []
+        for number, line in enumerate(lines[1:], start=1):
+            done = [*(row[0] for row in line["records"]), *(row[0] for row in line["unreadable"])]
+            if sorted(done) != sorted(one.path for one in images[self.taken : line["taken"]]):
+                raise self._damaged(number)
             self.taken = line["taken"]
             self.records += [Record(*row) for row in line["records"]]
             self.unreadable += [Unreadable(*row) for row in line["unreadable"]]
+            blocks.append((len(self.records), line["vectors"]))
         self.flat.truncate(len(self.records))
+        first = 0
+        for number, (end, digest) in enumerate(blocks, start=1):
+            if end > first and _digest(self.flat.vectors(end)[first:].tobytes()) != digest:
+                raise self._damaged(number)
+            first = end
 
     @classmethod
     @contextmanager
     def opened(cls, path: Path, images: Sequence[Record], fingerprint: Fingerprint) -> "Iterator[_Unfinished]":
-        listed = hashlib.sha256(json.dumps([list(one) for one in images]).encode()).hexdigest()
-        task = {"images": listed, "fingerprint": fingerprint.to_dict()}
         vectors, journal = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.jsonl")
         lock = path.with_name(path.name + ".part.lock")
         with locked(lock, "index", wait=0), open(journal, "a+b") as lines:
             vectors.touch()
             with open(vectors, "r+b") as rows:
-                yield cls(rows, lines, task, fingerprint)
+                yield cls(path, rows, lines, images, fingerprint)
             # Reached without an error only: what was finished has its name, and its journal has served.
             vectors.unlink(missing_ok=True)
             journal.unlink(missing_ok=True)
@@ -119,8 +132,10 @@ class _Unfinished:
 
     def add(self, done: Embedded, taken: int) -> None:
         """Keep a block; `taken` images of the list are then dealt with."""
-        self.flat.append(done.vectors)
-        self._write({"taken": taken, "records": done.records, "unreadable": done.unreadable})
+        rows = np.ascontiguousarray(done.vectors, dtype="<f4")
+        self.flat.append(rows)
+        line = {"taken": taken, "records": done.records, "unreadable": done.unreadable, "vectors": _digest(rows.tobytes())}
+        self._write(line)
         self.records += done.records
         self.unreadable += done.unreadable
 
@@ -137,12 +152,52 @@ class _Unfinished:
 
     def _write(self, line: dict[str, Any]) -> None:
         self.journal.seek(0, os.SEEK_END)
-        self.journal.write(json.dumps(line).encode() + b"\n")
+        self.journal.write(json.dumps({**line, "line": _digest_of_line(line)}).encode() + b"\n")
         self.journal.flush()
         os.fsync(self.journal.fileno())
 
+    def _checked(self, text: bytes, number: int) -> dict[str, Any]:
+        """A line of the journal, if it is what was written."""
+        try:
+            line = json.loads(text)
+            digest = line.pop("line", None)
+        except (ValueError, RecursionError, AttributeError, TypeError):
+            raise self._damaged(number) from None
+        # The first line of an older version has no digest; the task that it names is then another one.
+        if digest != _digest_of_line(line) and not (number == 0 and digest is None and "format" not in line):
+            raise self._damaged(number)
+        return dict(line)
 
-def _whole_lines(journal: IO[bytes]) -> Iterator[dict[str, Any]]:
+    def _damaged(self, number: int) -> ValueError:
+        part = self.path.with_name(f"{self.path.name}.part")
+        return ValueError(
+            f"The unfinished index {part}, or line {number + 1} of its journal {part.name}.jsonl, is damaged. Delete both files "
+            "to embed the gallery from the beginning."
+        )
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _digest_of_line(line: dict[str, Any]) -> str:
+    return _digest(json.dumps(line, sort_keys=True).encode())
+
+
+def _digest_of_images(images: Sequence[Record]) -> str:
+    """Of the list, and of each file's size and time: a picture that was replaced under its name is embedded again."""
+
+    def state(path: str) -> list[int] | None:
+        try:
+            found = os.stat(path)
+        except (OSError, ValueError):
+            return None
+        return [found.st_size, found.st_mtime_ns]
+
+    return _digest(json.dumps([[*one, state(one.path)] for one in images]).encode())
+
+
+def _whole_lines(journal: IO[bytes]) -> Iterator[bytes]:
     """Lines up to the first that a killed process left unfinished, which is cut off."""
     journal.seek(0)
     end = 0
@@ -150,7 +205,7 @@ def _whole_lines(journal: IO[bytes]) -> Iterator[dict[str, Any]]:
         if not line.endswith(b"\n"):
             break
         end += len(line)
-        yield json.loads(line)
+        yield line
     journal.truncate(end)
 
 

@@ -20,6 +20,8 @@ from tvilfm_plugin.retrieval.index_file import Content, read_index_file, write_i
 from tvilfm_plugin.retrieval.records import EVERYTHING, Filter, Record, Records
 
 BLOCK = 16_384
+# Places of an answer that are filled up where there are fewer images.
+MOST_HITS = 1_000_000
 # Of a unit vector's length in float32.
 UNIT_TOLERANCE = 1e-3
 
@@ -112,8 +114,8 @@ class GalleryIndex:
         """The best images of (Q, D) queries.
 
         Returns:
-            (Q, k) inner products, best first, and (Q, k) rows of `records`, k the smaller of `top` and the number of images; -1
-            where a filter leaves fewer. Equal images: the lower row first.
+            (Q, top) inner products, best first, and (Q, top) rows of `records`; -1 where there are fewer. Equal images: the
+            lower row first.
         """
         check_top(top)
         self._check_mapped()
@@ -122,7 +124,8 @@ class GalleryIndex:
             raise ValueError(f"Queries of shape {queries.shape} cannot be compared with vectors of {self.dim} numbers.")
         if not np.isfinite(queries).all():
             raise ValueError("A query is not finite, so nothing can be compared with it.")
-        top = min(top, max(1, len(self)))
+        if top > max(MOST_HITS, len(self)):
+            raise ValueError(f"{top} hits cannot be asked for at once; the index has {len(self)} images.")
         mask = None if allowed.everything else self.records.passing(allowed)
         there = len(self) if mask is None else int(mask.sum())
         if not there:
@@ -142,7 +145,8 @@ class GalleryIndex:
 
     def nearest(self, query: np.ndarray, top: int, allowed: Filter = EVERYTHING) -> tuple[list[Record], np.ndarray]:
         """See `hits.Index`."""
-        found = self.search(query[None], top, allowed)[1][0]
+        check_top(top)
+        found = self.search(query[None], min(top, max(1, len(self))), allowed)[1][0]
         found = found[found >= 0]
         return [self.records[int(row)] for row in found], self.vectors(found)
 
@@ -248,15 +252,17 @@ class GalleryIndex:
         path = Path(path)
         lock = path.with_name(f"{path.name}.lock")
         with locked(lock, "index", wait=60):
-            mine, now = self._files.get(path.absolute()), identity_of(path)
-            if mine is not None and now is not None and now != mine:
-                raise ValueError(
-                    f"{path} was replaced by another process after this index was read or saved, and saving would lose what "
-                    "that process wrote. Load the file again and repeat the change, or save under another name."
-                )
-            write_index_file(path, Content(self._index, self.kind, self.fingerprint, self.records))
-            self._remember(path)
-            lock.unlink(missing_ok=True)
+            try:
+                mine, now = self._files.get(path.absolute()), identity_of(path)
+                if mine is not None and now is not None and now != mine:
+                    raise ValueError(
+                        f"{path} was replaced by another process after this index was read or saved, and saving would lose "
+                        "what that process wrote. Load the file again and repeat the change, or save under another name."
+                    )
+                write_index_file(path, Content(self._index, self.kind, self.fingerprint, self.records))
+                self._remember(path)
+            finally:
+                lock.unlink(missing_ok=True)
 
     def _remember(self, path: Path) -> None:
         if (now := identity_of(path)) is not None:

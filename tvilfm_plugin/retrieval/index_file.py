@@ -91,8 +91,8 @@ def write_index_file(path: str | Path, content: Content) -> None:
     """Write a file that is complete or absent; the index's vectors are streamed, not copied."""
     if content.stored.ntotal != len(content.records) or content.stored.d != content.fingerprint.dim:
         raise ValueError(
-            f"{path} is not written: the index has {content.stored.ntotal} vectors of {content.stored.d} numbers, but records of "
-            f"{len(content.records)} images with {content.fingerprint.dim} numbers. {REMEDY}"
+            f"{path} is not written: the index has {content.stored.ntotal} vectors of {content.stored.d} numbers, but records "
+            f"of {len(content.records)} images with {content.fingerprint.dim} numbers. {REMEDY}"
         )
     with atomic_file(path) as file:
         hashed = _Hashed(file)

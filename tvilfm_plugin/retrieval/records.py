@@ -73,8 +73,8 @@ class Filter(NamedTuple):
         ):
             if asked is not None and not len(known):
                 raise ValueError(
-                    f"No image of this gallery has a {what}, so a filter by {what} can find nothing: leave it out, or embed the "
-                    f"gallery from a table with the column {'camid' if what == 'camera' else what}."
+                    f"No image of this gallery has a {what}, so a filter by {what} can find nothing: leave it out, or embed "
+                    f"the gallery from a table with the column {'camid' if what == 'camera' else what}."
                 )
         if self.cameras is not None and not np.isin(records.camids, list(self.cameras)).any():
             there = sorted(set(records.camids[records.camids != UNKNOWN].tolist()))

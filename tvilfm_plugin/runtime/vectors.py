@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tvilfm_plugin.retrieval.hits import check_top
 from tvilfm_plugin.retrieval.records import EVERYTHING, Filter, Record, Records
 
 
@@ -23,8 +24,12 @@ class Vectors:
     def __len__(self) -> int:
         return len(self.records)
 
+    def __repr__(self) -> str:
+        return f"Vectors({len(self):,} images of {self.vectors.shape[1]} numbers)"
+
     def nearest(self, query: np.ndarray, top: int, allowed: Filter = EVERYTHING) -> tuple[list[Record], np.ndarray]:
         """See `retrieval.hits.Index`; equal images: the one that came first."""
+        check_top(top)
         rows = np.flatnonzero(self.records.passing(allowed))
         best = rows[np.argsort(-(self.vectors[rows] @ query), kind="stable")[:top]]
         return [self.records[int(row)] for row in best], self.vectors[best]
