@@ -156,3 +156,26 @@ def test_per_query_values(tiny_evaluation):
         per_query_values(folder, "all/other", "mAP")
     with pytest.raises(ValueError, match="mAP, mINP and R-K"):
         rank_of("R-0")
+
+
+@pytest.mark.parametrize("name", ["rankings.npz", "parts.pt"])
+def test_a_flipped_bit_is_refused_and_the_file_is_named(tiny_evaluation, tmp_path, name):
+    for path in tiny_evaluation.folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    content = (tmp_path / name).read_bytes()
+    rng = np.random.default_rng(0)
+    for place in rng.integers(len(content), size=25).tolist():
+        data = bytearray(content)
+        data[place] ^= 1 << int(rng.integers(8))
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match=name):
+            StoredEvaluation.load(tmp_path)
+
+
+def test_a_file_of_another_evaluation_is_refused(tiny_evaluation, tmp_path):
+    for path in tiny_evaluation.folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    tensors = torch.load(tmp_path / "parts.pt", weights_only=True)
+    torch.save(tensors | {"query": tensors["query"] + 1}, tmp_path / "parts.pt")
+    with pytest.raises(ValueError, match=r"parts\.pt is not the file that results\.json was written with"):
+        StoredEvaluation.load(tmp_path)

@@ -7,7 +7,7 @@ import pytest
 
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
-from tvilfm_plugin.retrieval.hits import choose_members, search_index
+from tvilfm_plugin.retrieval.hits import Hit, SearchResult, choose_members, search_index
 from tvilfm_plugin.retrieval.index import GalleryIndex
 from tvilfm_plugin.retrieval.records import Filter, Record
 
@@ -72,3 +72,9 @@ def test_no_hits_and_no_gallery_are_refused():
     index.remove(list(index.records.paths))
     with pytest.raises(ValueError, match="The gallery is empty"):
         search_index(index, {IR: vectors[0]})
+
+
+def test_hits_print_plainly():
+    hit = Hit("a.jpg", 7, None, 3.5, 0.75, {IR: 0.5, TEXT: 0.25})
+    assert str(hit) == "0.7500 (ir 0.50, text 0.25) a.jpg, person 7, time 3.5"
+    assert str(SearchResult([hit], "no text")) == f"1. {hit}\nNote: no text." and str(SearchResult([], "")) == "no hit"

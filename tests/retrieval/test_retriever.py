@@ -141,7 +141,23 @@ def test_a_tracker_gets_unit_features(retriever, gallery):
     np.testing.assert_allclose(infrared, retriever.embed_images(frames, Modality.IR), atol=1e-6)
     assert CropEncoder(retriever)([]).shape == (0, retriever.fingerprint.dim)
     with pytest.raises(ValueError, match=r"Crop 1 of 2 has shape \(0, 24, 3\)"):
-        CropEncoder(retriever)([frames[0], frames[0][:0]])
+        CropEncoder(retriever, empty="raise")([frames[0], frames[0][:0]])
+    outside = [frames[0], frames[0][:0], frames[1]]
+    rows = CropEncoder(retriever)(outside)
+    np.testing.assert_allclose(rows[[0, 2]], features[:2], atol=1e-6)
+    assert np.isnan(rows[1]).all()
+    np.testing.assert_allclose(CropEncoder(retriever, empty="skip")(outside), features[:2], atol=1e-6)
+    assert CropEncoder(retriever)([frames[0][:0]]).shape == (1, retriever.fingerprint.dim)
+    grey = frames[0][..., 0]
+    encoder = CropEncoder(retriever, modality="ir", order="bgr")
+    expected = retriever.embed_images([np.repeat(grey[..., None], 3, axis=2)], Modality.IR)
+    for crop in (grey, grey[..., None]):
+        np.testing.assert_allclose(encoder([crop]), expected, atol=1e-6)
+    with pytest.raises(ValueError, match="uint16.*fixed window"):
+        encoder([grey.astype(np.uint16)])
+    with pytest.raises(ValueError, match="An empty crop gives nan, skip or raise, not 'zero'"):
+        CropEncoder(retriever, empty="zero")
+    assert repr(encoder).startswith("CropEncoder(Retriever(TVILFM ") and "images of" in repr(encoder)
     with pytest.raises(ValueError, match="rgb or bgr, not 'grb'"):
         CropEncoder(retriever, order="grb")
     with pytest.raises(ValueError, match="A camera sees rgb or ir, not text"):

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,18 +25,24 @@ from tvilfm_plugin.evaluation.mer import (
 from tvilfm_plugin.evaluation.protocols import PROTOCOLS, Labels, Protocol
 from tvilfm_plugin.evaluation.ranking import RankMetrics
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard
-from tvilfm_plugin.files.writing import atomic_file, write_text
+from tvilfm_plugin.evaluation.stored_files import (
+    REMEDY,
+    check_digests,
+    draws_in,
+    read_arrays,
+    read_described,
+    read_parts,
+    texts_in,
+)
+from tvilfm_plugin.evaluation.stored_files import NotStoredError as NotStoredError
+from tvilfm_plugin.evaluation.stored_files import found_within as found_within
+from tvilfm_plugin.evaluation.stored_files import per_query_values as per_query_values
+from tvilfm_plugin.evaluation.stored_files import rank_of as rank_of
+from tvilfm_plugin.files.writing import atomic_file, sha256_of, write_text
 from tvilfm_plugin.modality import Modality
 
 Distance = Callable[[Tensor, Tensor], Any]
 """(Q, D) query and (g, D) gallery vectors -> (Q, g) distances."""
-
-REMEDY = "Evaluate the run with tools/train_net.py and TEST.STORE True."
-
-
-class NotStoredError(LookupError):
-    """A stored evaluation does not hold what was asked for."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class StoredEvaluation:
@@ -262,6 +267,7 @@ class StoredEvaluation:
             np.savez_compressed(file, **{**numbers, **arrays})
         with atomic_file(folder / "parts.pt") as file:
             torch.save(tensors, file)
+        described["sha256"] = {name: sha256_of(folder / name) for name in ("rankings.npz", "parts.pt")}
         write_text(folder / "results.json", json.dumps(described, indent=1))
 
     @classmethod
@@ -281,7 +287,8 @@ class StoredEvaluation:
                 `evaluator.distance_function` is what does it.
         """
         folder = Path(folder)
-        described, tensors, arrays = _read_json(folder), _read_tensors(folder), _read_arrays(folder)
+        described, tensors, arrays = read_described(folder), read_parts(folder), read_arrays(folder)
+        check_digests(folder, described.get("sha256", {}))
         cards = {label: ProtocolCard(**card) for label, card in described["cards"].items()}
         if not cards:
             raise NotStoredError(f"{folder / 'results.json'} holds no protocol card: nothing says what was measured. {REMEDY}")
@@ -316,9 +323,9 @@ class StoredEvaluation:
             query=Labels(arrays["query_pids"], arrays["query_camids"]),
             gallery=Labels(arrays["gallery_pids"], arrays["gallery_camids"]),
             protocol=protocol or PROTOCOLS[name],
-            draws=_draws_in(arrays),
+            draws=draws_in(arrays),
             texts=tuple(described["texts"]),
-            text_index=_texts_in(arrays),
+            text_index=texts_in(arrays),
             cards=cards,
             results=described["results"],
             query_paths=tuple(described["query_paths"]),
@@ -375,33 +382,6 @@ def row_arrays(label: str, of_seeds: Sequence[Sequence[Trial]]) -> dict[str, np.
     }
 
 
-def per_query_values(folder: Path, label: str, metric: str) -> np.ndarray:
-    """(text seeds, draws, Q) stored values of a row: average precision, or 1 where the first hit is right; NaN if not valid.
-
-    Args:
-        metric: "mAP", "mINP" or "R-K".
-    """
-    arrays = _read_arrays(folder)
-    if f"{label}/ap" not in arrays:
-        known = [key.removesuffix("/ap") for key in arrays if key.endswith("/ap")]
-        raise NotStoredError(f"{folder} has no row {label!r}; choices are {', '.join(known)}.")
-    if metric in ("mAP", "mINP"):
-        return arrays[f"{label}/{metric[1:].lower()}"].astype(np.float64)
-    return found_within(arrays[f"{label}/first_match_rank"], rank_of(metric))
-
-
-def found_within(first_match_rank: np.ndarray, k: int) -> np.ndarray:
-    """1 where the first match is among the first k, else 0; NaN where the query does not count (rank 0)."""
-    return np.where(first_match_rank > 0, (first_match_rank <= k).astype(np.float64), np.nan)
-
-
-def rank_of(metric: str) -> int:
-    """K of "R-K"."""
-    if not metric.startswith("R-") or not metric[2:].isdigit() or int(metric[2:]) < 1:
-        raise ValueError(f"Unknown metric {metric!r}; choices are mAP, mINP and R-K, e.g. R-1.")
-    return int(metric[2:])
-
-
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
@@ -418,59 +398,3 @@ def registered_fusion(name: str, dim: int, state: Mapping[str, Tensor]) -> Fusio
     fusion = kind(dim=dim)
     fusion.load_state_dict(dict(state))
     return fusion.eval()
-
-
-def _file(folder: Path, name: str) -> Path:
-    path = folder / name
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} is no stored evaluation: {name} is missing. {REMEDY}")
-    return path
-
-
-def _read_json(folder: Path) -> dict[str, Any]:
-    path = _file(folder, "results.json")
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}). {REMEDY}") from None
-    needed = ("cards", "results", "fusion", "members", "query_paths", "gallery_paths", "texts")
-    missing = [key for key in needed if key not in described]
-    if missing:
-        raise NotStoredError(f"{path} lacks {', '.join(missing)}. {REMEDY}")
-    return described
-
-
-def _read_tensors(folder: Path) -> dict[str, Tensor]:
-    path = _file(folder, "parts.pt")
-    tensors = torch.load(path, map_location="cpu", weights_only=True)
-    missing = [key for key in ("query", "gallery", "neck_scale", "neck_shift") if key not in tensors]
-    if missing:
-        raise NotStoredError(f"{path} lacks {', '.join(missing)}. {REMEDY}")
-    return tensors
-
-
-def _read_arrays(folder: Path) -> dict[str, np.ndarray]:
-    path = _file(Path(folder), "rankings.npz")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except (ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not an archive of plain arrays ({error}). {REMEDY}") from None
-
-
-def _draws_in(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, ...]]:
-    found: dict[str, dict[int, np.ndarray]] = {}
-    for key, value in arrays.items():
-        if key.startswith("draw/"):
-            setting, number = key.removeprefix("draw/").rsplit("/", 1)
-            found.setdefault(setting, {})[int(number)] = value
-    return {setting: tuple(galleries[t] for t in sorted(galleries)) for setting, galleries in found.items()}
-
-
-def _texts_in(arrays: Mapping[str, np.ndarray]) -> dict[tuple[str, str, int], TextIndex]:
-    found = {}
-    for key, value in arrays.items():
-        if key.endswith("/rgb"):
-            setting, source, seed = key.removesuffix("/rgb").rsplit("/", 2)
-            found[setting, source, int(seed)] = TextIndex(value, arrays[f"{setting}/{source}/{seed}/ir"])
-    return found

@@ -171,8 +171,8 @@ def _why(path: Path, error: Exception) -> str:
         return f"{name} is a text file, not a weight file: give a file that torch.save or safetensors wrote."
     if isinstance(error, pickle.UnpicklingError) and any(word in str(error) for word in ("GLOBAL", "allowed", "function")):
         return (
-            f"{name} holds more than tensors (a pickled model or other objects), and loading it would run code from the file. "
-            "Save its state dict where you trust it: torch.save(model.state_dict(), 'weights.pth')."
+            f"{name} holds more than tensors (a pickled model or other objects), and loading it would run code from the file; "
+            "it is read as weights only. Save its state dict where you trust it: torch.save(model.state_dict(), 'weights.pth')."
         )
     return (
         f"{name} is damaged, or no file that torch.save wrote ({type(error).__name__}; a pickle of other objects is never run)"

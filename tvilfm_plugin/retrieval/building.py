@@ -171,8 +171,8 @@ class _Unfinished:
     def _damaged(self, number: int) -> ValueError:
         part = self.path.with_name(f"{self.path.name}.part")
         return ValueError(
-            f"The unfinished index {part}, or line {number + 1} of its journal {part.name}.jsonl, is damaged. Delete both files "
-            "to embed the gallery from the beginning."
+            f"The unfinished index {part}, or line {number + 1} of its journal {part.name}.jsonl, is damaged. Delete both "
+            "files to embed the gallery from the beginning."
         )
 
 

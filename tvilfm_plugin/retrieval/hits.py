@@ -26,6 +26,13 @@ class Hit(NamedTuple):
     similarity: float
     shares: dict[Modality, float]
 
+    def __repr__(self) -> str:
+        """One line: `0.8312 (ir 0.40, text 0.43) cam1/0007.jpg, person 7, camera 1`."""
+        facts = (("person", self.pid), ("camera", self.camid), ("time", self.time))
+        known = [f"{name} {value}" for name, value in facts if value is not None]
+        shares = ", ".join(f"{member.value} {share:.2f}" for member, share in self.shares.items())
+        return ", ".join([f"{self.similarity:.4f} ({shares}) {self.path}", *known])
+
 
 class SearchResult(NamedTuple):
     """What a search found.
@@ -37,6 +44,11 @@ class SearchResult(NamedTuple):
 
     hits: list[Hit]
     note: str
+
+    def __repr__(self) -> str:
+        """One line per hit, then the note."""
+        lines = [f"{rank}. {hit!r}" for rank, hit in enumerate(self.hits, start=1)] or ["no hit"]
+        return "\n".join([*lines, *([f"Note: {self.note}."] if self.note else [])])
 
 
 class Index(Protocol):

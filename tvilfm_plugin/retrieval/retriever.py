@@ -82,6 +82,11 @@ class Retriever(Searcher):
             batch=cfg.TEST.IMS_PER_BATCH,
         )
 
+    def __repr__(self) -> str:
+        gallery = "no gallery" if self.index is None else repr(self.index)
+        size = "x".join(map(str, self.image_size))
+        return f"Retriever({self.model_name} {self.fingerprint.weights[:12]}, images {size} on {self.model.device}, {gallery})"
+
     # --- gallery -----------------------------------------------------------------------------------------------------
 
     def embed_gallery(

@@ -8,6 +8,7 @@ from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.retriever import Retriever
 
 ORDERS = ("rgb", "bgr")
+EMPTY = ("nan", "skip", "raise")
 
 
 class CropEncoder:
@@ -17,36 +18,59 @@ class CropEncoder:
     The cosine of two rows is their inner product, also of a visible and an infrared crop.
     """
 
-    def __init__(self, retriever: Retriever, *, modality: Modality | str = Modality.RGB, order: str = "rgb") -> None:
+    def __init__(
+        self, retriever: Retriever, *, modality: Modality | str = Modality.RGB, order: str = "rgb", empty: str = "nan"
+    ) -> None:
         """
         Args:
             retriever: holds the model; its gallery is not used.
             modality: what the camera sees: "rgb" or "ir".
             order: of the colour channels of crops: "rgb", or "bgr" as OpenCV reads frames.
+            empty: what a box outside of the frame, of which nothing is left, gives: "nan" a row of NaN, so that rows and boxes
+                stay aligned; "skip" no row; "raise" an error, and with it no row for anybody.
         """
         if order not in ORDERS:
             raise ValueError(f"Crops have their channels in the order {' or '.join(ORDERS)}, not {order!r}.")
         if Modality(modality) not in (Modality.RGB, Modality.IR):
             raise ValueError(f"A camera sees rgb or ir, not {modality}.")
+        if empty not in EMPTY:
+            raise ValueError(f"An empty crop gives {', '.join(EMPTY[:-1])} or {EMPTY[-1]}, not {empty!r}.")
         self.retriever = retriever
         self.modality = Modality(modality)
         self.order = order
+        self.empty = empty
+
+    def __repr__(self) -> str:
+        return f"CropEncoder({self.retriever!r}, modality={self.modality.value!r}, order={self.order!r}, empty={self.empty!r})"
 
     def __call__(self, crops: Sequence[np.ndarray]) -> np.ndarray:
-        """N crops, (h, w, 3) uint8 of any size -> (N, D); no crop gives (0, D).
+        """N crops, (h, w, 3), (h, w, 1) or (h, w) uint8 of any size -> (N, D); no crop gives (0, D).
 
         Raises:
-            ValueError: a crop is empty (a box outside of the frame) or no uint8 image; the message says which.
+            ValueError: a crop is no uint8 image, or is empty where `empty` is "raise"; the message says which.
         """
-        images = []
-        for n, crop in enumerate(crops):
-            crop = np.asarray(crop)
-            if crop.dtype != np.uint8 or crop.ndim != 3 or crop.shape[2] != 3 or not crop.size:
-                raise ValueError(
-                    f"Crop {n} of {len(crops)} has shape {crop.shape} and type {crop.dtype}; (h, w, 3) uint8 with h and w of "
-                    "at least 1 is needed. Clip boxes to the frame, and leave out those that nothing is left of."
-                )
-            images.append(np.ascontiguousarray(crop[:, :, ::-1] if self.order == "bgr" else crop))
-        if not images:
-            return np.empty((0, self.retriever.fingerprint.dim), np.float32)
-        return self.retriever.embed_images(images, self.modality)
+        images = [self._image(np.asarray(crop), n, len(crops)) for n, crop in enumerate(crops)]
+        there = [image for image in images if image is not None]
+        dim = self.retriever.fingerprint.dim
+        found = self.retriever.embed_images(there, self.modality) if there else np.empty((0, dim), np.float32)
+        if self.empty == "skip":
+            return found
+        rows = np.full((len(images), dim), np.nan, np.float32)
+        rows[[n for n, image in enumerate(images) if image is not None]] = found
+        return rows
+
+    def _image(self, crop: np.ndarray, n: int, count: int) -> np.ndarray | None:
+        """(h, w, 3) in the order of RGB; None: there is nothing in it."""
+        grey = crop.ndim == 2 or (crop.ndim == 3 and crop.shape[2] == 1)
+        wrong = crop.dtype != np.uint8 or not (grey or (crop.ndim == 3 and crop.shape[2] == 3))
+        if wrong or (not crop.size and self.empty == "raise"):
+            deep = " Scale counts of more than 8 bits by one fixed window first." if crop.dtype.kind in "uif" and wrong else ""
+            raise ValueError(
+                f"Crop {n} of {count} has shape {crop.shape} and type {crop.dtype}; (h, w, 3) or (h, w) uint8 with h and w of "
+                f"at least 1 is needed.{deep} Clip boxes to the frame; empty='nan' or 'skip' deals with those outside of it."
+            )
+        if not crop.size:
+            return None
+        if grey:
+            return np.repeat(crop.reshape(*crop.shape[:2], 1), 3, axis=2)
+        return np.ascontiguousarray(crop[:, :, ::-1] if self.order == "bgr" else crop)

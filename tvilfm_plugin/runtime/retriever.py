@@ -38,6 +38,10 @@ class OnnxRetriever(Searcher):
         self.batch = batch
         self.unreadable: list[Unreadable] = []
 
+    def __repr__(self) -> str:
+        gallery = "no gallery" if self.index is None else repr(self.index)
+        return f"OnnxRetriever({self.model.folder}, weights {self.model.fingerprint.weights[:12]}, {gallery})"
+
     # --- gallery -----------------------------------------------------------------------------------------------------
 
     def embed_gallery(self, source: Any) -> Vectors:

@@ -1,0 +1,139 @@
+"""The files of a stored evaluation: results.json, rankings.npz and parts.pt, and what is read of them one by one."""
+
+import contextlib
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from tvilfm_plugin.evaluation.mer import TextIndex
+from tvilfm_plugin.files.weights import WeightsError, read_weights_file, tensors_of
+from tvilfm_plugin.files.writing import sha256_of
+
+REMEDY = "Evaluate the run with tools/train_net.py and TEST.STORE True."
+
+
+class NotStoredError(LookupError):
+    """A stored evaluation does not hold what was asked for."""
+
+
+def file_of(folder: Path, name: str) -> Path:
+    """A file of the evaluation; raises with the remedy where it is missing."""
+    path = folder / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is no stored evaluation: {name} is missing. {REMEDY}")
+    return path
+
+
+def read_described(folder: Path) -> dict[str, Any]:
+    """results.json."""
+    path = file_of(folder, "results.json")
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}). {REMEDY}") from None
+    needed = ("cards", "results", "fusion", "members", "query_paths", "gallery_paths", "texts")
+    missing = [key for key in needed if key not in described]
+    if missing:
+        raise NotStoredError(f"{path} lacks {', '.join(missing)}. {REMEDY}")
+    return described
+
+
+def read_parts(folder: Path) -> dict[str, Tensor]:
+    """parts.pt: the tensors."""
+    path = file_of(folder, "parts.pt")
+    try:
+        tensors, _ = tensors_of(read_weights_file(path), path)
+    except WeightsError as error:
+        raise WeightsError(f"{error} {REMEDY}") from None
+    missing = [key for key in ("query", "gallery", "neck_scale", "neck_shift") if key not in tensors]
+    if missing:
+        raise NotStoredError(f"{path} lacks {', '.join(missing)}. {REMEDY}")
+    return tensors
+
+
+@contextlib.contextmanager
+def archive_of(folder: Path) -> Iterator[Any]:
+    """rankings.npz, whose arrays are inflated when they are asked for."""
+    path = file_of(Path(folder), "rankings.npz")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("one array only")
+            yield file
+    # A damaged archive raises whatever its reader meets first.
+    except (ValueError, OSError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is not an archive of plain arrays ({error}). {REMEDY}") from None
+
+
+def read_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """rankings.npz: all arrays."""
+    with archive_of(folder) as file:
+        return {key: file[key] for key in file.files}
+
+
+def check_digests(folder: Path, stored: Mapping[str, str]) -> None:
+    """The three files must be of one evaluation, and as they were written; older evaluations have no digests."""
+    for name, digest in stored.items():
+        if name in ("rankings.npz", "parts.pt") and sha256_of(folder / name) != digest:
+            raise ValueError(
+                f"{folder / name} is not the file that results.json was written with (sha256): it was changed or is of "
+                f"another evaluation. {REMEDY}"
+            )
+
+
+def draws_in(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, ...]]:
+    """Setting -> the gallery images of each draw."""
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for key, value in arrays.items():
+        if key.startswith("draw/"):
+            setting, number = key.removeprefix("draw/").rsplit("/", 1)
+            found.setdefault(setting, {})[int(number)] = value
+    return {setting: tuple(galleries[t] for t in sorted(galleries)) for setting, galleries in found.items()}
+
+
+def texts_in(arrays: Mapping[str, np.ndarray]) -> dict[tuple[str, str, int], TextIndex]:
+    """(setting, source, seed) -> which text each query has."""
+    found = {}
+    for key, value in arrays.items():
+        if key.endswith("/rgb"):
+            setting, source, seed = key.removesuffix("/rgb").rsplit("/", 2)
+            found[setting, source, int(seed)] = TextIndex(value, arrays[f"{setting}/{source}/{seed}/ir"])
+    return found
+
+
+# --- single values ----------------------------------------------------------------------------------------------------
+
+
+def per_query_values(folder: Path, label: str, metric: str) -> np.ndarray:
+    """(text seeds, draws, Q) stored values of a row: average precision, or 1 where the first hit is right; NaN if not valid.
+
+    Args:
+        metric: "mAP", "mINP" or "R-K".
+    """
+    rank = 0 if metric in ("mAP", "mINP") else rank_of(metric)
+    name = "first_match_rank" if rank else metric[1:].lower()
+    # Only what is asked for is inflated: the rankings beside it are most of the file.
+    with archive_of(folder) as arrays:
+        if f"{label}/ap" not in arrays.files:
+            known = [key.removesuffix("/ap") for key in arrays.files if key.endswith("/ap")]
+            raise NotStoredError(f"{folder} has no row {label!r}; choices are {', '.join(known)}.")
+        values = arrays[f"{label}/{name}"]
+    return found_within(values, rank) if rank else values.astype(np.float64)
+
+
+def found_within(first_match_rank: np.ndarray, k: int) -> np.ndarray:
+    """1 where the first match is among the first k, else 0; NaN where the query does not count (rank 0)."""
+    return np.where(first_match_rank > 0, (first_match_rank <= k).astype(np.float64), np.nan)
+
+
+def rank_of(metric: str) -> int:
+    """K of "R-K"."""
+    if not metric.startswith("R-") or not metric[2:].isdigit() or int(metric[2:]) < 1:
+        raise ValueError(f"Unknown metric {metric!r}; choices are mAP, mINP and R-K, e.g. R-1.")
+    return int(metric[2:])
