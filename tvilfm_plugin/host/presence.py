@@ -13,7 +13,9 @@ def host_available() -> bool:
 
 
 def require_host() -> None:
-    """Raise an ImportError that names the installation command where fast-reid is missing."""
+    """Raise an ImportError that names what is missing: torch, or fast-reid and its installation command."""
+    if "torch" not in sys.modules and importlib.machinery.PathFinder.find_spec("torch") is None:
+        raise ModuleNotFoundError("This part of tvilfm_plugin needs PyTorch, which is not installed.", name="torch")
     if not host_available():
         raise ModuleNotFoundError(_missing_host(), name="fastreid")
 
