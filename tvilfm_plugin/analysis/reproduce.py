@@ -1,7 +1,6 @@
 """The trainings of a table: what is finished, what is missing, and doing that, each in a process of its own."""
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -14,10 +13,10 @@ from typing import Any
 
 from tvilfm_plugin.analysis.tables import RUNS, STAGE1, Run, Table
 from tvilfm_plugin.config import get_cfg, visual_part
-from tvilfm_plugin.engine import changed_keys, recipe
 from tvilfm_plugin.engine.epoch_rule import BEST, SCORES, finished_weights
+from tvilfm_plugin.engine.run import RUN, what_differs
 from tvilfm_plugin.files.shipped import PACKAGE, find_config, homes
-from tvilfm_plugin.files.writing import sha256_of, write_text
+from tvilfm_plugin.files.writing import write_text
 
 # What this tool decides for every run.
 OURS = ("MODEL.WEIGHTS", "OUTPUT_DIR", "SEED", "DATASETS.TRIAL", "TEST.STORE")
@@ -32,7 +31,7 @@ TRAIN_NET = next(
     (str(path) for home in homes() if home != PACKAGE and (path := home / "tools" / "train_net.py").is_file()),
     "-mtvilfm_plugin.cli.train_net",
 )
-RECIPE, INPUTS, EVALUATION, LOG = "recipe.yaml", "inputs.json", "evaluated.json", "reproduce.log"
+EVALUATION, LOG = "evaluated.json", "reproduce.log"
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,8 @@ class Job:
     def state(self) -> str:
         """What has to be done."""
         cfg = self.cfg()
-        if not (self.folder / RECIPE).is_file() or self._read(INPUTS) != self._inputs(cfg):
-            return TRAIN
-        if changed_keys(cfg, str(self.folder / RECIPE)):
+        # Without run.json nobody knows what was trained there; `[]` is the only answer that lets it stand.
+        if what_differs(cfg, self.stage1) != []:
             return TRAIN
         if not finished_weights(cfg):
             return RESUME if (self.folder / "last_checkpoint").is_file() else TRAIN
@@ -90,10 +88,8 @@ class Job:
         if state == TRAIN:
             self.folder.mkdir(parents=True, exist_ok=True)
             # In this order: what is left of an older recipe must never be taken for this one's.
-            for name in (EVALUATION, "model_final.pth", "last_checkpoint", BEST, SCORES, RECIPE):
+            for name in (EVALUATION, "model_final.pth", "last_checkpoint", BEST, SCORES, RUN):
                 (self.folder / name).unlink(missing_ok=True)
-            write_text(self.folder / INPUTS, json.dumps(self._inputs(cfg), indent=1) + "\n")
-            write_text(self.folder / RECIPE, recipe(cfg))
         status = start(self.command(state), self.folder / LOG)
         if status or not (self.evaluation(cfg) / "results.json").is_file():
             tail = (self.folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()[-12:]
@@ -103,13 +99,6 @@ class Job:
     def _read(self, name: str) -> object:
         path = self.folder / name
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-    def _inputs(self, cfg: Any) -> dict[str, str]:
-        """Hashes of the weights that it starts from: a name alone does not say that they are the same."""
-        files = {"MODEL.TEXT.WEIGHTS": cfg.MODEL.TEXT.WEIGHTS if self.run is not STAGE1 else ""}
-        files["MODEL.BACKBONE.PRETRAIN_PATH"] = cfg.MODEL.BACKBONE.PRETRAIN_PATH if cfg.MODEL.BACKBONE.PRETRAIN else ""
-        files["stage 1"] = self.stage1
-        return {key: _sha256(path) for key, path in files.items() if path and os.path.isfile(path)}
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -123,17 +112,6 @@ def start(command: list[str], log: Path) -> int:
     """Run a command in a process of its own."""
     with open(log, "w", encoding="utf-8") as file:
         return subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
-
-
-_HASHES: dict[tuple[str, int, int], str] = {}
-
-
-def _sha256(path: str) -> str:
-    status = os.stat(path)
-    key = path, status.st_size, status.st_mtime_ns
-    if key not in _HASHES:
-        _HASHES[key] = sha256_of(path)
-    return _HASHES[key]
 
 
 def _evaluation_keys(cfg: Any) -> dict[str, str]:

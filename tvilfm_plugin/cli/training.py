@@ -93,18 +93,15 @@ def _config_options(parser: Parser) -> None:
 
 
 def config(args: argparse.Namespace) -> int:
-    """Print the merged config."""
+    """Print the merged config, with the origin of every value."""
     from tvilfm_plugin.files.shipped import find_config, shipped_configs, short_name
 
     if not args.config:
         print("\n".join(f"{short_name(path):28} {path}" for path in shipped_configs()))
         return 0
-    from tvilfm_plugin.config import get_cfg
+    from tvilfm_plugin.engine import config_report
 
-    cfg = get_cfg()
-    cfg.merge_from_file(str(find_config(args.config)))
-    cfg.merge_from_list(args.opts)
-    print(cfg.dump())
+    print(config_report(str(find_config(args.config)), args.opts))
     return 0
 
 

@@ -35,11 +35,12 @@ def is_tri(name: str) -> bool:
     return isinstance(kind, type) and issubclass(kind, TriDataset)
 
 
-def build_dataset(cfg: CfgNode, name: str, text: bool) -> TriDataset:
+def build_dataset(cfg: CfgNode, name: str, text: bool, verbose: bool = True) -> TriDataset:
     """The data set `name` as `cfg.DATASETS` and `cfg.TEST` describe it.
 
     Args:
         text: whether captions are needed; without them the caption files may be missing.
+        verbose: whether the main process logs warnings.
     """
     return DATASET_REGISTRY.get(name)(
         root=os.getenv("FASTREID_DATASETS", "datasets"),
@@ -56,7 +57,7 @@ def build_dataset(cfg: CfgNode, name: str, text: bool) -> TriDataset:
         protocol=cfg.TEST.PROTOCOL,
         rules=cfg.DATASETS.RULES,
         text=text,
-        verbose=comm.is_main_process(),
+        verbose=verbose and comm.is_main_process(),
     )
 
 

@@ -1,12 +1,191 @@
-"""Which keys decide about the weights of a run, and whether a stored run was made with the same."""
+"""The identity of a run: config, lists of data and input files. Everybody asks here whether a run is the one that is wanted.
 
+`run.json` in the folder of a run holds it, with what a reader wants to know besides: seed, device, versions.
+"""
+
+import functools
+import json
 import os
-from collections.abc import Iterable
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from typing import Any
 
+import torch
+from fastreid.utils import comm
 from yacs.config import CfgNode
 
-from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.config.nodes import flat, get_cfg
+from tvilfm_plugin.data.datasets.base import TriDataset
+from tvilfm_plugin.data.loaders import build_dataset
+from tvilfm_plugin.engine.fingerprint import Fingerprint, fingerprint
+from tvilfm_plugin.files.writing import sha256_of, write_text
 from tvilfm_plugin.modeling.registration import uses_text
+
+RUN = "run.json"
+PACKAGES = ("torch", "torchvision", "fastreid", "numpy", "Pillow", "open_clip_torch", "timm", "yacs")
+# Files that a run starts from: they are known by their content, not by their name.
+FILES = ("MODEL.WEIGHTS", "MODEL.BACKBONE.PRETRAIN_PATH", "MODEL.TEXT.WEIGHTS")
+# What the fingerprint of the data says better.
+_BY_DATA = ("DATASETS.ROOT", "MODEL.HEADS.NUM_CLASSES")
+
+
+class RunDiffersError(RuntimeError, ValueError):
+    """A run would go on, or count as done, although it was made otherwise; the message names what differs."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What determines the weights of a run.
+
+    Attributes:
+        config: full key -> value as text, of the keys that do.
+        data: "train" -> the fingerprint of the training images, as a mapping.
+        inputs: key of `FILES` -> sha256 of the file that it names.
+    """
+
+    config: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    def differences(self, stored: "Identity") -> list[str]:
+        """What is otherwise in a stored identity: full keys, and words for data and files; empty if nothing is."""
+        lines = {key: (self.config.get(key), stored.config.get(key)) for key in {**stored.config, **self.config}}
+        defaults = _config_of(get_cfg()) if any(None in pair for pair in lines.values()) else {}
+        found = []
+        for key, (value, before) in lines.items():
+            # A key that one of them lacks came later, or is gone: it was as its default says.
+            value, before = value or defaults.get(key, before), before or defaults.get(key, value)
+            if value != before:
+                found.append(key)
+        found += [f"the file of {key}" for key in FILES if key in self.inputs and self.inputs[key] != stored.inputs.get(key)]
+        for part, now in self.data.items():
+            then = stored.data.get(part, {})
+            same_files = now["times"] == then.get("times") or now["content"] == then.get("content")
+            if now["images"] != then.get("images") or now["list"] != then.get("list") or not same_files:
+                found.append(f"the {part}ing images ({then.get('images', 0)} then, {now['images']} now)")
+            elif now["captions"] != then.get("captions"):
+                found.append(f"the captions of the {part}ing images")
+        return sorted(found)
+
+    def said(self, stored: "Identity", name: str) -> str:
+        """A difference with both values: "SOLVER.BASE_LR 0.2 instead of 0.1"."""
+        if name not in self.config and name not in stored.config:
+            return name
+        return f"{name} {self.config.get(name, 'unset')} instead of {stored.config.get(name, 'unset')}"
+
+
+def identity(cfg: CfgNode, weights: str = "", data: TriDataset | None = None) -> Identity:
+    """The identity of the run that a config describes.
+
+    Args:
+        weights: what it starts from, where that is not MODEL.WEIGHTS: the weights of stage 1.
+        data: its data set, where that is read already.
+    """
+    names = {key: value for key, value in flat(cfg).items() if key in FILES}
+    names["MODEL.WEIGHTS"] = weights or names["MODEL.WEIGHTS"]
+    if not cfg.MODEL.BACKBONE.PRETRAIN:
+        names.pop("MODEL.BACKBONE.PRETRAIN_PATH")
+    if not uses_text(cfg):
+        names.pop("MODEL.TEXT.WEIGHTS")
+    inputs = {key: _sha256(path, os.stat(path).st_mtime_ns) for key, path in names.items() if os.path.isfile(path)}
+    return Identity(_config_of(cfg), {"train": _data_of(cfg, data)._asdict()}, inputs)
+
+
+def _config_of(cfg: CfgNode) -> dict[str, str]:
+    files = {key for key, value in flat(cfg).items() if key in FILES and (not value or os.path.isfile(value))}
+    pairs = (line.split(": ", 1) for line in recipe(cfg).splitlines())
+    return {key: value for key, value in pairs if key not in files and key not in _BY_DATA and key != "MODEL.WEIGHTS"}
+
+
+def _data_of(cfg: CfgNode, data: TriDataset | None) -> Fingerprint:
+    text = uses_text(cfg)
+    data = data or build_dataset(cfg, cfg.DATASETS.NAMES[0], text, verbose=False)
+    return fingerprint(data, [*data.train_rgb, *data.train_ir], text)
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: str, time: int) -> str:
+    return sha256_of(path)
+
+
+# --- the file ---------------------------------------------------------------------------------------------------------
+
+
+def write_run(folder: str, made: Identity, cfg: CfgNode) -> None:
+    """Write run.json: the identity, and what else there is to know of a run."""
+    described = {
+        "identity": asdict(made),
+        "seed": cfg.SEED,
+        "preset": cfg.TVILFM.PRESET,
+        "device": _device_name(cfg.MODEL.DEVICE),
+        "processes": comm.get_world_size(),
+        "code": _version("tvilfm-plugin"),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "config": cfg.dump(),
+    }
+    write_text(os.path.join(folder, RUN), json.dumps(described, indent=1) + "\n")
+
+
+def read_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """run.json of a folder; empty where there is none."""
+    path = os.path.join(folder, RUN)
+    if not os.path.isfile(path):
+        return {}
+    try:
+        with open(path, encoding="utf-8") as file:
+            described = json.load(file)
+        Identity(**described["identity"])
+        return dict(described)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunDiffersError(
+            f"{path} cannot be read ({type(error).__name__}: {error}), so nothing says how this run was made: restore the "
+            "file, or start anew in another OUTPUT_DIR."
+        ) from None
+
+
+def what_differs(cfg: CfgNode, weights: str = "") -> list[str] | None:
+    """In what the run in OUTPUT_DIR was made otherwise than a config says; None where no run.json says how."""
+    stored = read_run(cfg.OUTPUT_DIR)
+    return identity(cfg, weights).differences(Identity(**stored["identity"])) if stored else None
+
+
+def refuse_another_run(cfg: CfgNode, weights: str, data: TriDataset) -> None:
+    """Raise where the run in OUTPUT_DIR would be resumed although it was made otherwise than the config says.
+
+    The config.yaml that the refused start wrote there is put back to what the run was made with.
+    """
+    stored = read_run(cfg.OUTPUT_DIR)
+    if not stored:
+        return
+    now, then = identity(cfg, weights, data), Identity(**stored["identity"])
+    if different := now.differences(then):
+        path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
+        if comm.is_main_process() and os.path.isfile(path) and "config" in stored:
+            write_text(path, stored["config"])
+        said = "; ".join(now.said(then, name) for name in different[:6])
+        said += " ..." if len(different) > 6 else ""
+        raise RunDiffersError(
+            f"The run in {cfg.OUTPUT_DIR} cannot be resumed, for it was made otherwise: {said}. Give the values that it was "
+            "made with (config.yaml lies beside it), or start anew in another OUTPUT_DIR."
+        )
+
+
+def _device_name(device: str) -> str:
+    on_gpu = device.startswith("cuda") and torch.cuda.is_available()
+    return torch.cuda.get_device_name() if on_gpu else device if not device.startswith("cuda") else "cpu"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "source"
+
+
+# --- the config's part ------------------------------------------------------------------------------------------------
 
 # Keys, or beginnings of keys, that may differ between two runs that compute the same weights.
 _INCIDENTAL = (

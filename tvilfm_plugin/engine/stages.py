@@ -10,9 +10,8 @@ from yacs.config import CfgNode
 from tvilfm_plugin.config import stage1_config
 from tvilfm_plugin.data.datasets.base import TriDataset
 from tvilfm_plugin.engine.epoch_rule import BEST, SCORES, finished_weights
-from tvilfm_plugin.engine.run import changed_keys, recipe
+from tvilfm_plugin.engine.run import RUN, what_differs
 from tvilfm_plugin.evaluation.provenance import Provenance
-from tvilfm_plugin.files.writing import write_text
 from tvilfm_plugin.host.setup import seed_everything
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -28,8 +27,9 @@ def train_stage1(trainer: Any, run: CfgNode, resume: bool) -> str:
     """
     cfg = stage1_config(run)
     final = finished_weights(cfg)
-    request = os.path.join(cfg.OUTPUT_DIR, "request.yaml")
-    changes = changed_keys(cfg, request)
+    changes = what_differs(cfg)
+    if final and changes is None:
+        logger.warning(f"{cfg.OUTPUT_DIR} has no {RUN}: nothing says how its stage 1 was made")
     if final and not changes:
         logger.info(f"Stage 1 is finished: {final}")
         return final
@@ -37,12 +37,10 @@ def train_stage1(trainer: Any, run: CfgNode, resume: bool) -> str:
         logger.info(f"Stage 1 in {cfg.OUTPUT_DIR} was made with other values of {', '.join(changes)}: it is trained anew")
         resume = False
     comm.synchronize()
-    if comm.is_main_process():
-        os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
-        if changes:
-            # In this order: what is left of the older recipe must never be taken for this one's.
-            forget(cfg.OUTPUT_DIR, "model_final.pth", "last_checkpoint", BEST, SCORES)
-        write_text(request, recipe(cfg))
+    if comm.is_main_process() and changes:
+        # What is left of the older run must never be taken for this one's.
+        forget(cfg.OUTPUT_DIR, "model_final.pth", "last_checkpoint", BEST, SCORES, RUN)
+    comm.synchronize()
     if cfg.SEED >= 0:
         seed_everything(cfg.SEED + comm.get_rank())
     stage1 = trainer(cfg)
@@ -61,7 +59,7 @@ def check_unseen(provenance: Provenance, data: TriDataset) -> None:
 def forget_older_run(folder: str) -> None:
     """A fresh run that is killed before its first checkpoint must not be resumed from an older run in the same folder."""
     comm.synchronize()
-    if comm.is_main_process() and forget(folder, "last_checkpoint", BEST, SCORES):
+    if comm.is_main_process() and forget(folder, "last_checkpoint", BEST, SCORES, RUN):
         logger.warning(f"{folder} holds an older run; this one starts anew (--resume would have continued it)")
     comm.synchronize()
 
@@ -71,4 +69,4 @@ def forget(folder: str, *names: str) -> bool:
     found = [path for name in names if os.path.isfile(path := os.path.join(folder, name))]
     for path in found:
         os.remove(path)
-    return bool(found)
+    return any(os.path.basename(path) != RUN for path in found)

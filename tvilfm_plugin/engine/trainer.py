@@ -12,15 +12,17 @@ from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
 from yacs.config import CfgNode
 
-import tvilfm_plugin.engine.optim  # noqa: F401  (param groups and schedules, by name)
 from tvilfm_plugin.checkpoints.loading import Loaded, load_weights, read_checkpoint
 from tvilfm_plugin.checkpoints.released_mip import as_stage1
 from tvilfm_plugin.config.check import check_config
+from tvilfm_plugin.config.stages import stage1_config
 from tvilfm_plugin.data.loaders import build_eval_loader, build_train_loader, is_tri
 from tvilfm_plugin.data.text_sources import draw_query_texts
 from tvilfm_plugin.data.tokenizer import tokenize
-from tvilfm_plugin.engine.epoch_rule import LABELS, BestEpoch, EpochLabel, check_epoch_rule
+from tvilfm_plugin.engine.epoch_rule import LABELS, BestEpoch, EpochLabel, check_epoch_rule, finished_weights
 from tvilfm_plugin.engine.hooks import EpochSeed, ModelEpoch, RollingCheckpoint, StoredViews, stores_views
+from tvilfm_plugin.engine.optim import check_optimizer_state
+from tvilfm_plugin.engine.run import identity, refuse_another_run, write_run
 from tvilfm_plugin.engine.stages import check_unseen, forget_older_run, train_stage1
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance, TrainingSet
 from tvilfm_plugin.host.devices import usable_device
@@ -168,23 +170,34 @@ class TriTrainer(CompatTrainer):
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Continue this run, or start it: from MODEL.WEIGHTS, or from stage 1, which is trained first where it is missing."""
-        if not self._is_ours(self.cfg):
-            super().resume_or_load(resume)
-            return
-        if resume and self.checkpointer.has_checkpoint():
+        goes_on = resume and self.checkpointer.has_checkpoint()
+        if goes_on and self._is_ours(self.cfg):
+            refuse_another_run(self.cfg, self._start_weights(), self.data_loader.data)
             # The host's checkpointer skips what does not fit; this raises first.
             load_weights(self._bare_model(), self.checkpointer.get_checkpoint_file())
+        if goes_on:
+            check_optimizer_state(self.optimizer, self.checkpointer.get_checkpoint_file())
+        if goes_on or not self._is_ours(self.cfg):
             super().resume_or_load(resume)
             return
         forget_older_run(self.cfg.OUTPUT_DIR)
         weights = self.cfg.MODEL.WEIGHTS
         if not weights and self.cfg.TVILFM.STAGE1 and not self.cfg.TVILFM.FROM_SCRATCH:
             weights = train_stage1(type(self), self.cfg, resume)
+        if comm.is_main_process():
+            write_run(self.cfg.OUTPUT_DIR, identity(self.cfg, weights, self.data_loader.data), self.cfg)
         if weights and uses_text(self.cfg):
             first = load_weights(self._bare_model(), weights, may_miss=("text.", "stage1."), translate=as_stage1)
             self._go_on_from(first)
         elif weights:
             self._go_on_from(load_weights(self._bare_model(), weights, may_differ=("heads.classifier.",)))
+
+    def _start_weights(self) -> str:
+        """What this run started from, where it is still there: MODEL.WEIGHTS, or its stage 1."""
+        cfg = self.cfg
+        if cfg.MODEL.WEIGHTS or not cfg.TVILFM.STAGE1 or cfg.TVILFM.FROM_SCRATCH:
+            return str(cfg.MODEL.WEIGHTS)
+        return finished_weights(stage1_config(cfg)) if os.path.isfile(cfg.TVILFM.STAGE1) else ""
 
     def _go_on_from(self, loaded: Loaded) -> None:
         self.provenance.add(loaded.provenance)

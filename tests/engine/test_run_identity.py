@@ -1,0 +1,130 @@
+"""The identity of a run: what it holds, who asks for it, and what may differ."""
+
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from tiny_runs import same, weights
+
+pytest.importorskip("fastreid")
+
+from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.engine.optim import check_optimizer_state
+from tvilfm_plugin.engine.run import RunDiffersError, identity, read_run, what_differs
+from tvilfm_plugin.files.writing import sha256_of
+
+ONE = ("SOLVER.MAX_EPOCH", 1, "TEST.DRAWS", 1, "DATASETS.MODES", "('all',)")
+
+
+def config(tiny, out, *words):
+    cfg = get_cfg()
+    cfg.merge_from_file(str(tiny.stage1))
+    cfg.merge_from_list([*words, "OUTPUT_DIR", str(out)])
+    return cfg
+
+
+def test_a_run_says_how_it_was_made(trained):
+    first, second = read_run(trained / "stage1"), read_run(trained)
+    assert first["seed"] == second["seed"] == 3 and first["device"] == "cpu" and first["packages"]["torch"]
+    assert second["identity"]["inputs"] == {"MODEL.WEIGHTS": sha256_of(trained / "stage1" / "model_final.pth")}
+    train = first["identity"]["data"]["train"]
+    assert train["images"] > 8 and train["captions"] == "" and second["identity"]["data"]["train"]["captions"]
+    assert first["identity"]["config"]["SOLVER.BASE_LR"] == "0.002"
+    assert str(trained) not in json.dumps(first["identity"]) + json.dumps(second["identity"])
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["SEED", 4], "SEED 4 instead of 3"),
+        (["SOLVER.BASE_LR", 0.1], "SOLVER.BASE_LR 0.1 instead of 0.002"),
+        (["TVILFM.FUSION", "Add"], "TVILFM.FUSION Add instead of SFF"),
+        (["TVILFM.JOINT", False], "TVILFM.ROWS baseline instead of MJL"),
+        (["SOLVER.OPT", "SGD"], "SOLVER.OPT SGD instead of Adam"),
+        (["DATASETS.NAMES", "('TriLLCM',)", "SOLVER.IMS_PER_BATCH", 4], "the training images"),
+        (["TVILFM.FROM_SCRATCH", True], "TVILFM.FROM_SCRATCH True instead of False"),
+    ],
+)
+def test_resume_refuses_another_run_by_name(tiny, trained, words, named):
+    out = tiny.folder / "other"
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(trained, out)
+    before = (out / "config.yaml").read_text()
+    with pytest.raises(ValueError, match="cannot be resumed, for it was made otherwise") as caught:
+        tiny("other", "--resume", *words)
+    assert named in str(caught.value)
+    folders = {"OUTPUT_DIR", "TVILFM.OVERRIDES"}
+    assert [line for line in before.splitlines() if not any(name.split(".")[-1] in line for name in folders)] == [
+        line
+        for line in (out / "config.yaml").read_text().splitlines()
+        if not any(name.split(".")[-1] in line for name in folders)
+    ], "the refused values are not stated by the folder"
+
+
+def test_what_may_differ_may(tiny, trained):
+    with tiny.environment():
+        free = ["DATALOADER.NUM_WORKERS", 2, "SOLVER.LOG_PERIOD", 1, "TEST.DRAWS", 1, "DATASETS.TOKEN_CACHE", False]
+        assert what_differs(config(tiny, trained / "stage1", *free)) == []
+        assert what_differs(config(tiny, trained / "stage1", "SOLVER.GAMMA", 0.2)) == ["SOLVER.GAMMA"]
+        assert what_differs(config(tiny, trained / "nowhere")) is None
+
+
+def test_changed_data_are_named_and_copies_are_not(tiny, trained, tmp_path, monkeypatch):
+    with tiny.environment():
+        data = shutil.copytree(os.environ["FASTREID_DATASETS"], tmp_path / "data")  # other times
+        monkeypatch.setenv("FASTREID_DATASETS", str(data))
+        cfg = config(tiny, trained / "stage1")
+        count = identity(cfg).data["train"]["images"]
+        assert what_differs(cfg) == []
+        image = next(path for path in sorted(data.rglob("cam1/0001/*.jpg")))
+        content = bytearray(image.read_bytes())
+        content[len(content) // 2] ^= 1
+        image.write_bytes(content)
+        assert what_differs(cfg) == [f"the training images ({count} then, {count} now)"]
+        image.unlink()
+        assert "the training images" in what_differs(cfg)[0]
+
+
+def test_a_finished_stage_1_of_other_pictures_is_trained_anew(tiny, trained, tmp_path, monkeypatch):
+    out = tiny.folder / "other-data"
+    shutil.copytree(trained, out)
+    before = weights(out / "stage1" / "model_final.pth")
+    data = shutil.copytree(tiny.folder / "data", tmp_path / "data")
+    for image in data.rglob("cam1/0001/*.jpg"):
+        shutil.copy(next(data.rglob("cam2/0004/*.jpg")), image)
+    monkeypatch.setattr(tiny, "folder", tmp_path)
+    shutil.copytree(out, tmp_path / "other-data")
+    tiny("other-data", *ONE)
+    assert not same(weights(tmp_path / "other-data" / "stage1" / "model_final.pth"), before)
+    assert "the training images" in (tmp_path / "other-data" / "log.txt").read_text()
+
+
+def test_a_broken_run_json_is_no_run(tmp_path):
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(RunDiffersError, match="run.json cannot be read"):
+        read_run(tmp_path)
+    (tmp_path / "run.json").write_text('{"identity": {"weights": 1}}')
+    with pytest.raises(RunDiffersError, match="run.json cannot be read"):
+        read_run(tmp_path)
+
+
+def test_the_state_of_another_optimizer_is_refused(tmp_path):
+    def stored(optimizer, size):
+        parameter = torch.nn.Parameter(torch.zeros(size))
+        one = optimizer([parameter], lr=0.1)
+        parameter.grad = torch.ones(size)
+        one.step()
+        torch.save({"model": {"w": torch.zeros(1)}, "optimizer": one.state_dict()}, tmp_path / "model.pth")
+        return one
+
+    adam = stored(torch.optim.Adam, 6)
+    check_optimizer_state(adam, tmp_path / "model.pth")
+    with pytest.raises(RuntimeError, match=r"lacks .*momentum.*another optimizer than SGD"):
+        check_optimizer_state(torch.optim.SGD([torch.nn.Parameter(torch.zeros(6))], lr=0.1), tmp_path / "model.pth")
+    with pytest.raises(RuntimeError, match=r"exp_avg \(6,\) instead of \(7,\)"):
+        check_optimizer_state(torch.optim.Adam([torch.nn.Parameter(torch.zeros(7))], lr=0.1), tmp_path / "model.pth")
+    two = torch.optim.Adam([torch.nn.Parameter(torch.zeros(6)), torch.nn.Parameter(torch.zeros(6))], lr=0.1)
+    with pytest.raises(RuntimeError, match="numbers of them"):
+        check_optimizer_state(two, tmp_path / "model.pth")
