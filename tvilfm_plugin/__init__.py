@@ -11,6 +11,8 @@ from typing import Any
 
 from tvilfm_plugin.host import importing, presence
 
+__version__ = "0.2.0"
+
 _EXPORTS = {"add_tvilfm_config": "config", "get_cfg": "config", "TriTrainer": "engine"}
 # Module of fast-reid with a registry -> module of ours that fills it.
 _REGISTRATIONS = {

@@ -19,7 +19,7 @@ from tvilfm_plugin.retrieval.vector_database import DatabaseGallery
 DIM = 2048
 PRINT = Fingerprint(weights="abc", dim=DIM, normalisation="L2", preprocessing="none")
 MISSING = [name for name in ("pymilvus", "milvus_lite") if importlib.util.find_spec(name) is None]
-REMEDY = "pip install tvilfm-plugin[vectordb] milvus-lite"
+REMEDY = "pip install pymilvus milvus-lite"
 needs_server = pytest.mark.skipif(bool(MISSING), reason=f"no {', '.join(MISSING)}: {REMEDY}")
 
 

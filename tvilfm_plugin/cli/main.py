@@ -1,10 +1,10 @@
 """`tvilfm`: the commands, found by their words."""
 
 import difflib
-import importlib.metadata
 import sys
 from collections.abc import Sequence
 
+from tvilfm_plugin import __version__
 from tvilfm_plugin.cli import captions, completion, contract, data, pictures, reproducing, results, searching, training, weights
 from tvilfm_plugin.cli.command import DEBUG, Command
 
@@ -19,14 +19,6 @@ GROUPS = {
 COMMANDS: dict[str, Command] = {command.name: command for group in GROUPS.values() for command in group}
 HELP = ("-h", "--help", "help")
 ABOUT = "Text-enhanced visible-infrared person re-identification (TVI-LFM) on fast-reid."
-
-
-def version() -> str:
-    """The version of the installed package."""
-    try:
-        return importlib.metadata.version("tvilfm-plugin")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown (the package is not installed)"
 
 
 def overview(prefix: str = "") -> str:
@@ -51,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(overview(), file=sys.stdout if words else sys.stderr)
         return 0 if words else contract.MEND
     if words[0] == "--version":
-        print(f"tvilfm {version()}")
+        print(f"tvilfm {__version__}")
         return 0
     if words[0] == "help":
         words = [*words[1:], "--help"]

@@ -2,7 +2,7 @@
 
 Milvus, because the code that speaks to a local `milvus-lite server` speaks unchanged to a distributed cluster, it has exact
 (FLAT) indexes beside approximate ones, takes vectors of 2,048 numbers and filters by fields while it searches. (pgvector
-indexes at most 2,000 dimensions.) Needs `pip install tvilfm-plugin[vectordb]`; neither torch nor the host.
+indexes at most 2,000 dimensions.) Needs `pip install pymilvus`; neither torch nor the host.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ class DatabaseGallery:
         try:
             from pymilvus import DataType, MilvusClient
         except ImportError:
-            raise ImportError("A gallery on a vector database needs its client: pip install tvilfm-plugin[vectordb]") from None
+            raise ImportError("A gallery on a vector database needs its client: pip install pymilvus") from None
         self.fingerprint = fingerprint
         self.collection = collection
         self.client: Any = MilvusClient(uri=uri, token=token)
