@@ -9,14 +9,17 @@ import tvilfm_plugin  # noqa: F401  (fixes the host; before anything else of fas
 from fastreid.config import CfgNode
 from fastreid.engine import default_argument_parser
 
+from tvilfm_plugin.cli.tool import finish
 from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.engine import TriTrainer
+from tvilfm_plugin.files.shipped import find_config
 from tvilfm_plugin.host.launch import launch
 from tvilfm_plugin.host.setup import default_setup
 from tvilfm_plugin.modeling.text_encoder import FROM_CHECKPOINT
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
+    args.config_file = str(find_config(args.config_file))
     cfg = get_cfg()
     cfg.merge_from_file(args.config_file)
     cfg.merge_from_list(args.opts)
@@ -39,7 +42,7 @@ def main(args: argparse.Namespace) -> Any:
     return trainer.train()
 
 
-if __name__ == "__main__":
+def start() -> None:
     args = default_argument_parser().parse_args()
     launch(
         main,
@@ -49,3 +52,7 @@ if __name__ == "__main__":
         dist_url=args.dist_url,
         args=(args,),
     )
+
+
+if __name__ == "__main__":
+    finish(start, goes_on="The same command with --resume goes on from the last checkpoint.")

@@ -1,6 +1,7 @@
 """`tvilfm` as a program: its commands, what help says, what it costs to start, and how it answers mistakes."""
 
 import argparse
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,20 @@ WANTED = (
 )  # fmt: skip
 
 
+def test_starting_costs_little():
+    """Neither torch nor fast-reid, nor what they bring, is loaded for help, completion or a version."""
+    code = """
+import sys
+from tvilfm_plugin.cli.main import COMMANDS, main
+assert main(["--help"]) == main(["--version"]) == main(["completion", "bash"]) == 0
+assert all(main([*name.split(), "--help"]) == 0 for name in COMMANDS)
+heavy = {"torch", "fastreid", "yacs", "numpy", "PIL", "yaml", "open_clip", "faiss", "matplotlib", "transformers", "tqdm"}
+print(sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_every_command_is_there_and_in_the_overview():
     assert set(WANTED) <= set(COMMANDS)
     assert all(f"  {name} " in overview() for name in COMMANDS)
@@ -39,6 +54,22 @@ def test_help_is_complete(name, capsys):
         if action.option_strings and not untold:
             shown = parser._get_formatter()._get_help_string(action)
             assert "default" in shown, f"{name} does not say the default of {action.dest}"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_commands_and_options(shell, capsys):
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    if shutil.which("bash") is None:
+        pytest.skip("no bash")
+    ask = """
+complete_() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _tvilfm; printf '%s\\n' "${COMPREPLY[*]}"; }
+complete_ tvilfm resu; complete_ tvilfm results sho; complete_ tvilfm results show RUN --ver; complete_ tvilfm train x.yml --res
+complete_ tvilfm reproduce tab
+"""
+    script = script.replace("autoload -U +X bashcompinit && bashcompinit\n", "")
+    done = subprocess.run(["bash", "-c", script + ask], capture_output=True, text=True, timeout=20, cwd=ROOT / "configs")
+    assert done.stdout.splitlines() == ["results", "show", "--verify", "--resume", "table1 table2 table3 table5"], done.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)

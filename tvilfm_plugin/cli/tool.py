@@ -53,6 +53,7 @@ def _chosen(commands: Sequence[Command], words: Sequence[str], prog: str) -> Com
 def finish(main: Callable[..., Any], goes_on: str = "") -> None | NoReturn:
     """Run a program's `main()` under the error contract; leaves with its exit status unless that is 0."""
     debug = DEBUG in sys.argv
+    sys.argv = [word for word in sys.argv if word != DEBUG]
     prog = os.path.basename(sys.argv[0])
     status = contract.run(main, prog=prog, debug=debug, goes_on=goes_on or getattr(main, "goes_on", ""))
     if status:

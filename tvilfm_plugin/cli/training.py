@@ -164,7 +164,7 @@ RUN = Command(
 )
 CONFIG = Command(
     name="config",
-    help="print the merged config, or list the shipped ones",
+    help="print the merged config with the origin of every value, or list the shipped configs",
     about=BY_NAME,
     options=_config_options,
     work=config,

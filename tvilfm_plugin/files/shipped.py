@@ -31,6 +31,8 @@ def find_config(name: str | Path) -> Path:
     "sysu.yml" or "sysu" is projects/TVILFM/configs/sysu.yml, "MIP/sysu.yml" projects/MIP/configs/sysu.yml. The current folder
     comes first, then the checkout, then the package.
     """
+    if not str(name):
+        raise FileNotFoundError("No config file is named: give one by --config-file, e.g. sysu.yml or a path.")
     asked = Path(name).expanduser()
     for path in (asked, asked.with_name(asked.name + ".yml")) if asked.name else ():
         if (found := find_shipped(path)) is not None:
@@ -44,7 +46,7 @@ def find_config(name: str | Path) -> Path:
     hint = f"Did you mean {' or '.join(close)}? " if close else ""
     raise FileNotFoundError(
         f"There is no config file {str(name)!r} in {Path.cwd()}, and none of that name comes with the plugin. {hint}"
-        f"Shipped are {', '.join(known)}."
+        "`tvilfm config` lists those that do."
     )
 
 
