@@ -159,7 +159,7 @@ def read_captions(file: str | os.PathLike[str], table: ImageTable) -> dict[str, 
     """
     captions: dict[str, tuple[str, str, str]] = {}
     for where, fields in _records(Path(file), ("path", "caption"), ("rephrase",), table):
-        path = _plain_path(fields.get("path", ""))
+        path = plain_path(fields.get("path", ""))
         if path in captions:
             table.problems.append(f"{where}: {path} was captioned before, in {captions[path][0]}.")
         captions.setdefault(path, (where, fields.get("caption", ""), fields.get("rephrase", "")))
@@ -178,10 +178,10 @@ def _row(where: str, fields: Mapping[str, str]) -> tuple[Row | None, list[str]]:
         return None, problems
     camera = fields.get("camera") or DEFAULT_CAMERA[modality]
     texts = fields.get("caption", ""), fields.get("rephrase", "")
-    return Row(where, _plain_path(fields["path"]), fields["identity"], camera, modality, split, *texts), []
+    return Row(where, plain_path(fields["path"]), fields["identity"], camera, modality, split, *texts), []
 
 
-def _plain_path(path: str) -> str:
+def plain_path(path: str) -> str:
     """Forward slashes, and nothing superfluous."""
     return os.path.normpath(path.replace("\\", "/")).replace("\\", "/") if path else ""
 

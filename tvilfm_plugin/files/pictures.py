@@ -199,17 +199,17 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...], suffixes: tuple[str,
         for entry in entries:
             if entry.name.startswith("."):
                 if not entry.is_dir():
-                    yield entry.path, "are hidden"
+                    yield entry.path, "hidden"
             elif entry.is_dir():
                 inside = entry.stat()
                 if (inside.st_dev, inside.st_ino) in above:
-                    yield entry.path, "are links to a folder that they lie in"
+                    yield entry.path, "linked to a folder they lie in"
                 else:
                     yield from _walk(Path(entry.path), above, suffixes)
             elif not entry.name.lower().endswith(suffixes):
                 ending = Path(entry.name).suffix
-                yield entry.path, f"end in {ending}, not in {', '.join(suffixes)}" if ending else "have no ending"
+                yield entry.path, f"ending in {ending}" if ending else "without an ending"
             elif not entry.is_file():
-                yield entry.path, "are links that lead nowhere" if entry.is_symlink() else "are no files"
+                yield entry.path, "linked to nowhere" if entry.is_symlink() else "no files"
             else:
                 yield entry.path, ""

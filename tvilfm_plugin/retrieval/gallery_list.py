@@ -1,32 +1,45 @@
 """Which images a gallery consists of: a folder, a list of files, or a table."""
 
-import csv
+import logging
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tvilfm_plugin.data.image_table import (
+    MODALITIES,
+    REQUIRED,
+    camera_numbers,
+    identity_number,
+    is_distractor,
+    plain_path,
+    read_table,
+)
+from tvilfm_plugin.files.pictures import SUFFIXES, find_pictures
+from tvilfm_plugin.files.tables import Table, is_table
+from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.records import Record
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+logger = logging.getLogger("fastreid." + __name__)
+
 COLUMNS = ("path", "pid", "camid", "time")
+ALIASES = {"pid": "identity", "camid": "camera"}
 
 
 def list_gallery(source: Any) -> list[Record]:
     """The images of a gallery; nothing is opened.
 
     Args:
-        source: a folder (all images below it, in sorted order), paths, `Record`s, or a pandas DataFrame or a CSV file with
-            the column `path` and, where known, `pid`, `camid` and `time` (numbers, or dates of a DataFrame, which become
-            Unix seconds). Paths in a CSV file are relative to it.
+        source: a folder (all images below it, in sorted order), paths, `Record`s, or a pandas DataFrame or a file (CSV, JSON
+            lines, Parquet) with the column `path` and, where known, `pid`, `camid` and `time` (numbers, or dates, which
+            become Unix seconds). Paths in a file are relative to it. Of the table of own data, the visible test images.
     """
-    if isinstance(source, (str, os.PathLike)) and not str(source).lower().endswith(".csv"):
-        return _of_folder(Path(source))
     if isinstance(source, (str, os.PathLike)):
-        records = _of_csv(Path(source))
+        records = _of_table(Path(source)) if is_table(source) else _of_folder(Path(source))
     elif hasattr(source, "columns"):
         columns = {name: source[name].tolist() for name in COLUMNS if name in source.columns}
         records = _of_columns(columns, list(map(str, source.columns)), len(source))
@@ -46,29 +59,116 @@ def list_gallery(source: Any) -> list[Record]:
 
 def _of_folder(folder: Path) -> list[Record]:
     if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder}; a gallery is a folder, a list of paths or a DataFrame.")
-    found = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not found:
-        raise ValueError(f"{folder} holds no image; looked for {', '.join(SUFFIXES)} in it and in its folders.")
-    return [Record(path) for path in found]
+        raise FileNotFoundError(f"There is no folder {folder}; a gallery is a folder, a list of paths, a table or a DataFrame.")
+    found = find_pictures(folder)
+    if not found.paths:
+        left_out = " " + found.told(folder) if found.left_out else ""
+        raise ValueError(f"{folder} holds no image; looked for {', '.join(SUFFIXES)} in it and in its folders.{left_out}")
+    if found.left_out:
+        logger.warning(f"{folder}: {found.told(folder)}")
+    return [Record(path) for path in found.paths]
 
 
-def _of_csv(file: Path) -> list[Record]:
-    with open(file, newline="", encoding="utf-8-sig") as lines:
-        reader = csv.DictReader(lines)
-        names, rows = list(reader.fieldnames or ()), list(reader)
-    columns = {name: [row[name] for row in rows] for name in COLUMNS if name in names}
-    return [one._replace(path=str(file.parent / one.path)) for one in _of_columns(columns, names, len(rows))]
+def _of_table(file: Path) -> list[Record]:
+    """The images of a table: of own data the visible test images, as docs/own_data.md says; of any other every row."""
+    table = Table(file, ("path",), (*COLUMNS[1:], *ALIASES.values(), "modality", "split", "caption", "rephrase"))
+    rows = list(table)
+    if table.columns and "path" not in table.columns:
+        raise ValueError(f"The table has no column 'path', only {', '.join(table.columns)}.")
+    if table.problems:
+        more = f" ({len(table.problems)} problems)" if len(table.problems) > 1 else ""
+        raise ValueError(f"{file}: {table.problems[0]}{more}")
+    if set(REQUIRED) <= set(table.columns):
+        return _of_own_data(file)
+    columns: dict[str, list[Any]] = {name: [row.get(name) for _, row in rows] for name in COLUMNS if name in table.columns}
+    for name, alias in ALIASES.items():
+        if alias in table.columns:
+            columns.setdefault(name, [row.get(alias) for _, row in rows])
+    if "pid" in columns:
+        columns["pid"] = [None if _missing(pid) else _number(pid, identity_number) for pid in columns["pid"]]
+    if "camid" in columns:
+        names = {str(name).strip() for name in columns["camid"] if not _missing(name)}
+        if not all(map(_is_whole, names)):
+            numbers = camera_numbers(sorted(names))
+            columns["camid"] = [None if _missing(name) else numbers[str(name).strip()] for name in columns["camid"]]
+    places = [where for where, _ in rows]
+    keep = [_of_gallery(where, row) for where, row in rows]
+    records = _of_columns(columns, table.columns, len(rows), places)
+    _say_what_is_left_out(file, len(rows), sum(keep))
+    return [_placed(one, file) for one, kept in zip(records, keep, strict=True) if kept]
 
 
-def _of_columns(columns: dict[str, list[Any]], names: list[str], count: int) -> list[Record]:
+def _of_own_data(file: Path) -> list[Record]:
+    table = read_table(file)
+    if table.problems:
+        more = f" ({len(table.problems)} problems)" if len(table.problems) > 1 else ""
+        raise ValueError(f"{file}: {table.problems[0]}{more} tools/check_dataset.py explains every row.")
+    cameras = camera_numbers([row.camera for row in table.rows])
+    chosen = [row for row in table.rows if row.modality is Modality.RGB and row.split == "test"]
+    _say_what_is_left_out(file, len(table.rows) + table.junk, len(chosen))
+    return [
+        Record(
+            str(file.parent / row.path),
+            None if is_distractor(row.identity) else identity_number(row.identity),
+            cameras[row.camera],
+        )
+        for row in chosen
+    ]
+
+
+def _of_gallery(where: str, row: Mapping[str, Any]) -> bool:
+    """Whether a row is for a gallery: visible, and of the test people, where the table says such things."""
+    modality, split = (str(row.get(name) or "").strip().lower() for name in ("modality", "split"))
+    if modality and modality not in MODALITIES:
+        raise ValueError(f"{where}: modality {modality!r} is none of {', '.join(MODALITIES)}.")
+    return MODALITIES.get(modality, Modality.RGB) is Modality.RGB and split in ("", "test", "gallery")
+
+
+def _say_what_is_left_out(file: Path, rows: int, kept: int) -> None:
+    if rows and not kept:
+        raise ValueError(f"{file} has {rows} rows and none of them is a visible test image, which a gallery is made of.")
+    if kept < rows:
+        logger.info(f"{file}: the gallery is its {kept} visible test images; {rows - kept} other rows are left out.")
+
+
+def _placed(record: Record, file: Path) -> Record:
+    return record._replace(path=str(file.parent / plain_path(record.path)))
+
+
+def _is_whole(value: Any) -> bool:
+    return str(value).strip().lstrip("-").isdecimal()
+
+
+def _number(value: Any, of_name: Callable[[str], int]) -> Any:
+    """A whole number as it is, also as text; the number that stands for any other name."""
+    text = str(value).strip()
+    return value if not isinstance(value, str) or _is_whole(text) or _is_float(text) else of_name(text)
+
+
+def _is_float(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _of_columns(
+    columns: dict[str, list[Any]], names: list[str], count: int, places: Sequence[str] | None = None
+) -> list[Record]:
     if "path" not in columns:
         raise ValueError(f"The table has no column 'path', only {', '.join(names) or 'none'}.")
     full = [columns.get(name, [None] * count) for name in COLUMNS]
+    places = places or [f"Row {row}" for row in range(count)]
     return [
-        Record(os.fspath(path), _whole(pid, "pid", row), _whole(camid, "camid", row), _seconds(time, row))
-        for row, (path, pid, camid, time) in enumerate(zip(*full, strict=True))
+        Record(_path(path, where), _whole(pid, "pid", where), _whole(camid, "camid", where), _seconds(time, where))
+        for where, (path, pid, camid, time) in zip(places, zip(*full, strict=True), strict=True)
     ]
+
+
+def _path(value: Any, where: str) -> str:
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise ValueError(f"{where}: path is {value!r}, not the name of an image file.")
+    return os.fspath(value)
 
 
 def _missing(value: Any) -> bool:
@@ -78,7 +178,7 @@ def _missing(value: Any) -> bool:
     return value.strip() == "" if isinstance(value, str) else isinstance(value, float) and math.isnan(value)
 
 
-def _whole(value: Any, column: str, row: int) -> int | None:
+def _whole(value: Any, column: str, where: str) -> int | None:
     if _missing(value):
         return None
     try:
@@ -86,13 +186,21 @@ def _whole(value: Any, column: str, row: int) -> int | None:
             raise ValueError
         return int(value)
     except (TypeError, ValueError):
-        raise ValueError(f"Row {row}: {column} is {value!r}, not a whole number; leave it empty if unknown.") from None
+        raise ValueError(f"{where}: {column} is {value!r}, not a whole number; leave it empty if unknown.") from None
 
 
-def _seconds(value: Any, row: int) -> float | None:
+def _seconds(value: Any, where: str) -> float | None:
     if _missing(value):
         return None
     try:
-        return float(value.timestamp()) if hasattr(value, "timestamp") else float(np.float64(value))
+        if hasattr(value, "timestamp"):
+            return float(value.timestamp())
+        if isinstance(value, str) and not _is_float(value):
+            moment = datetime.fromisoformat(value.strip())
+            # As pandas: a date without a zone is UTC.
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return float(np.float64(value))
     except (TypeError, ValueError):
-        raise ValueError(f"Row {row}: time is {value!r}, no number and no date; pandas.to_datetime makes dates.") from None
+        raise ValueError(
+            f"{where}: time is {value!r}, no number and no date; 2024-05-01T12:00 is one, and pandas.to_datetime makes them."
+        ) from None

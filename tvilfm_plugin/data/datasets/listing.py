@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tvilfm_plugin.files.pictures import is_picture
+from tvilfm_plugin.files.text import read_lines, read_text
 from tvilfm_plugin.modality import Modality
 
 
@@ -55,10 +56,15 @@ def require_file(dataset_dir: str, *parts: str) -> Path:
     return path
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a whole number from 0 on, written in ordinary digits, that 64 bits hold."""
+    return text.isascii() and text.isdigit() and len(text) <= 18
+
+
 def read_ids(file: Path) -> list[int]:
     """Ascending identities of a file with comma-separated numbers."""
-    fields = [field.strip() for field in re.split(r"[,\s]+", file.read_text(encoding="utf-8-sig")) if field.strip()]
-    wrong = [field for field in fields if not field.isdigit()]
+    fields = [field.strip() for field in re.split(r"[,\s]+", read_text(file)) if field.strip()]
+    wrong = [field for field in fields if not is_number(field)]
     if wrong or not fields:
         found = examples(wrong) or "nothing"
         raise ValueError(f"{file}: expected one line of comma-separated identity numbers, found {found}.")
@@ -68,11 +74,11 @@ def read_ids(file: Path) -> list[int]:
 def read_list(file: Path) -> list[tuple[str, int]]:
     """(path relative to the data set, label) of every line "path label"."""
     entries = []
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_lines(file), start=1):
         if not line.strip():
             continue
         fields = line.rsplit(maxsplit=1)
-        if len(fields) != 2 or not fields[1].isdigit():
+        if len(fields) != 2 or not is_number(fields[1]):
             raise ValueError(f"{file}, line {number}: expected 'path label', found {line!r}.")
         entries.append((os.path.normpath(fields[0].strip().replace("\\", "/")), int(fields[1])))
     if not entries:
