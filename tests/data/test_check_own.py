@@ -96,5 +96,7 @@ def test_the_command_for_own_data(tmp_path, capsys):
     assert main(["table", "--root", str(tmp_path)]) == 1
     assert "No visible image has a caption" in capsys.readouterr().out
     words = ["folder", "--root", str(tmp_path), "--no-text", "--rules", "RegDB", "--out", str(tmp_path / "report.txt")]
-    assert main(words) == 0
+    assert main(words) == 1
+    assert "Training could not start: A batch needs 8 identities" in capsys.readouterr().out
+    assert main([*words, "SOLVER.IMS_PER_BATCH", "12"]) == 0
     assert "OK: complete" in capsys.readouterr().out and "Own folder" in (tmp_path / "report.txt").read_text()

@@ -85,7 +85,7 @@ def describe_images(
     paths = {source.key: source.path for source in images.sources}
 
     def prepare(key: str) -> Any:
-        return captioner.prepare(open_picture(paths[key]))
+        return captioner.prepare(open_picture(paths[key], images.window))
 
     def work(jobs: Sequence[Job]) -> list[Row]:
         # The seed follows from the first image, so that a resumed run with the same batches samples the same text.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ def add_source_options(parser: argparse.ArgumentParser, *, split: str = "all", w
     parser.add_argument("--split", default=split, choices=SPLITS, help=f"whose images{why and '; '}{why}")
     parser.add_argument("--trial", type=int, default=1, help="RegDB's train/test split, 1..10")
     parser.add_argument("--modality", required=True, choices=("rgb", "ir"), help="visible or infrared images")
+    about = "counts of an infrared camera of more than 8 bits that become black and white, as INPUT.IR_SCALING"
+    parser.add_argument("--ir-scaling", nargs=2, type=float, default=(), metavar=("LOW", "HIGH"), help=about)
 
 
 def add_work_options(parser: argparse.ArgumentParser, *, what: str) -> None:
@@ -66,11 +69,13 @@ def completed(parser: argparse.ArgumentParser, args: argparse.Namespace) -> argp
 def sources_of(args: argparse.Namespace) -> SourceSet:
     """The images that the options name."""
     from tvilfm_plugin.captioning.sources import find_sources
+    from tvilfm_plugin.files.pictures import Window
     from tvilfm_plugin.modality import Modality
 
-    return find_sources(
+    found = find_sources(
         args.dataset, args.root, Modality(args.modality), folder=args.folder, split=args.split, trial=args.trial
     )
+    return replace(found, window=Window.of(args.ir_scaling) if found.modality is Modality.IR else None)
 
 
 def default_device() -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from tvilfm_plugin.files.pictures import Window
 from tvilfm_plugin.modality import Modality
 
 SPLITS = ("train", "test", "all")
@@ -30,6 +31,7 @@ class SourceSet:
         sources: sorted by key.
         relative: strips what precedes a key in other people's paths.
         known: those of all splits, whose captions share the files; () = `sources`.
+        window: what of an infrared image with more than 8 bits becomes grey; None refuses such images.
     """
 
     name: str
@@ -38,6 +40,7 @@ class SourceSet:
     sources: tuple[Source, ...]
     relative: Callable[[str], str]
     known: tuple[Source, ...] = ()
+    window: Window | None = None
 
     @property
     def text_folder(self) -> Path:

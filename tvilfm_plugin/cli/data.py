@@ -5,6 +5,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from tvilfm_plugin.cli.command import Command, Parser
 
@@ -88,7 +89,10 @@ def _check_options(parser: Parser) -> None:
     else:
         dataset_options(parser, choices)
     parser.option("--rules", default="LLCM", choices=RULES, help="own data: as DATASETS.RULES")
-    parser.option("--any-size", action="store_true", help="do not compare with the published counts")
+    about = "own data: the config that must be able to train (default: own_table.yml or own_folder.yml)"
+    parser.option("--config-file", default="", help=about)
+    about = "do not compare with the published counts; own data: do not ask whether the config can train"
+    parser.option("--any-size", action="store_true", help=about)
     parser.option("--no-text", action="store_true", help="do not look for captions")
     parser.option("--decode", action="store_true", help="decode every image and name the unreadable ones")
     parser.option("--max", type=int, default=20, help="files named per list")
@@ -104,7 +108,8 @@ def check(args: argparse.Namespace) -> int:
 
     text = not args.no_text
     if args.dataset in OWN:
-        report = check_own(args.dataset, args.root, args.folder, PROTOCOLS[args.rules], text, args.decode)
+        cfg = None if args.any_size else _training_config(args)
+        report = check_own(args.dataset, args.root, args.folder, PROTOCOLS[args.rules], text, args.decode, cfg)
     else:
         report = check_dataset(args.dataset, args.root, args.folder, args.trial, not args.any_size, text, args.decode)
     print(report.to_text(args.max))
@@ -114,6 +119,17 @@ def check(args: argparse.Namespace) -> int:
         write_text(out, report.to_text() + "\n")
         print(f"Full list: {out}")
     return 0 if report.ok else 1
+
+
+def _training_config(args: argparse.Namespace) -> Any:
+    """What training own data starts from: as docs/own_data.md names it, with the overrides of the command line."""
+    from tvilfm_plugin.config import get_cfg
+    from tvilfm_plugin.files.shipped import find_config
+
+    cfg = get_cfg()
+    cfg.merge_from_file(str(find_config(args.config_file or f"own_{args.dataset}{'_stage1' if args.no_text else ''}.yml")))
+    cfg.merge_from_list(args.opts)
+    return cfg
 
 
 MAKE = Command(
@@ -127,9 +143,10 @@ CHECK = Command(
     name="data check",
     help="count a data set's identities, images and captions, compare with the published numbers, name what is missing",
     about="Own data (table, folder) has no published numbers: every row that is wrong is explained instead. Exit status 0 "
-    "if everything is there and as published, else 1.",
+    "if everything is there and as published, and own data can be trained on, else 1.",
     options=_check_options,
     work=check,
+    overrides=True,
     examples=("tvilfm data check --dataset sysu --decode", "tvilfm data check --dataset table --folder own --rules RegDB"),
 )
 COMMANDS = (MAKE, CHECK)

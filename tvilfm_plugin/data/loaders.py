@@ -21,6 +21,7 @@ from tvilfm_plugin.data.paired import PairedDataset, TokenTable, TrainAugmentati
 from tvilfm_plugin.data.samplers.pairs import IdentityPairSampler
 from tvilfm_plugin.data.token_cache import stored_tokens
 from tvilfm_plugin.data.tokenizer import TokenStore
+from tvilfm_plugin.files.pictures import Window
 from tvilfm_plugin.host.devices import to_device, usable_device, worker_context
 from tvilfm_plugin.keys.host import HOST_SAMPLER, SAMPLER
 from tvilfm_plugin.modality import Modality
@@ -62,15 +63,17 @@ def build_dataset(cfg: CfgNode, name: str, text: bool, verbose: bool = True) -> 
 
 
 def image_cache(
-    cfg: CfgNode, dataset: TriDataset, items: Sequence[Item], size: Sequence[int], resample: str
+    cfg: CfgNode, dataset: TriDataset, items: Sequence[Item], size: Sequence[int], resample: str, modality: Modality
 ) -> ImageCache:
     """The images of `items` at one size, decoded once.
 
     Args:
         size: (H, W).
         resample: filter of the resizing.
+        modality: what all of them are; infrared ones may have more than 8 bits where INPUT.IR_SCALING says how.
     """
-    return ImageCache([item.path for item in items], (size[0], size[1]), cache_folder(cfg, dataset), resample)
+    window = Window.of(cfg.INPUT.IR_SCALING) if modality is Modality.IR else None
+    return ImageCache([item.path for item in items], (size[0], size[1]), cache_folder(cfg, dataset), resample, window)
 
 
 def cache_folder(cfg: CfgNode, dataset: TriDataset) -> Path:
@@ -174,8 +177,8 @@ def identity_pairs(cfg: CfgNode, data: TriDataset, seed: int) -> IdentityPairSam
 def caj_pairs(cfg: CfgNode, data: TriDataset, text: bool, batches_per_epoch: int) -> PairedDataset:
     """Two views of the visible and one of the infrared image, by channel-augmented joint learning, and both captions."""
     return PairedDataset(
-        image_cache(cfg, data, data.train_rgb, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN),
-        image_cache(cfg, data, data.train_ir, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN),
+        image_cache(cfg, data, data.train_rgb, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN, Modality.RGB),
+        image_cache(cfg, data, data.train_ir, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN, Modality.IR),
         data.train_rgb,
         data.train_ir,
         _caption_tokens(cfg, data, data.train_rgb, Modality.RGB) if text else None,
@@ -186,6 +189,13 @@ def caj_pairs(cfg: CfgNode, data: TriDataset, text: bool, batches_per_epoch: int
         batch_size=cfg.SOLVER.IMS_PER_BATCH,
         views=cfg.TVILFM.BANK.VIEWS if text else 0,
     )
+
+
+def sampler_of(cfg: CfgNode, data: TriDataset, seed: int) -> Any:
+    """The pair sampler that DATALOADER.SAMPLER_TRAIN names; raises where the data cannot fill its batches."""
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    name = "IdentityPairSampler" if name == HOST_SAMPLER else name  # `check_config` warns: the host's knows no pairs
+    return choose(SAMPLER_REGISTRY, name, SAMPLER)(cfg, data, seed)
 
 
 def build_train_loader(cfg: CfgNode, text: bool, seed: int) -> TrainLoader:
@@ -200,9 +210,7 @@ def build_train_loader(cfg: CfgNode, text: bool, seed: int) -> TrainLoader:
     data = build_dataset(cfg, cfg.DATASETS.NAMES[0], text)
     if comm.is_main_process():
         data.show_train()
-    name = cfg.DATALOADER.SAMPLER_TRAIN
-    name = "IdentityPairSampler" if name == HOST_SAMPLER else name  # `check_config` warns: the host's knows no pairs
-    sampler = choose(SAMPLER_REGISTRY, name, SAMPLER)(cfg, data, seed)
+    sampler = sampler_of(cfg, data, seed)
     pairs = choose(AUGMENTATION_REGISTRY, cfg.INPUT.AUGMENTATION, "INPUT.AUGMENTATION")(
         cfg, data, text, sampler.batches_per_epoch
     )
@@ -239,8 +247,8 @@ def build_eval_loader(cfg: CfgNode, name: str, text: bool) -> EvalLoader:
     if comm.is_main_process():
         data.show_test()
     rows = EvalSet(
-        image_cache(cfg, data, data.query, cfg.INPUT.SIZE_TEST, cfg.INPUT.RESAMPLE_TEST),
-        image_cache(cfg, data, data.gallery, cfg.INPUT.SIZE_TEST, cfg.INPUT.RESAMPLE_TEST),
+        image_cache(cfg, data, data.query, cfg.INPUT.SIZE_TEST, cfg.INPUT.RESAMPLE_TEST, data.query_modality),
+        image_cache(cfg, data, data.gallery, cfg.INPUT.SIZE_TEST, cfg.INPUT.RESAMPLE_TEST, data.gallery_modality),
         data.query,
         data.gallery,
         data.query_modality,

@@ -12,6 +12,7 @@ from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.data.loaders import TrainLoader, build_train_loader, crop_and_flip, image_cache
 from tvilfm_plugin.data.modal_pairs import ModalPairs
 from tvilfm_plugin.data.samplers.modal import ModalPairSampler
+from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.registries import AUGMENTATION_REGISTRY, SAMPLER_REGISTRY, register
 
 
@@ -39,8 +40,8 @@ def mip_pairs(cfg: CfgNode, data: TriDataset, text: bool, batches_per_epoch: int
     pad, flip_prob = crop_and_flip(cfg)
     low, high = cfg.INPUT.BLUR_SIGMA
     return ModalPairs(
-        image_cache(cfg, data, data.train_rgb, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN),
-        image_cache(cfg, data, data.train_ir, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN),
+        image_cache(cfg, data, data.train_rgb, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN, Modality.RGB),
+        image_cache(cfg, data, data.train_ir, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN, Modality.IR),
         data.train_rgb,
         data.train_ir,
         augmentation=ModalAugmentation(crop=CropFlip(pad=pad, flip_prob=flip_prob), blur_sigma=(low, high)),

@@ -243,6 +243,9 @@ class MEREvaluator(DatasetEvaluator):
         notes = sorted({one.note for one in drawn if one.note}) if drawn else [self._image_note()]
         if cfg.TVILFM.BANK.VIEWS:
             notes.append(f"trained on {cfg.TVILFM.BANK.VIEWS} stored views per image")
+        if len(cfg.INPUT.IR_SCALING):
+            low, high = cfg.INPUT.IR_SCALING
+            notes.append(f"infrared counts {low:g}..{high:g} scaled to 8 bits (INPUT.IR_SCALING)")
         if cfg.TEST.AMP:
             notes.append("features computed in half precision (TEST.AMP)")
         return ProtocolCard(

@@ -73,6 +73,7 @@ def export_retriever(
         "tokenizer": tokens,
         "image_size": list(retriever.image_size),
         "resample": retriever.resample,
+        "ir_scaling": list(retriever.ir_window or ()),
         "pixels": "uint8 (N, 3, H, W), RGB, 0..255; normalised inside",
         "members": [member.value for member in retriever.members],
         "fusion": {"name": type(fusion).__name__, "filters": fusion.filters} if fusion is not None else None,

@@ -45,6 +45,7 @@ KEYS: tuple[Key, ...] = (
     Key("DATASETS.CACHE", "", "Folder of the decoded-image cache; empty: .cache inside the data set's folder."),
     Key("DATASETS.TOKEN_CACHE", True, "Keep the captions' token ids there as well; False tokenises them in every process."),
     Key("INPUT.AUGMENTATION", "CAJ", "How training views are made: CAJ (two visible views, one infrared) or MIP (one of each).", choices="AUGMENTATION"),
+    Key("INPUT.IR_SCALING", (), "Lowest and highest count of an infrared camera that writes more than 8 bits: they become black and white. Empty: such pictures are refused.", count=(0, 2), wanted="it must be () or the lowest and the highest count, e.g. (20000, 28000)"),
     Key("INPUT.REPHRASE_PROB", 0.5, "Probability that a caption is replaced by its rephrase in training (Eq. 3); 0 switches the rephrases off.", low=0, high=1),
     Key("INPUT.CAJ.GRAY_PROB", 0.1, "Visible view 1: probability of grayscale.", low=0, high=1),
     Key("INPUT.CAJ.RGB_ERASING_PROB", 0.6, "Both visible views: probability of random erasing.", low=0, high=1),

@@ -13,6 +13,7 @@ from tvilfm_plugin.data.resize import Picture, picture_pixels
 from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.engine import load_model
 from tvilfm_plugin.evaluation.evaluator import encode_rows, encode_texts, weights_sha256
+from tvilfm_plugin.files.pictures import Window
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.building import BLOCK, Embedded, embed_in_memory, embed_to_file
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
@@ -39,7 +40,14 @@ class Retriever(Searcher):
     """
 
     def __init__(
-        self, model: Any, *, image_size: tuple[int, int], resample: str = "lanczos", flip: bool = False, batch: int = 64
+        self,
+        model: Any,
+        *,
+        image_size: tuple[int, int],
+        resample: str = "lanczos",
+        flip: bool = False,
+        batch: int = 64,
+        ir_window: Window | None = None,
     ) -> None:
         """
         Args:
@@ -48,9 +56,11 @@ class Retriever(Searcher):
             resample: filter of the resizing.
             flip: average the features of image and mirror image, as TEST.FLIP.
             batch: images per pass of the network.
+            ir_window: what of an infrared picture with more than 8 bits becomes grey; None refuses such pictures.
         """
         self.model = model.eval()
         self.image_size, self.resample, self.flip, self.batch = image_size, resample, flip, batch
+        self.ir_window = ir_window
         self.unreadable: list[Unreadable] = []
         mean, std = (values.flatten().tolist() for values in (model.visual.pixel_mean, model.visual.pixel_std))
         self.fingerprint = Fingerprint(
@@ -80,6 +90,7 @@ class Retriever(Searcher):
             resample=cfg.INPUT.RESAMPLE_TEST,
             flip=cfg.TEST.FLIP.ENABLED,
             batch=cfg.TEST.IMS_PER_BATCH,
+            ir_window=Window.of(cfg.INPUT.IR_SCALING),
         )
 
     def __repr__(self) -> str:
@@ -125,12 +136,13 @@ class Retriever(Searcher):
         Args:
             camids: camera numbers, for models that use them.
         """
-        pixels = [self.pixels(image) for image in images]
+        pixels = [self.pixels(image, modality) for image in images]
         return _numpy(self.model.embed(self._encode(pixels, modality, camids)))
 
-    def pixels(self, image: Picture) -> np.ndarray:
+    def pixels(self, image: Picture, modality: Modality = Modality.RGB) -> np.ndarray:
         """(H, W, 3) uint8 at the model's size, prepared as the evaluator does."""
-        return picture_pixels(image, self.image_size, self.resample)
+        window = self.ir_window if modality is Modality.IR else None
+        return picture_pixels(image, self.image_size, self.resample, window)
 
     def _embed_block(self, images: Sequence[Record]) -> Embedded:
         pixels, records, unreadable = read_pictures(images, self.image_size, self.resample)
@@ -192,7 +204,7 @@ class Retriever(Searcher):
         """See `Searcher.embed_members`."""
         raw: dict[Modality, Tensor] = {}
         if infrared is not None:
-            raw[Modality.IR] = self._encode([self.pixels(infrared)], Modality.IR, None)
+            raw[Modality.IR] = self._encode([self.pixels(infrared, Modality.IR)], Modality.IR, None)
         with torch.no_grad():
             if text is not None and set(ballot.members) != {Modality.IR}:
                 said = encode_texts(self.model, tokenize, [text, *([filter_text] if filter_text else [])]).to(self.model.device)

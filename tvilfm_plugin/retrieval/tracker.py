@@ -60,11 +60,12 @@ class CropEncoder:
         return rows
 
     def _image(self, crop: np.ndarray, n: int, count: int) -> np.ndarray | None:
-        """(h, w, 3) in the order of RGB; None: there is nothing in it."""
+        """(h, w, 3) in the order of RGB, or (h, w); None: there is nothing in it."""
         grey = crop.ndim == 2 or (crop.ndim == 3 and crop.shape[2] == 1)
-        wrong = crop.dtype != np.uint8 or not (grey or (crop.ndim == 3 and crop.shape[2] == 3))
+        counts = grey and self.modality is Modality.IR and self.retriever.ir_window is not None
+        wrong = not (counts or crop.dtype == np.uint8) or not (grey or (crop.ndim == 3 and crop.shape[2] == 3))
         if wrong or (not crop.size and self.empty == "raise"):
-            deep = " Scale counts of more than 8 bits by one fixed window first." if crop.dtype.kind in "uif" and wrong else ""
+            deep = " For counts of an infrared camera, INPUT.IR_SCALING says what is black and white." if crop.dtype.kind in "uif" and wrong else ""
             raise ValueError(
                 f"Crop {n} of {count} has shape {crop.shape} and type {crop.dtype}; (h, w, 3) or (h, w) uint8 with h and w of "
                 f"at least 1 is needed.{deep} Clip boxes to the frame; empty='nan' or 'skip' deals with those outside of it."
@@ -72,5 +73,5 @@ class CropEncoder:
         if not crop.size:
             return None
         if grey:
-            return np.repeat(crop.reshape(*crop.shape[:2], 1), 3, axis=2)
+            return crop.reshape(crop.shape[:2])
         return np.ascontiguousarray(crop[:, :, ::-1] if self.order == "bgr" else crop)

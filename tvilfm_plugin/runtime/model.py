@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tvilfm_plugin.files.json import expect_object, read_json
+from tvilfm_plugin.files.pictures import Window
 from tvilfm_plugin.files.writing import sha256_of
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
@@ -28,6 +29,7 @@ class OnnxModel:
     Attributes:
         image_size: (H, W) of the pixels.
         resample: filter of the resizing.
+        ir_window: what of an infrared picture with more than 8 bits becomes grey; None refuses such pictures.
         members: who can vote in a search.
         filters: whether the fusion subtracts a filter text.
         has_text: whether there are words.
@@ -45,6 +47,7 @@ class OnnxModel:
         height, width = self.facts["image_size"]
         self.image_size = (int(height), int(width))
         self.resample = str(self.facts["resample"])
+        self.ir_window = Window.of(self.facts.get("ir_scaling", ()))
         self.members = tuple(Modality(name) for name in self.facts["members"])
         self.has_text = self.facts["tokenizer"] is not None
         self.filters = bool(self.facts["fusion"] and self.facts["fusion"]["filters"])

@@ -85,12 +85,14 @@ class OnnxRetriever(Searcher):
         for start in range(0, len(images), self.batch):
             rows = slice(start, start + self.batch)
             cameras = None if camids is None else camids[rows]
-            parts.append(self.model.images(np.stack([self.pixels(one) for one in images[rows]]), modality, cameras)[1])
+            pixels = np.stack([self.pixels(one, modality) for one in images[rows]])
+            parts.append(self.model.images(pixels, modality, cameras)[1])
         return np.concatenate(parts)
 
-    def pixels(self, picture: Picture) -> np.ndarray:
+    def pixels(self, picture: Picture, modality: Modality = Modality.RGB) -> np.ndarray:
         """(H, W, 3) uint8 at the model's size."""
-        return picture_pixels(picture, self.model.image_size, self.model.resample)
+        window = self.model.ir_window if modality is Modality.IR else None
+        return picture_pixels(picture, self.model.image_size, self.model.resample, window)
 
     # --- searching ---------------------------------------------------------------------------------------------------
 
@@ -121,7 +123,7 @@ class OnnxRetriever(Searcher):
         units: dict[Modality, np.ndarray] = {}
         raw = np.empty(0, np.float32)
         if infrared is not None:
-            raw, units[Modality.IR] = self.model.images(self.pixels(infrared)[None], Modality.IR)
+            raw, units[Modality.IR] = self.model.images(self.pixels(infrared, Modality.IR)[None], Modality.IR)
         if text is not None and set(ballot.members) != {Modality.IR}:
             said, embedded = self.model.texts([text, *([filter_text] if filter_text else [])])
             units[Modality.TEXT] = embedded[:1]

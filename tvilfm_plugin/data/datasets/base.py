@@ -12,7 +12,7 @@ from fastreid.data.datasets.bases import ImageDataset
 
 from tvilfm_plugin.data.captions import Caption, CaptionBank
 from tvilfm_plugin.data.datasets.galleries import hold_out, union_of_draws
-from tvilfm_plugin.data.datasets.listing import caption_folders, examples, find_one, missing_files, person_of
+from tvilfm_plugin.data.datasets.listing import caption_folders, examples, find_one, missing_files, person_of, repeated
 from tvilfm_plugin.data.datasets.sizes import test_table, train_table
 from tvilfm_plugin.data.items import EvalSetting, Item, draw_gallery, group_by_person
 from tvilfm_plugin.evaluation.protocols import MIP, PROTOCOLS, Protocol
@@ -130,6 +130,9 @@ class TriDataset(ImageDataset):
         everyone = self.read_split(self.dataset_dir, "train", trial)
         train = self.read_split(self.dataset_dir, "fit", trial) if validation else everyone
         test = self.read_split(self.dataset_dir, split, trial)
+        twice = repeated(item.path for split in (train, test) for item in [*split.rgb, *split.ir])
+        if twice:
+            self.warnings.append(f"{len(twice)} images are listed more than once ({examples(twice, 2)}); each line counts.")
         self._require_files([*train.rgb, *train.ir, *test.rgb, *test.ir])
         self.train_rgb, self.train_ir, self.train_ids = self._label(train)
         self.visible_pool = test.rgb

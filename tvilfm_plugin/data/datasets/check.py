@@ -10,12 +10,12 @@ from tabulate import tabulate
 
 from tvilfm_plugin.data.captions import CaptionBank
 from tvilfm_plugin.data.datasets.base import Split, TriDataset
-from tvilfm_plugin.data.datasets.listing import missing_files, person_of
+from tvilfm_plugin.data.datasets.listing import examples, missing_files, person_of, repeated
 from tvilfm_plugin.data.datasets.llcm import TriLLCM
 from tvilfm_plugin.data.datasets.regdb import TriRegDB
 from tvilfm_plugin.data.datasets.sysu_mm01 import TriSYSUMM01
 from tvilfm_plugin.data.items import Item, gallery_cells
-from tvilfm_plugin.files.pictures import PictureError, open_picture
+from tvilfm_plugin.files.pictures import DepthError, PictureError, Window, open_picture
 from tvilfm_plugin.modality import Modality
 
 DATASETS: dict[str, type[TriDataset]] = {"sysu": TriSYSUMM01, "regdb": TriRegDB, "llcm": TriLLCM}
@@ -161,6 +161,8 @@ def check_dataset(
                 judged = (key, split, what) not in NOT_JUDGED
                 report.differences.append(Difference(split, what, found, number, judged))
     _find_one_sided(report, splits, published)
+    if twice := repeated(_paths(splits)):
+        report.notes.append(f"{len(twice)} images are listed more than once ({examples(twice, 2)}); each line counts.")
     if decode:
         gone = set(report.missing)
         report.broken = undecodable(path for path in _paths(splits) if path not in gone)
@@ -250,13 +252,20 @@ def _names(pids: Iterable[int]) -> str:
     return ", ".join(str(pid) for pid in sorted(pids))
 
 
-def undecodable(paths: Iterable[str]) -> list[str]:
-    """Those that cannot be decoded, each with the reason."""
+def undecodable(paths: Iterable[str], window: Window | None = None, deep: list[str] | None = None) -> list[str]:
+    """Those that cannot be decoded, each with the reason.
+
+    Args:
+        window: what of more than 8 bits becomes grey.
+        deep: gets the paths of those that have more than 8 bits, and no window.
+    """
     broken = []
     for path in paths:
         try:
-            open_picture(path)
+            open_picture(path, window)
         except OSError as error:
+            if isinstance(error, DepthError) and deep is not None:
+                deep.append(path)
             why = error.reason if isinstance(error, PictureError) else error
             broken.append(f"{path} ({str(why).rstrip('.')})")
     return broken

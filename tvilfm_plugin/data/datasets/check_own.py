@@ -1,27 +1,35 @@
 """Self-check of own data: every problem by row, before hours are spent on training."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+from yacs.config import CfgNode
 
 from tvilfm_plugin.data.captions import CaptionBank
 from tvilfm_plugin.data.datasets.check import Report, undecodable
 from tvilfm_plugin.data.datasets.listing import examples, missing_files
-from tvilfm_plugin.data.datasets.own import OWN, relative_to
-from tvilfm_plugin.data.image_table import ImageTable, Row, camera_numbers, identity_number
+from tvilfm_plugin.data.datasets.own import OWN, TriTable, relative_to
+from tvilfm_plugin.data.image_table import ImageTable, Row, camera_numbers, identity_number, is_distractor
 from tvilfm_plugin.data.items import Item, gallery_cells
+from tvilfm_plugin.data.loaders import sampler_of
 from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, end_of_text, tokenize
 from tvilfm_plugin.evaluation.protocols import LLCM, Labels, Protocol
-from tvilfm_plugin.files.pictures import SUFFIXES, is_picture
+from tvilfm_plugin.files.pictures import SUFFIXES, Window, counts_of, is_picture
 from tvilfm_plugin.modality import Modality
 
 KINDS = {Modality.RGB: "visible", Modality.IR: "infrared"}
 
 
 def check_own(
-    key: str, root: str, folder: str = "", rules: Protocol = LLCM, text: bool = True, decode: bool = False
+    key: str,
+    root: str,
+    folder: str = "",
+    rules: Protocol = LLCM,
+    text: bool = True,
+    decode: bool = False,
+    cfg: CfgNode | None = None,
 ) -> Report:
     """Read own data as training would, and say of every row what is wrong with it.
 
@@ -32,6 +40,7 @@ def check_own(
         rules: by which it will be ranked (DATASETS.RULES).
         text: whether captions are needed.
         decode: whether to decode every image.
+        cfg: of a training: whether its data set and its sampler take the data is a part of the check.
     """
     kind = OWN[key]
     report = Report(key, compared=False, name=kind.name, dataset_dir=os.path.abspath(root))
@@ -45,6 +54,7 @@ def check_own(
     report.notes += table.notes
     files = [os.path.join(report.dataset_dir, row.path) for row in table.rows]
     report.missing = missing_files(files)
+    _note_kinds(report, table.rows)
     _check_paths(report, table.rows)
     _check_people(report, table.rows)
     _check_queries(report, table.rows, rules)
@@ -52,8 +62,54 @@ def check_own(
     _count(report, table.rows, captions)
     if decode:
         gone = set(report.missing)
-        report.broken = undecodable(file for file in files if file not in gone)
+        window = Window.of(cfg.INPUT.IR_SCALING) if cfg is not None else None
+        for modality in KINDS:
+            named = [file for row, file in zip(table.rows, files, strict=True) if row.modality is modality and file not in gone]
+            deep: list[str] = []
+            report.broken += undecodable(named, window if modality is Modality.IR else None, deep)
+            if deep and modality is Modality.IR:
+                report.notes.append(suggest_window(deep))
+    if cfg is not None and report.ok:
+        _check_training(report, kind, root, folder, text, cfg)
     return report
+
+
+def _check_training(report: Report, kind: type[TriTable], root: str, folder: str, text: bool, cfg: CfgNode) -> None:
+    """Make the data set and the sampler of a training, which know best what they need."""
+    try:
+        data = kind(
+            root=root,
+            folder=folder,
+            shots=tuple(cfg.DATASETS.SHOTS),
+            draws=cfg.TEST.DRAWS,
+            text=text,
+            held_out=cfg.TEST.HELD_OUT,
+            validation=cfg.SOLVER.EPOCH_RULE == "validation",
+            rules=cfg.DATASETS.RULES,
+            verbose=False,
+        )
+        sampler_of(cfg, data, seed=0)
+    except (ValueError, LookupError, OSError) as error:
+        report.problems.append(f"Training could not start: {error.args[0] if isinstance(error, KeyError) else error}")
+
+
+def _note_kinds(report: Report, rows: Sequence[Row]) -> None:
+    kinds = Counter(os.path.splitext(row.path)[1].lower() for row in rows if is_picture(row.path))
+    if len(kinds) > 1:
+        report.notes.append(f"images are of several kinds: {', '.join(f'{n} {kind}' for kind, n in kinds.most_common())}.")
+
+
+def suggest_window(files: Sequence[str], most: int = 200) -> str:
+    """What INPUT.IR_SCALING may be for infrared images of more than 8 bits: percentiles of some, evenly chosen."""
+    some = (counts_of(file) for file in files[:: max(1, len(files) // most)])
+    counts = [found.ravel() for found in some if found is not None and np.isfinite(found).all()]
+    if not counts:
+        return f"{len(files)} infrared images have more than 8 bits in several channels, or no numbers; save them with 8 bits."
+    low, high = np.percentile(np.concatenate(counts).astype(np.float64), (1, 99))
+    return (
+        f"{len(files)} infrared images have more than 8 bits; the 1st and 99th percentile of their counts are {low:g} and "
+        f'{high:g}. INPUT.IR_SCALING "({low:g}, {high:g})" in training, evaluation and search makes them black and white.'
+    )
 
 
 def _check_paths(report: Report, rows: Sequence[Row]) -> None:
@@ -89,7 +145,7 @@ def _check_people(report: Report, rows: Sequence[Row]) -> None:
     for split in ("train", "val", "test"):
         people = sorted(identity for one, identity in kinds if one == split)
         for modality, name in KINDS.items():
-            without = [identity for identity in people if modality not in kinds[split, identity]]
+            without = [one for one in people if modality not in kinds[split, one] and not is_distractor(one)]
             if without and split != "test":
                 report.notes.append(
                     f"{len(without)} {split} identities have no {name} image ({examples(without)}): they form no pair and are "

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,17 +74,27 @@ def read_ids(file: Path) -> list[int]:
 
 def read_list(file: Path) -> list[tuple[str, int]]:
     """(path relative to the data set, label) of every line "path label"."""
-    entries = []
+    entries: list[tuple[str, int]] = []
+    lines: dict[str, tuple[int, int]] = {}
     for number, line in enumerate(read_lines(file), start=1):
         if not line.strip():
             continue
         fields = line.rsplit(maxsplit=1)
         if len(fields) != 2 or not is_number(fields[1]):
             raise ValueError(f"{file}, line {number}: expected 'path label', found {line!r}.")
-        entries.append((os.path.normpath(fields[0].strip().replace("\\", "/")), int(fields[1])))
+        path, label = os.path.normpath(fields[0].strip().replace("\\", "/")), int(fields[1])
+        first, known = lines.setdefault(path, (number, label))
+        if known != label:
+            raise ValueError(f"{file}, line {number}: {path} has label {label}, but {known} in line {first}; keep one.")
+        entries.append((path, label))
     if not entries:
         raise ValueError(f"{file} is empty; expected lines of 'path label'.")
     return entries
+
+
+def repeated(paths: Iterable[str]) -> list[str]:
+    """The paths that are there more than once, each once."""
+    return [path for path, count in Counter(paths).items() if count > 1]
 
 
 def caption_folders(dataset_dir: str, modality: Modality) -> list[Path]:

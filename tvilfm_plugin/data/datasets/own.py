@@ -51,6 +51,10 @@ class TriTable(TriDataset):
         super().__init__(root, folder, **kwargs)
         # Persons have numbers per data set: those of another table are other people.
         self.key = f"{type(self).key}/{Path(self.dataset_dir).name}"
+        table = self.read_rows(self.dataset_dir)
+        extras = [f"{table.distractors} distractors"] if table.distractors else []
+        extras += [f"without {table.junk} junk images"] if table.junk else []
+        self.gallery_source = ", ".join([self.gallery_source, *extras])
 
     # --- what it holds ------------------------------------------------------------------------------------------------
 
