@@ -65,7 +65,7 @@ class CropEncoder:
         counts = grey and self.modality is Modality.IR and self.retriever.ir_window is not None
         wrong = not (counts or crop.dtype == np.uint8) or not (grey or (crop.ndim == 3 and crop.shape[2] == 3))
         if wrong or (not crop.size and self.empty == "raise"):
-            counted = " For counts of an infrared camera, INPUT.IR_SCALING says what is black and white."
+            counted = " Counts of an infrared camera need one fixed window, INPUT.IR_SCALING."
             deep = counted if crop.dtype.kind in "uif" and wrong else ""
             raise ValueError(
                 f"Crop {n} of {count} has shape {crop.shape} and type {crop.dtype}; (h, w, 3) or (h, w) uint8 with h and w of "
