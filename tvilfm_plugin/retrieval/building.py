@@ -102,6 +102,8 @@ class _Unfinished:
         self.flat = FlatFile(vectors, fingerprint.dim)
         blocks = []
         for number, line in enumerate(lines[1:], start=1):
+            if not {"taken", "records", "unreadable", "vectors"} <= line.keys():
+                raise self._damaged(number)
             done = [*(row[0] for row in line["records"]), *(row[0] for row in line["unreadable"])]
             if sorted(done) != sorted(one.path for one in images[self.taken : line["taken"]]):
                 raise self._damaged(number)

@@ -92,9 +92,12 @@ def choose_members(
         filters: whether the fusion subtracts a filter text (Eq. 7).
         members: those who are switched on; None: all.
     """
-    wanted = tuple(known) if members is None else tuple(Modality(m) for m in members)
-    foreign = [m.value for m in wanted if m not in known]
     names = ", ".join(m.value for m in known)
+    asked = known if members is None else [members] if isinstance(members, str) else list(members)
+    if strange := [m for m in asked if m not in list(Modality)]:
+        raise ValueError(f"A search cannot ask {', '.join(map(repr, strange))}; the members of this model are {names}.")
+    wanted = tuple(Modality(m) for m in asked)
+    foreign = [m.value for m in wanted if m not in known]
     if foreign or not wanted:
         raise ValueError(f"A search cannot ask {', '.join(foreign) or 'nobody'}; the members of this model are {names}.")
     wanted = tuple(m for m in known if m in wanted)

@@ -6,7 +6,7 @@ An ensemble query is one vector (Eq. 10), so one search serves every set of memb
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import faiss
 import numpy as np
@@ -24,6 +24,14 @@ BLOCK = 16_384
 MOST_HITS = 1_000_000
 # Of a unit vector's length in float32.
 UNIT_TOLERANCE = 1e-3
+
+
+def as_floats(values: Any, what: str) -> np.ndarray:
+    """A contiguous array of float32."""
+    try:
+        return np.ascontiguousarray(values, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise ValueError(f"{what} are arrays of numbers (n, D), not {type(values).__name__} with other things in it.") from None
 
 
 class FileIdentity(NamedTuple):
@@ -85,6 +93,8 @@ class GalleryIndex:
         Args:
             say: every type but flat is compared with flat, and this is told the result; None compares nothing.
         """
+        if not len(vectors) and kind != "flat":
+            raise ValueError(f"An index of type {kind} needs images to begin with; there is none. Use flat.")
         made = cls(fingerprint, kind, count=len(vectors))
         made._fit(vectors)
         records = records if isinstance(records, Records) else Records.of(records)
@@ -119,7 +129,7 @@ class GalleryIndex:
         """
         check_top(top)
         self._check_mapped()
-        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        queries = as_floats(queries, "Queries")
         if queries.ndim != 2 or queries.shape[1] != self.dim:
             raise ValueError(f"Queries of shape {queries.shape} cannot be compared with vectors of {self.dim} numbers.")
         if not np.isfinite(queries).all():
@@ -222,7 +232,7 @@ class GalleryIndex:
             self._index.train(self._checked(vectors[rows]))
 
     def _checked(self, vectors: np.ndarray) -> np.ndarray:
-        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        vectors = as_floats(vectors, "Vectors")
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
             raise ValueError(f"Vectors of shape {vectors.shape} do not fit an index of (N, {self.dim}).")
         lengths = np.linalg.norm(vectors, axis=1)
@@ -250,6 +260,8 @@ class GalleryIndex:
                 lost. Nothing is written.
         """
         path = Path(path)
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into: make it first.")
         lock = path.with_name(f"{path.name}.lock")
         with locked(lock, "index", wait=60):
             try:

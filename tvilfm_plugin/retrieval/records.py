@@ -100,6 +100,10 @@ class Records:
         if not len(paths) == len(pids) == len(camids) == len(times):
             counts = f"{len(paths)} paths, {len(pids)} pids, {len(camids)} camids and {len(times)} times"
             raise ValueError(f"{counts}: give one of each per image.")
+        if strange := [path for path in paths if not isinstance(path, str)]:
+            raise ValueError(f"A gallery image is named by the path of its file, not by {strange[0]!r}.")
+        if np.isinf(times).any():
+            raise ValueError(f"The time of {paths[int(np.isinf(times).argmax())]!r} is infinite; None is unknown.")
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> Self:

@@ -92,6 +92,9 @@ class Searcher(ABC):
         members: Collection[Modality | str] | None = None,
     ) -> tuple[dict[Modality, np.ndarray], str]:
         """The (D,) unit embedding of each member that votes, and what must be said about them; arguments as in `search`."""
+        for name, words in (("text", text), ("infrared_text", infrared_text)):
+            if words is not None and not isinstance(words, str):
+                raise ValueError(f"{name} of a search is one text, not {type(words).__name__}.")
         text, infrared_text = (words if words and words.strip() else None for words in (text, infrared_text))
         if text is not None and not self.has_text:
             raise ValueError(f"{self.model_name} has no text encoder: search by image only, or load a TVILFM model.")
