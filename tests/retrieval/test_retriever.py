@@ -183,3 +183,40 @@ def test_the_command_prints_and_draws(trained, stored, gallery, tmp_path, capsys
     with pytest.raises(SystemExit):
         retrieve.main([*model, *query])
     assert "give --gallery DIR, --index FILE, or both" in capsys.readouterr().err
+
+
+def test_a_run_is_a_folder_that_is_searched_from_anywhere(trained, gallery, retriever, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    loaded = Retriever.from_run(trained)
+    assert loaded.fingerprint == retriever.fingerprint
+    with pytest.raises(FileNotFoundError, match="is no run: it has no config.yaml"):
+        Retriever.from_run(tmp_path)
+    (tmp_path / "config.yaml").write_text((trained / "config.yaml").read_text())
+    with pytest.raises(FileNotFoundError, match="is not finished"):
+        Retriever.from_run(tmp_path)
+
+
+def test_several_images_of_one_person(retriever, stored):
+    paths = stored.query_paths[:3]
+    words = {"text": "a man in red", "infrared_text": "a man"}
+    queries, note = retriever.embed_query(list(paths), **words)
+    single = [retriever.embed_query(path, **words)[0] for path in paths]
+    for member, vector in queries.items():
+        mean = np.mean([one[member] for one in single], axis=0)
+        np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-6)
+    assert "3 images of one person" in note
+    one = retriever.embed_query([paths[0]], **words)
+    assert all(np.array_equal(one[0][m], single[0][m]) for m in single[0]) and "images of one" not in one[1]
+    with pytest.raises(ValueError, match="list of infrared images is empty"):
+        retriever.search([])
+
+
+def test_nobody_is_an_answer(retriever, stored):
+    found = retriever.search(stored.query_paths[0], top=5)
+    middle = found.hits[2].similarity
+    assert retriever.search(stored.query_paths[0], top=5, threshold=middle).hits == found.hits[:3]
+    nobody = retriever.search(stored.query_paths[0], threshold=1.5)
+    assert nobody.hits == [] and f"nobody: the most similar image has {found.hits[0].similarity:.4f}" in nobody.note
+    for wrong in (float("nan"), "0.5", True):
+        with pytest.raises(ValueError, match="A threshold is a similarity"):
+            retriever.search(stored.query_paths[0], threshold=wrong)

@@ -128,6 +128,20 @@ def test_members_change_the_ranking(port, infrared):
     assert len(ranks) == 2
 
 
+def test_several_pictures_and_a_threshold(port, retriever, gallery, infrared):
+    others = sorted(infrared.parent.glob("*.jpg"))[:3]
+    encoded = [base64.b64encode(path.read_bytes()).decode() for path in (infrared, *others)]
+    reply = search(port, infrared.read_bytes(), images=encoded[1:], members=["ir"], top=5)
+    expected = retriever.search(infrared=[infrared, *others], members=["ir"], top=5)
+    assert [hit["similarity"] for hit in reply.json["hits"]] == [hit.similarity for hit in expected.hits]
+    assert reply.json["note"] == expected.note and f"{1 + len(others)} images of one person" in expected.note
+    middle = expected.hits[2].similarity
+    some = search(port, infrared.read_bytes(), images=encoded[1:], members=["ir"], top=5, threshold=middle).json
+    assert len(some["hits"]) == 3
+    nobody = search(port, infrared.read_bytes(), threshold=2.9).json
+    assert nobody["hits"] == [] and "nobody: the most similar image has" in nobody["note"]
+
+
 def test_about(port, retriever):
     about = ask(port, "/about").json
     assert about["gallery"] == len(retriever.index) and about["title"] == "The gallery"

@@ -1,6 +1,9 @@
 """The guards around a small application, on a real server."""
 
+import contextlib
+import http.client
 import socket
+import time
 
 import pytest
 from hostile_requests import request as raw
@@ -11,6 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from web_server import ask, running
 
+from tvilfm_plugin.retrieval import web_connections
 from tvilfm_plugin.retrieval.web_guards import HEADERS, Guard, on_failure, on_http, on_refused, read_body
 from tvilfm_plugin.retrieval.web_query import Refused
 
@@ -116,3 +120,61 @@ def test_places_and_methods_that_are_not_there(port):
 def test_a_failure_is_not_explained_to_the_client(port):
     reply = ask(port, "/fail")
     assert (reply.status, reply.json) == (500, {"error": "The search failed; the reason is in the log of the server."})
+
+
+def half_sent(port):
+    connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+    connection.sendall(b"GET /about HTTP/1.1\r\nhost: ")
+    return connection
+
+
+def given_up(connection):
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_half_sent_headers_hold_nobody_up(port, monkeypatch):
+    """Of one address, the oldest make room for the newest; all of them have to be complete soon."""
+    monkeypatch.setattr(web_connections, "HEADER_SECONDS", 0.5)
+    connections = [half_sent(port) for _ in range(140)]
+    assert ask(port, "/").status == 200
+    for connection in connections:
+        connection.settimeout(5)
+        assert given_up(connection)
+        connection.close()
+
+
+def test_a_header_byte_by_byte_gets_no_more_time(port, monkeypatch):
+    monkeypatch.setattr(web_connections, "HEADER_SECONDS", 0.5)
+    start = time.monotonic()
+    with half_sent(port) as connection, contextlib.suppress(OSError):
+        while time.monotonic() - start < 10:
+            connection.sendall(b"x")
+            time.sleep(0.05)
+            connection.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                if connection.recv(1) == b"":
+                    break
+            connection.setblocking(True)
+    assert 0.3 < time.monotonic() - start < 5
+
+
+def test_one_address_has_a_limit_of_connections(port, monkeypatch):
+    monkeypatch.setattr(web_connections, "PER_ADDRESS", 0)
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        assert given_up(connection)
+    monkeypatch.undo()
+    assert ask(port, "/").status == 200
+
+
+def test_requests_after_each_other_on_one_connection(port):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    for _ in range(3):
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+        assert answer.status == 200 and answer.read()
+    connection.close()
+    time.sleep(0.2)
+    assert not web_connections._waiting and not web_connections._open

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval import web_query
-from tvilfm_plugin.retrieval.web_query import MEMBERS, Refused, decode_picture, read_query
+from tvilfm_plugin.retrieval.web_query import MEMBERS, Refused, decode_picture, read_query, read_search
 
 
 def body(**fields) -> bytes:
@@ -162,3 +162,33 @@ def test_the_body_limit_admits_the_largest_query():
     rest = '{"image": "", "text": , "infrared_text": , "members": ["ir", "text", "fusion"], "top": 50}'
     longest = 4 * -(-web_query.IMAGE_BYTES // 3) + 2 * len(text) + len(rest)
     assert longest < web_query.BODY_BYTES < 1.01 * longest
+
+
+def test_further_pictures_and_a_threshold():
+    images = [base64.b64encode(picture("PNG")).decode() for _ in range(3)]
+    found = read_search(json.dumps({"image": images[0], "images": images[1:], "threshold": 1}).encode())
+    assert [one.size for one in found.pictures] == [(48, 96)] * 3 and found.pictures[0] is found.query.infrared
+    assert found.threshold == 1.0 and found.query.top == 10
+    plain = read_search(body(text="a man"))
+    assert plain.pictures == () and plain.threshold is None and plain.query == read_query(body(text="a man"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"threshold": float("nan")}, "threshold is a similarity from -3 to 3."),
+        ({"threshold": 4}, "threshold is a similarity from -3 to 3."),
+        ({"threshold": True}, "threshold is a similarity from -3 to 3."),
+        ({"threshold": "1"}, "threshold is a similarity from -3 to 3."),
+        ({"images": "AAAA"}, "images is a list of pictures' bytes in base64."),
+        ({"images": [5]}, "images is a list of pictures' bytes in base64."),
+        ({"images": ["AAAA"]}, "images holds further pictures of the person in image; give image first."),
+        ({"image": "AAAA", "images": ["AAAA"] * 16}, "At most 16 pictures of one person can be searched for at once."),
+        ({"image": "A" * (6 << 20), "images": ["A" * (6 << 20)]}, "The pictures' files are too large; at most 8 MiB together."),
+        ({"path": 1}, "Unknown field; a search has image, text, infrared_text, members, top, images and threshold."),
+    ],
+)
+def test_refused_searches(fields, expected):
+    with pytest.raises(Refused) as refused:
+        read_search(json.dumps({"text": "a", **fields}).encode())
+    assert refused.value.reason == expected

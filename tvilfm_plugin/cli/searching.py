@@ -22,12 +22,13 @@ def _search_options(parser: Parser) -> None:
     parser.option("--gallery", help=gallery)
     parser.option("--index", type=Path, help="gallery index file: written with --gallery, read without")
     parser.option("--kind", choices=KINDS, default="flat", help="type of index; flat is exact")
-    parser.option("--image", help="infrared query image")
+    parser.option("--image", nargs="+", help="infrared query image; several are taken for images of one person")
     parser.option("--text", help="what a witness says, with colours")
     parser.option("--infrared-text", help="what the infrared image shows, without colours: the filter of Eq. 7")
     parser.option("--members", nargs="+", choices=MEMBERS, help="who votes (default: everybody who can)")
     parser.option("--top", type=int, default=10, help="hits")
     parser.option("--cameras", type=int, nargs="+", help="find images of these cameras only")
+    parser.option("--threshold", type=float, help="similarity that a hit needs; without one that has it, the answer is nobody")
     parser.option("--person", type=int, help="identity of the query, to mark hits right and wrong")
     parser.option("--out", type=Path, help="draw the result to this PNG")
     parser.option("--device", default="", help="cpu or cuda (default: as the config says)")
@@ -57,14 +58,16 @@ def search(args: argparse.Namespace) -> int:
         return 0
     members = None if args.members is None else [Modality(m) for m in args.members]
     allowed = Filter(cameras=args.cameras)
-    result = retriever.search(args.image, args.text, args.infrared_text, args.top, members, allowed=allowed)
+    result = retriever.search(
+        args.image, args.text, args.infrared_text, args.top, members, allowed=allowed, threshold=args.threshold
+    )
     print(hits_table(result))
     if result.note:
         print(f"\nNote: {result.note}.")
     if args.out:
         texts = (args.text or "", args.infrared_text or "")
         picture = draw_hits(
-            result.hits, args.out, image=args.image or "", texts=texts, pid=args.person, note=result.note
+            result.hits, args.out, image=args.image[0] if args.image else "", texts=texts, pid=args.person, note=result.note
         )
         print(f"\nPicture: {picture}")
     return 0

@@ -133,6 +133,13 @@ def check_top(top: int) -> None:
         raise ValueError(f"A search returns one hit or more, not {top!r}.")
 
 
+def check_threshold(threshold: float | None) -> None:
+    """Raise unless `threshold` is a finite number or None."""
+    good = isinstance(threshold, int | float | np.number) and not isinstance(threshold, bool) and np.isfinite(threshold)
+    if threshold is not None and not good:
+        raise ValueError(f"A threshold is a similarity (the sum of the members' cosines) or None, not {threshold!r}.")
+
+
 def search_index(
     index: Index, queries: Mapping[Modality, np.ndarray], top: int = 10, allowed: Filter = EVERYTHING
 ) -> list[Hit]:

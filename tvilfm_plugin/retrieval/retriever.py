@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.data.resize import Picture, picture_pixels
 from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.engine import load_model
+from tvilfm_plugin.engine.epoch_rule import finished_weights
 from tvilfm_plugin.evaluation.evaluator import encode_rows, encode_texts, weights_sha256
 from tvilfm_plugin.files.pictures import Window
 from tvilfm_plugin.modality import Modality
@@ -97,6 +99,27 @@ class Retriever(Searcher):
         gallery = "no gallery" if self.index is None else repr(self.index)
         size = "x".join(map(str, self.image_size))
         return f"Retriever({self.model_name} {self.fingerprint.weights[:12]}, images {size} on {self.model.device}, {gallery})"
+
+    @classmethod
+    def from_run(cls, run: str | Path, *, device: str = "", opts: Sequence[str] = ()) -> Self:
+        """Load the model of a run folder, wherever it lies: its config.yaml and the weights that count.
+
+        Args:
+            run: OUTPUT_DIR of a finished training, or a copy of it.
+            device: as in `from_checkpoint`.
+            opts: `KEY VALUE` overrides.
+        """
+        run = Path(run)
+        config = run / "config.yaml"
+        if not config.is_file():
+            raise FileNotFoundError(f"{run} is no run: it has no config.yaml, which a training writes into its OUTPUT_DIR.")
+        cfg = get_cfg()
+        cfg.merge_from_file(str(config))
+        cfg.OUTPUT_DIR = str(run)
+        weights = finished_weights(cfg)
+        if not weights:
+            raise FileNotFoundError(f"{run} is not finished: it has no final weights. Name a checkpoint: from_checkpoint().")
+        return cls.from_checkpoint(config, weights, device=device, opts=opts)
 
     # --- gallery -----------------------------------------------------------------------------------------------------
 

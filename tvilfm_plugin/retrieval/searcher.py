@@ -1,13 +1,14 @@
 """What every retriever answers, whatever computes its vectors. Needs neither torch nor the host."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import cast
 
 import numpy as np
 
 from tvilfm_plugin.data.resize import Picture
 from tvilfm_plugin.modality import Modality
-from tvilfm_plugin.retrieval.hits import Ballot, Index, SearchResult, check_top, choose_members, search_index
+from tvilfm_plugin.retrieval.hits import Ballot, Index, SearchResult, check_threshold, check_top, choose_members, search_index
 from tvilfm_plugin.retrieval.records import Filter, Records
 
 
@@ -52,18 +53,20 @@ class Searcher(ABC):
 
     def search(
         self,
-        infrared: Picture | None = None,
+        infrared: Picture | Sequence[Picture] | None = None,
         text: str | None = None,
         infrared_text: str | None = None,
         top: int = 10,
         members: Collection[Modality | str] | None = None,
         *,
         allowed: Filter | None = None,
+        threshold: float | None = None,
     ) -> SearchResult:
         """The gallery images that fit best.
 
         Args:
-            infrared: the query image.
+            infrared: the query image, or a list of images of one person (a tracklet), of which each member that sees images
+                votes with the mean of its unit vectors.
             text: what a witness says, with colours.
             infrared_text: what the infrared image itself shows, in words, without colours: the filter of Eq. 7. Without it
                 the text filters itself, as text source `self` of an evaluation: fusion is then the infrared embedding and
@@ -71,22 +74,28 @@ class Searcher(ABC):
             top: hits to return.
             members: who votes: ir, text, fusion; None: everybody who can.
             allowed: cameras and times that may be found.
+            threshold: the similarity (the sum over the members) that a hit needs; if no image has it, nobody is the answer,
+                and the note says so. `tvilfm results thresholds` measures what thresholds do.
         """
         if self.index is None:
             raise ValueError("There is no gallery yet: call embed_gallery or load_gallery first.")
         allowed = allowed or Filter()
         check_top(top)
         allowed.check()
+        check_threshold(threshold)
         queries, note = self.embed_query(infrared, text, infrared_text, members)
         hits = search_index(self.index, queries, top, allowed)
         records = getattr(self.index, "records", None)
         if not hits and not allowed.everything and isinstance(records, Records):
             note = "; ".join(filter(None, (note, allowed.nothing_found(records))))
-        return SearchResult(hits, note)
+        if threshold is not None and hits and hits[0].similarity < threshold:
+            best = f"nobody: the most similar image has {hits[0].similarity:.4f}, less than the threshold {threshold:g}"
+            note = "; ".join(filter(None, (note, best)))
+        return SearchResult([hit for hit in hits if threshold is None or hit.similarity >= threshold], note)
 
     def embed_query(
         self,
-        infrared: Picture | None = None,
+        infrared: Picture | Sequence[Picture] | None = None,
         text: str | None = None,
         infrared_text: str | None = None,
         members: Collection[Modality | str] | None = None,
@@ -98,13 +107,32 @@ class Searcher(ABC):
         text, infrared_text = (words if words and words.strip() else None for words in (text, infrared_text))
         if text is not None and not self.has_text:
             raise ValueError(f"{self.model_name} has no text encoder: search by image only, or load a TVILFM model.")
+        pictures: list[Picture | None] = []
+        if isinstance(infrared, list | tuple):
+            pictures = list(infrared)
+            if not pictures:
+                raise ValueError("The list of infrared images is empty: give one or more, or None to search by text.")
+        elif infrared is not None:
+            pictures = [cast(Picture, infrared)]
         ballot = choose_members(
             self.members,
-            image=infrared is not None,
+            image=bool(pictures),
             text=text is not None,
             infrared_text=infrared_text is not None,
             filters=self.filters,
             members=members,
         )
-        queries = self.embed_members(ballot, infrared, text, text if ballot.filter_text else infrared_text)
-        return queries, "; ".join(filter(None, (ballot.note, self.remark(ballot.members))))
+        filter_text = text if ballot.filter_text else infrared_text
+        found = [self.embed_members(ballot, picture, text, filter_text) for picture in pictures or [None]]
+        queries = found[0] if len(found) == 1 else {m: _mean_of_units([one[m] for one in found]) for m in found[0]}
+        said = f"{len(pictures)} images of one person, as the mean of their vectors" if len(pictures) > 1 else ""
+        return queries, "; ".join(filter(None, (ballot.note, said, self.remark(ballot.members))))
+
+
+def _mean_of_units(vectors: Sequence[np.ndarray]) -> np.ndarray:
+    """(D,) unit vector in the direction of the mean of (D,) unit vectors."""
+    mean = np.stack(vectors).astype(np.float64).mean(axis=0)
+    length = np.linalg.norm(mean)
+    if length < 1e-6:
+        raise ValueError("The images of the query point into opposite directions, so they have no mean: is it one person?")
+    return (mean / length).astype(np.float32)

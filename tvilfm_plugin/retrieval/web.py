@@ -27,8 +27,9 @@ from tvilfm_plugin.data.tokenizer import END, decode, forget_words, tokenize
 from tvilfm_plugin.files.pictures import open_picture
 from tvilfm_plugin.retrieval import web_query
 from tvilfm_plugin.retrieval.hits import Hit, choose_members
+from tvilfm_plugin.retrieval.web_connections import TimedProtocol
 from tvilfm_plugin.retrieval.web_guards import LOOPBACK, Guard, on_failure, on_http, on_refused, read_body
-from tvilfm_plugin.retrieval.web_query import Refused, read_query
+from tvilfm_plugin.retrieval.web_query import Refused, read_search
 
 if TYPE_CHECKING:  # it needs the host, which the page does not
     from tvilfm_plugin.retrieval.retriever import Retriever
@@ -90,6 +91,7 @@ class Page:
                     {"text": one.text, "infrared_text": one.infrared_text, "person": one.person} for one in self.examples
                 ],
                 "limits": limits,
+                "pictures": web_query.PICTURES,
             }
         )
 
@@ -106,8 +108,8 @@ class Page:
     def _search(self, body: bytes) -> dict[str, Any]:
         with self._turn:
             members = self.retriever.members
-            query = read_query(body, members)
-            given = {"image": query.infrared is not None, "text": bool(query.text), "infrared_text": bool(query.infrared_text)}
+            query, pictures, threshold = read_search(body, members)
+            given = {"image": bool(pictures), "text": bool(query.text), "infrared_text": bool(query.infrared_text)}
             try:
                 choose_members(members, **given, members=query.members)
             except ValueError as error:
@@ -115,11 +117,12 @@ class Page:
                 raise Refused(422, str(error)) from None
             try:
                 found = self.retriever.search(
-                    infrared=query.infrared,
+                    infrared=list(pictures) or None,
                     text=query.text or None,
                     infrared_text=query.infrared_text or None,
                     top=query.top,
                     members=query.members,
+                    threshold=threshold,
                 )
                 notes = [found.note, *(_cut(text) for text in (query.text, query.infrared_text))]
             finally:
@@ -196,7 +199,8 @@ def server(app: Guard) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=TimedProtocol,
+            h11_max_incomplete_event_size=32 << 10,
             ws="none",
             lifespan="off",
             log_level="warning",

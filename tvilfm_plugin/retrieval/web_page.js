@@ -5,6 +5,7 @@ const NAMES = { ir: "infrared", text: "text", fusion: "fusion" };
 const element = (id) => document.getElementById(id);
 let about = null; // what the server says of itself
 let picture = null; // the chosen file, a Blob
+let more = []; // further pictures of the same person, Blobs
 let person = null; // who the query shows, known for examples only
 let asked = 0; // number of the latest search; answers to earlier ones are dropped
 
@@ -20,6 +21,15 @@ function say(text, isError = false) {
   element("message").classList.toggle("error", isError);
 }
 
+function setPictures(files) {
+  const [first, ...rest] = files;
+  if (rest.length + 1 > about.pictures) return say(`At most ${about.pictures} pictures of one person at once.`, true);
+  setPicture(first);
+  more = picture ? rest : [];
+  element("more").hidden = !more.length;
+  element("more").textContent = `and ${more.length} more of this person`;
+}
+
 function setPicture(blob) {
   if (element("preview").src) URL.revokeObjectURL(element("preview").src);
   if (blob && blob.size > about.limits.image_bytes) {
@@ -27,6 +37,8 @@ function setPicture(blob) {
     say(`The picture's file is too large; at most ${about.limits.image_bytes >> 20} MiB.`, true);
   }
   picture = blob;
+  more = [];
+  element("more").hidden = true;
   person = null;
   element("file").value = "";
   element("preview").hidden = element("remove").hidden = !blob;
@@ -84,6 +96,8 @@ async function search() {
       members: [...element("members").querySelectorAll("input:checked")].map((box) => box.value),
       top: Number(element("top").value),
     };
+    if (more.length) body.images = await Promise.all(more.map(base64));
+    if (element("threshold").value.trim()) body.threshold = Number(element("threshold").value);
     const answer = await post(body);
     if (number === asked) "error" in answer ? fail(answer.error) : show(answer, queried);
   } finally {
@@ -103,6 +117,10 @@ function fail(reason) {
 }
 
 function show(result, queried) {
+  if (!result.hits.length) {
+    element("hits").replaceChildren();
+    return say(`Nobody. ${inWords(result.note)}.`);
+  }
   const voted = Object.keys(result.hits[0].shares).map((member) => NAMES[member]);
   const note = result.note ? ` Note: ${inWords(result.note)}.` : "";
   say(`${result.hits.length} of ${about.gallery} pictures, by ${voted.join(" + ")}.${note}`);
@@ -152,7 +170,7 @@ function clear() {
   asked += 1;
   element("results").classList.remove("busy");
   element("search").disabled = false;
-  element("text").value = element("infrared-text").value = "";
+  element("text").value = element("infrared-text").value = element("threshold").value = "";
   setPicture(null);
   element("hits").replaceChildren();
   say("");
@@ -202,7 +220,7 @@ async function start() {
 
 element("query").addEventListener("submit", (event) => (event.preventDefault(), search()));
 element("text").addEventListener("input", showMembers);
-element("file").addEventListener("change", (event) => event.target.files[0] && setPicture(event.target.files[0]));
+element("file").addEventListener("change", (event) => event.target.files[0] && setPictures([...event.target.files]));
 element("preview").addEventListener("error", () => {
   element("preview").hidden = true;
   element("unshown").hidden = !picture;
@@ -213,7 +231,7 @@ for (const name of ["dragover", "dragleave", "drop"]) {
   element("drop").addEventListener(name, (event) => {
     event.preventDefault();
     element("drop").classList.toggle("over", name === "dragover");
-    if (name === "drop" && event.dataTransfer.files[0]) setPicture(event.dataTransfer.files[0]);
+    if (name === "drop" && event.dataTransfer.files[0]) setPictures([...event.dataTransfer.files]);
   });
 }
 document.addEventListener("paste", (event) => event.clipboardData.files[0] && setPicture(event.clipboardData.files[0]));

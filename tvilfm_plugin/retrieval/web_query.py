@@ -22,6 +22,8 @@ IMAGE_SIDES = (8, 10_000)  # shortest and longest side, in pixels
 IMAGE_FORMATS = ("PNG", "JPEG", "BMP")
 TEXT_CHARACTERS = 500
 HITS = 50
+PICTURES = 16  # of one person, in one search; together no larger than one may be
+FIELDS = ("image", "text", "infrared_text", "members", "top")
 # Base64 makes 4 characters of 3 bytes; a character of a text is up to 12 bytes as a pair of JSON escapes.
 BODY_BYTES = IMAGE_BYTES * 4 // 3 + 2 * 12 * TEXT_CHARACTERS + 4096
 MEMBERS = (Modality.IR, Modality.TEXT, Modality.FUSION)
@@ -53,6 +55,49 @@ class Query(NamedTuple):
     top: int
 
 
+class Search(NamedTuple):
+    """A query with what a page asks besides.
+
+    Attributes:
+        query: its first picture, the words, and who votes.
+        pictures: all pictures of the person, the query's own among them; () if there is none.
+        threshold: the similarity that a hit needs, None for any.
+    """
+
+    query: Query
+    pictures: tuple[Image.Image, ...]
+    threshold: float | None
+
+
+def read_search(body: bytes, members: Sequence[Modality] = MEMBERS) -> Search:
+    """The search of a request body: the fields of a query, `images` (more pictures of the same person) and `threshold`.
+
+    Args:
+        body: as for `read_query`.
+        members: the members that can vote here.
+    """
+    fields = _object(body)
+    threshold, more = fields.pop("threshold", None), fields.pop("images", None)
+    # A similarity is the sum of at most three cosines. JSON as Python reads it has NaN, which no comparison holds of.
+    most = len(MEMBERS)
+    if threshold is not None and (type(threshold) not in (int, float) or not -most <= threshold <= most):
+        raise Refused(422, f"threshold is a similarity from {-most} to {most}.")
+    if more is None:
+        more = []
+    if not isinstance(more, list) or not all(isinstance(one, str) and one for one in more):
+        raise Refused(422, "images is a list of pictures' bytes in base64.")
+    if more and not fields.get("image"):
+        raise Refused(422, "images holds further pictures of the person in image; give image first.")
+    if 1 + len(more) > PICTURES:
+        raise Refused(422, f"At most {PICTURES} pictures of one person can be searched for at once.")
+    first = fields.get("image")
+    if len(first if isinstance(first, str) else "") + sum(map(len, more)) > IMAGE_BYTES * 4 // 3 + 4 * PICTURES:
+        raise Refused(413, f"The pictures' files are too large; at most {IMAGE_BYTES >> 20} MiB together.")
+    query = _query(fields, members, (*FIELDS, "images", "threshold"))
+    pictures = () if query.infrared is None else (query.infrared, *(decode_picture(_bytes(one)) for one in more))
+    return Search(query, pictures, None if threshold is None else float(threshold))
+
+
 def read_query(body: bytes, members: Sequence[Modality] = MEMBERS) -> Query:
     """The query of a request body: a JSON object with `image` (base64), `text`, `infrared_text`, `members` and `top`.
 
@@ -63,10 +108,12 @@ def read_query(body: bytes, members: Sequence[Modality] = MEMBERS) -> Query:
     Raises:
         Refused: with the reason for the client.
     """
-    fields = _object(body)
-    unknown = set(fields) - {"image", "text", "infrared_text", "members", "top"}
-    if unknown:
-        raise Refused(422, "Unknown field; a search has image, text, infrared_text, members and top.")
+    return _query(_object(body), members, FIELDS)
+
+
+def _query(fields: dict[str, Any], members: Sequence[Modality], known: Sequence[str]) -> Query:
+    if set(fields) - set(FIELDS):
+        raise Refused(422, f"Unknown field; a search has {', '.join(known[:-1])} and {known[-1]}.")
     chosen = fields.get("members")
     if chosen is None:
         chosen = [member.value for member in members]
