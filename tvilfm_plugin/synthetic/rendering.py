@@ -144,7 +144,10 @@ class Studio:
             scene = self._night(behind, view)
         else:
             assert shadows is not None
-            shade = shade_visible(direction, shadows.lit(at), dark, sun) + _gloss(part, direction, sun)[:, None]
+            shade = (
+                shade_visible(direction, shadows.lit(at + _F(0.25) * direction), dark, sun)
+                + _gloss(part, direction, sun)[:, None]
+            )
             light = _colours(person, look)[slots] * np.where(seen.flipped, _F(0.45), _F(1.0))[:, None] * shade
             scene = self._day(behind, shadows, sun, site)
         image, mask = self._compose(scene, light, seen.pixel, slots, look, hiding)

@@ -142,7 +142,9 @@ def upper_cover(kind: str, place: np.ndarray, arm: np.ndarray, leg: np.ndarray, 
     cover = np.minimum(hem, neck)
     if kind == "tank top":
         cover = np.minimum(cover, np.maximum(_F(4.75) + _F(0.45) * _ramp(-z, -0.6, 0.2) - y, x - _F(0.62)))
-        cover = np.minimum(cover, (_F(0.06) - arm) * _F(2.2))
+        # On the trunk the armholes must not count: the least of several distances bends the hem inside a triangle.
+        sleeve = np.where((x < 1.75) & (y < 3.6), _F(1.0), (_F(0.06) - arm) * _F(2.2))
+        cover = np.minimum(cover, sleeve)
         return np.minimum(cover, np.where(y > 3.9, _F(1.42) - x, _F(1.0)))
     return np.minimum(cover, (_F(cut.sleeve) - arm) * _F(2.2))
 
@@ -236,7 +238,8 @@ def _skirt(
     scaled[:, 2] = (points[:, 2] - middle[2]) * (_F(1.0) + _F(deep - 1.0) * t) + middle[2]
     around = _F(2.2) * (surface.place[:, 0] + _F(0.6) * surface.place[:, 2] * np.sign(surface.place[:, 0]))
     wave = noise2(around, surface.leg * _F(0.6) + _F(4.0))
-    scaled = scaled + normals(surface, scaled) * (_F(out) + _F(folds) * t * wave)[:, None]
+    rise = _F(out) * (_F(0.65) + _F(0.35) * _ramp(surface.leg, -0.15, 0.2))
+    scaled = scaled + normals(surface, scaled) * (rise + _F(folds) * t * wave)[:, None]
     return _copy(surface, part, scaled, cover)
 
 
@@ -248,17 +251,15 @@ def _dress_upper(person: Person, body: Body) -> list[Layer]:
     points = _loose(surface, body.points["tights"], steps, _hold(surfaces()["tights"], True))
     out = normals(surface, points)
     cover = upper_cover(shape.upper, place, arm, leg)
-    offset = _F(cut.pad + 0.09) * (_F(1.0) + _F(0.3) * noise3(place * _F(1.1)))
+    offset = _F(cut.pad + 0.09) * (_F(1.0) + _F(0.22) * noise3(place * _F(1.1)))
     on_top = _ramp(place[:, 1], 4.3, 4.8) * (_F(1.0) - _ramp(arm, 0.25, 0.5))
     offset = offset * (_F(1.0) - _F(0.5) * on_top)
     offset = offset * (_F(0.2) + _F(0.8) * np.clip((_F(cut.neck) - place[:, 1]) * _F(1.6), _F(0.0), _F(1.0)))
     if 0.1 < cut.sleeve < 1.5:
         offset = offset * (_F(1.0) + _F(0.6) * _ramp(arm, 0.2, cut.sleeve))
-    if shape.lower in TROUSERS:
-        over = _trouser_radius(shape.lower, leg) * _F(1.3) + _F(0.17)
-        offset = np.where(leg > -0.4, np.maximum(offset, over), offset)
-    else:
-        offset = np.where(leg > -0.4, np.maximum(offset, _F(0.34)), offset)
+    # Over what is tucked in, swelling gently: where it began at once, the hem would wave.
+    over = _trouser_radius(shape.lower, leg) * _F(1.3) + _F(0.17) if shape.lower in TROUSERS else np.full(len(leg), 0.34, _F)
+    offset = np.maximum(offset, over * _ramp(leg, -0.65, -0.2))
     layers = [_copy(surface, Part.UPPER, points + out * offset[:, None], cover)]
     if cut.skirt:
         below = surfaces()["skirt"]
