@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tvilfm_plugin.captioning.attributes import caption_of, fields_for, parse_answer, question
-from tvilfm_plugin.captioning.captioner import CAPTIONER_REGISTRY, Captioner, Description, seeded
+from tvilfm_plugin.captioning.base import CAPTIONER_REGISTRY, Captioner, Description, seeded
 from tvilfm_plugin.captioning.colour_filter import remove_colours
 from tvilfm_plugin.captioning.weights import Weights
 from tvilfm_plugin.modality import Modality

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from tvilfm_plugin.captioning.captioner import Captioner
+from tvilfm_plugin.captioning.base import Captioner
 from tvilfm_plugin.captioning.rows import Row, RowStore, merge, natural_order, write_text
 from tvilfm_plugin.captioning.sources import SourceSet
 from tvilfm_plugin.files.pictures import open_picture

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from tvilfm_plugin.captioning.captioner import CAPTIONER_REGISTRY
+from tvilfm_plugin.captioning.base import CAPTIONER_REGISTRY
 from tvilfm_plugin.captioning.sentence import SentenceCaptioner
 from tvilfm_plugin.captioning.weights import Weights
 

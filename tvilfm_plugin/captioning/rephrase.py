@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from tvilfm_plugin.captioning.captioner import Decoding, quiet_without_a_terminal, seeded
+from tvilfm_plugin.captioning.base import Decoding, quiet_without_a_terminal, seeded
 from tvilfm_plugin.captioning.colour_filter import remove_colours
 from tvilfm_plugin.captioning.engine import Job, Shard, run_jobs, write_failures
 from tvilfm_plugin.captioning.guards import clean_answer, objection
@@ -92,14 +92,23 @@ class LocalRephraser(Rephraser):
         cls, name: str, *, device: str = "cpu", dtype: str = "float32", decoding: Decoding = DEFAULT_DECODING,
         template: str = "auto",
     ) -> "LocalRephraser":  # fmt: skip
-        """Read model and tokenizer from a folder or from the hub."""
+        """Read model and tokenizer from a folder, from the hub, or from a GGUF file."""
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         weights = find_weights(name)
         quiet_without_a_terminal()
-        tokenizer = AutoTokenizer.from_pretrained(weights.source, **weights.options)
-        model = AutoModelForCausalLM.from_pretrained(weights.source, dtype=getattr(torch, dtype), **weights.options)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(weights.source, **weights.options)
+            model = AutoModelForCausalLM.from_pretrained(weights.source, dtype=getattr(torch, dtype), **weights.options)
+        except Exception as error:
+            if "gguf_file" not in weights.options:
+                raise
+            # Many architectures and quantisations are beyond transformers; what it says of them has no common type.
+            raise ValueError(
+                f"transformers cannot read {name} ({error}). Serve it (llama.cpp: `llama-server -m {name}`) and give the "
+                "address, --llm http://localhost:8080/v1."
+            ) from error
         weights, placed = weights.checked(model), cast(Any, model).to(device).eval()
         return cls(
             placed, tokenizer, decoding=decoding, template=template, name=weights.name,

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tvilfm_plugin.captioning.captioner import Captioner, Description, seeded
+from tvilfm_plugin.captioning.base import Captioner, Description, seeded
 
 if TYPE_CHECKING:
     import torch

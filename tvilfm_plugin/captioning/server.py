@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from tvilfm_plugin.captioning.captioner import Decoding
+from tvilfm_plugin.captioning.base import Decoding
 from tvilfm_plugin.captioning.rephrase import DEFAULT_DECODING, Rephraser, vicuna_prompt
 
 _WORTH_A_RETRY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})

@@ -1,6 +1,7 @@
 """Where a model comes from: a folder, or the Hugging Face hub. Without a network a hub id fails at once, not after retries."""
 
 import hashlib
+import importlib.util
 import os
 import re
 import socket
@@ -36,13 +37,16 @@ class Weights(NamedTuple):
 
 
 def find_weights(name: str) -> Weights:
-    """Find a model by folder or by hub id (`org/name`, `org/name@revision`).
+    """Find a model by folder, by hub id (`org/name`, `org/name@revision`), or a language model by its GGUF file.
 
     Raises:
         FileNotFoundError: neither a folder with a model nor a hub id.
+        ValueError: not a GGUF file, or nothing here reads it.
         ConnectionError: a hub id that is not in the local cache, and no way to the hub.
     """
     folder = Path(name).expanduser()
+    if folder.suffix.lower() == ".gguf":
+        return _find_gguf(folder)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} has no config.json: it is no model that transformers saved.")
@@ -70,6 +74,21 @@ def find_weights(name: str) -> Weights:
             "or copy the cache and set HF_HOME."
         )
     return Weights(name, repository, revision, {"revision": revision})
+
+
+def _find_gguf(file: Path) -> Weights:
+    """A language model in one file, which transformers converts while it reads it."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist.")
+    with file.open("rb") as stream:
+        if stream.read(4) != b"GGUF":
+            raise ValueError(f"{file} is no GGUF file: it does not begin with 'GGUF'. Download it again.")
+    if importlib.util.find_spec("gguf") is None:
+        raise ValueError(
+            f"{file} needs the package gguf: `pip install gguf`; or serve it (llama.cpp: `llama-server -m {file}`) and give "
+            "the address, --llm http://localhost:8080/v1."
+        )
+    return Weights(file.name, str(file.parent), f"sha256:{sha256_of(file)}", {"gguf_file": file.name})
 
 
 def _unreachable(endpoint: str) -> str:
