@@ -79,6 +79,7 @@ setup(
     install_requires=HOST_NEEDS + OWN_NEEDS,
     extras_require={
         "captions": ["transformers>=5.0,<6", "accelerate>=1.0"],
+        "gguf": ["gguf>=0.10"],  # --llm model.gguf
         "web": ["starlette>=1.0,<2", "uvicorn>=0.35"],
         "vectordb": ["pymilvus>=3,<4"],
         # What `tvilfm export` writes with; and what tvilfm_plugin.runtime needs, beside numpy and Pillow, where it alone is

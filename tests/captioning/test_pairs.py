@@ -7,7 +7,7 @@ import pytest
 from tiny_trees import write_sysu
 
 from tvilfm_plugin.captioning.colour_filter import has_colour
-from tvilfm_plugin.captioning.pairs import make_ir_pairs, read_pairs
+from tvilfm_plugin.captioning.pairs import TextPair, make_ir_pairs, read_pairs, split_pairs
 from tvilfm_plugin.captioning.rows import read_descriptions
 from tvilfm_plugin.captioning.sources import find_sources
 from tvilfm_plugin.modality import Modality
@@ -43,6 +43,8 @@ def test_formats(images: Path, name: str, content: str) -> None:
         ("a.json", '["x"]', "neither a list of objects"),
         ("a.txt", "x", "are read from .json, .jsonl and .csv"),
         ("a.json", "[]", "holds no pair"),
+        ("a.json", '[{"image": "1.jpg", "caption": "x", "split": ["train"]}]', "'split' is a list"),
+        ("a.json", '[{"image": "1.jpg", "caption": "x", "id": 1}, {"image": "1.jpg", "caption": "y", "id": 2}]', "keep one"),
     ],
 )
 def test_mistakes_are_named(images: Path, name: str, content: str, message: str) -> None:
@@ -52,6 +54,27 @@ def test_mistakes_are_named(images: Path, name: str, content: str, message: str)
     (images / "gone.json").write_text('{"3.jpg": "x"}')
     with pytest.raises(FileNotFoundError, match="1 of 1 images"):
         read_pairs(images / "gone.json")
+
+
+def test_pairs_obey_id_and_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    listed = []
+    for n in range(40):
+        (tmp_path / f"{n}.jpg").touch()
+        split = "test" if n >= 30 else "train"
+        listed.append({"id": n // 2, "file_path": f"{n}.jpg", "captions": ["a man"], "split": split})
+    (tmp_path / "a.json").write_text(json.dumps(listed))
+    pairs = read_pairs(tmp_path / "a.json", image_key="file_path", text_key="captions")
+    train, validation = split_pairs(pairs, 0.05, 0)
+    assert len(train) == 28 and len(validation) == 2 and not {p.person for p in train} & {p.person for p in validation}
+    assert all(int(pair.person) < 15 for pair in train + validation) and "10 of split 'test'" in caplog.text
+    assert split_pairs(pairs, 0, 0) == (pairs[:30], [])
+    declared = [pair._replace(split="val") if pair.person == "3" else pair for pair in pairs]
+    assert [pair.person for pair in split_pairs(declared, 0.5, 0)[1]] == ["3", "3"]
+    # A number of its own for every image is no person's.
+    (tmp_path / "b.json").write_text(json.dumps([{**one, "id": n} for n, one in enumerate(listed)]))
+    assert {p.person for p in read_pairs(tmp_path / "b.json", image_key="file_path", text_key="captions")} == {""}
+    split_pairs([TextPair("x/1.jpg", ("a",)), TextPair("x/2.jpg", ("b",))], 0.5, 0)
+    assert "Give --validation a file" in caplog.text
 
 
 def test_infrared_pairs_are_of_the_same_training_person(tmp_path: Path) -> None:

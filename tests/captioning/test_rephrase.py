@@ -1,10 +1,13 @@
 """Rephrasing with a local model and with a server: the same guards, the same files."""
 
+import contextlib
+import gzip
 import json
 import multiprocessing
 import os
 import random
 import signal
+import socketserver
 import threading
 import time
 from collections.abc import Sequence
@@ -234,6 +237,68 @@ def test_server_is_retried_with_patience_and_bounded_concurrency() -> None:
         assert server.answer([f"m{n}" for n in range(12)], 0) == [f"M{n}" for n in range(12)]
     assert time.perf_counter() - start > 0.2
     assert len(script.requests) == 16 and script.most_under_way <= 3
+
+
+ODD_ANSWERS: list[Any] = [
+    [1], {"choices": None}, {"choices": [None]}, {"choices": [{"message": "x"}]}, {"choices": [{"message": {"content": None}}]},
+    {"choices": [{"message": {"content": 5}}]}, {"choices": [{"message": {"content": "a \ud800 man"}}]},
+    {"choices": [{"message": {"content": [{"type": "image", "text": "x"}]}}]}, "[" * 100_000, "<html>", "", '{"choices": [',
+    {"error": {"message": "overloaded"}}, '{"choices": 1' + "0" * 5000 + "}",
+]  # fmt: skip
+
+
+def test_any_odd_answer_is_one_failed_row(images: SourceSet, tmp_path: Path) -> None:
+    odd = iter(ODD_ANSWERS)
+
+    def plan(number: int, body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
+        if number % 2:
+            return 200, {}, next(odd)
+        parts = [{"type": "text", "text": "Someone in a red shirt"}, {"type": "text", "text": " and blue pants"}]
+        return 200, {}, {"choices": [{"message": {"content": parts}}]}
+
+    with openai_server(Script(plan)) as url:
+        server = ServerRephraser(url, wait=0.0, retries=0, concurrency=1)
+        for _ in ODD_ANSWERS:
+            good, bad = server.answer(["a", "b"], 0)
+            assert good == "Someone in a red shirt and blue pants" and isinstance(bad, ServerError)
+        # The last request of a run may be the one that fails.
+        odd = iter(ODD_ANSWERS)
+        assert isinstance(server.answer(["a"], 0)[0], str) and isinstance(server.answer(["a"], 0)[0], ServerError)
+
+
+@pytest.mark.parametrize("damage", ["gzip", "cut gzip", "cut", "no http", "endless"])
+def test_bodies(damage: str) -> None:
+    """Compressed answers are read; damaged, endless and cut ones fail in time."""
+    body = json.dumps(chat_answer("fine")[2]).encode()
+    head = b"HTTP/1.0 200 OK\r\n"
+    if "gzip" in damage:
+        packed = gzip.compress(body)[: -5 if "cut" in damage else None]
+        reply = head + b"Content-Encoding: gzip\r\n\r\n" + packed
+    else:
+        reply = {"cut": head + b"Content-Length: 999\r\n\r\n" + body, "no http": b"hello\r\n\r\n"}.get(damage, head + b"\r\n")
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(reply)
+            with contextlib.suppress(OSError):
+                while damage == "endless":
+                    self.wfile.write(b" " * 65536)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as listener:
+        listener.daemon_threads = True
+        threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        server = ServerRephraser(f"http://127.0.0.1:{listener.server_address[1]}/v1", model="m", retries=0, timeout=2.0)
+        server._answered = True
+        answer = server.answer(["a"], 0)[0]
+        assert answer == "fine" if damage == "gzip" else isinstance(answer, ServerError), answer
+        listener.shutdown()
+
+
+@pytest.mark.parametrize("url", ["", "ftp://h/v1", "http://", "http://[::1/v1", "http://h:99999/v1", "http://a b/v1", "http://h/v1\n"])
+def test_addresses(url: str) -> None:
+    with pytest.raises(ValueError, match="is no server address"):
+        ServerRephraser(url)
 
 
 def test_server_failures_are_told_apart() -> None:

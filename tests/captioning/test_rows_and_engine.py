@@ -67,6 +67,38 @@ def test_rows_carry_their_provenance_and_others_are_refused(images: SourceSet, t
     assert (tmp_path / "rows/captions.1/rank00000.jsonl").is_file()
 
 
+@pytest.mark.parametrize("said", [None, 5, [], {"a": 1}, True, "", " ", "\ud800", "absent"])
+def test_a_row_that_says_nothing_is_done_again(images: SourceSet, tmp_path: Path, said: object) -> None:
+    run(images, tmp_path / "whole")
+    run(images, tmp_path / "odd", limit=7)
+    file = tmp_path / "odd/rows/captions/rank00000.jsonl"
+    first, *others = file.read_text().splitlines(keepends=True)
+    row = {**json.loads(first), "text": said}
+    if said == "absent":
+        del row["text"]
+    file.write_text(json.dumps(row) + "\n" + "".join(others))
+    run(images, tmp_path / "odd")
+    assert files_of(tmp_path / "odd") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe{}\n", b"[" * 100_000 + b"\n", b'{"image": "x"\n', b"null\n", b'{"image": 5}\n'])
+def test_a_damaged_line_is_named(images: SourceSet, tmp_path: Path, line: bytes) -> None:
+    run(images, tmp_path, limit=7)
+    file = tmp_path / "rows/captions/rank00000.jsonl"
+    file.write_bytes(line + file.read_bytes())
+    with pytest.raises(ValueError, match="rank00000.jsonl"):
+        run(images, tmp_path)
+
+
+def test_descriptions_are_texts(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_text('{"x": {"description": "a man"}, "y": "b", "z": {"description": null}}')
+    assert read_descriptions(file) == {"x": "a man", "y": "b"}
+    file.write_text('{"x": {"description": 5}}')
+    with pytest.raises(ValueError, match="of 'x' is a number"):
+        read_descriptions(file)
+
+
 def test_several_ranks_write_the_file_of_one(images: SourceSet, tmp_path: Path) -> None:
     run(images, tmp_path / "one")
     for rank in (2, 0, 1):

@@ -1,7 +1,7 @@
 """Take colours out of texts about infrared images, which show none.
 
-`released` does what the authors' tool does: drop each listed word. `strict` knows more colours and their compounds
-("light-blue", "half-black and half-white"), and what to do with the words around them, so that the sentence stays one.
+`released` does what the authors' tool does: some plain replacements for each listed word. `strict` knows more colours and
+their compounds ("light-blue", "half-black and half-white"), and what to do with the words around them, so that the sentence stays one.
 """
 
 import re
@@ -42,22 +42,19 @@ def has_colour(text: str) -> bool:
 # --- released ---------------------------------------------------------------------------------------------------------
 
 
-@cache
-def _released_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    words = "|".join(re.escape(word) for word in sorted(lexicon().released, key=lambda word: (-len(word), word)))
-    half = re.compile(rf"\s*\bhalf-(?:{words})(?![\w-])", re.IGNORECASE)
-    # A part of a hyphenated word is left alone; the commas on both sides go with the colour.
-    whole = re.compile(rf"(?:\s*,)?\s*(?<![\w-])(?:{words})(?![\w-])(?:\s*,)?\s*", re.IGNORECASE)
-    return half, whole
-
-
 def _remove_released(text: str) -> str:
-    half, whole = _released_patterns()
-    text = half.sub("", text)
-    before = None
-    while before != text:  # of two colours in a row the first match takes the space that the second needs
-        before, text = text, whole.sub(" ", text)
-    return re.sub(r"\s+([.,;:!?])", r"\1", re.sub(r"\s+", " ", text)).strip()
+    """The authors' rule: plain replacements, colour by colour in their order, without word boundaries or a second look."""
+    listed = lexicon().released
+    for colour in listed:
+        if colour not in text:
+            continue
+        if " and " in text:
+            for other in listed:
+                text = text.replace(f" half-{colour} and half-{other}", "").replace(f" {colour} and {other},", "")
+        text = text.replace(f" half-{colour}", "").replace(f" {colour}-colored", "").replace(f"{colour}-", "")
+        text = text.replace(f", {colour} ", " ").replace(f" {colour},", "")
+        text = text.replace(f" {colour}.", ".").replace(f" {colour} ", " ")
+    return text
 
 
 # --- strict -----------------------------------------------------------------------------------------------------------

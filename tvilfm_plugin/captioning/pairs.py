@@ -1,22 +1,34 @@
 """Image-text pairs: read for fine-tuning, and made for the infrared captioner."""
 
+import logging
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tvilfm_plugin.captioning.colour_filter import remove_colours
 from tvilfm_plugin.captioning.sources import SourceSet
-from tvilfm_plugin.files.json import parse_json, read_json
+from tvilfm_plugin.files.json import kind_of, parse_json, read_json, shorten
 from tvilfm_plugin.files.tables import Table
 from tvilfm_plugin.files.text import read_lines
 
+logger = logging.getLogger(__name__)
+_VALIDATION = ("val", "valid", "validation", "dev")
+
 
 class TextPair(NamedTuple):
-    """An image file with one or several captions."""
+    """An image file with one or several captions; its person ("" = its folder) and its split, if the list names them."""
 
     image: str
     texts: tuple[str, ...]
+    person: str = ""
+    split: str = ""
+
+    @property
+    def group(self) -> str:
+        """What is never parted: a person, by name or by folder."""
+        return f"id {self.person}" if self.person else Path(self.image).parent.name
 
 
 def read_pairs(
@@ -25,7 +37,8 @@ def read_pairs(
     """Read pairs from JSON, JSONL or CSV.
 
     JSON holds a list of objects, or an object image -> text, texts or object (the released caption files are such).
-    Captions of one image may stand in one list or in several rows.
+    Captions of one image may stand in one list or in several rows. `id` and `split`, which annotation lists of
+    text-person data sets have (CUHK-PEDES, ICFG-PEDES, RSTPReid), become the pair's person and split.
 
     Args:
         image_key: key or column of the image's path.
@@ -33,6 +46,7 @@ def read_pairs(
         root: what relative paths are relative to; default: the file's folder.
     """
     texts: dict[str, list[str]] = {}
+    facts: dict[str, tuple[str, str]] = {}
     for number, entry in enumerate(_entries(file, image_key, text_key), start=1):
         missing = [key for key in (image_key, text_key) if entry.get(key) in (None, "", [])]
         if missing:
@@ -44,9 +58,22 @@ def read_pairs(
         found = [found] if isinstance(found, str) else found
         if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
             raise ValueError(f"{file}, entry {number}: {text_key!r} is neither a text nor a list of texts.")
-        texts.setdefault(str(entry[image_key]), []).extend(text.strip() for text in found if text.strip())
+        image = entry[image_key]
+        if not isinstance(image, str):
+            raise ValueError(f"{file}, entry {number}: {image_key!r} is {kind_of(image)}, {shorten(image)}, and no path.")
+        said = (_name(file, number, entry, "id"), _name(file, number, entry, "split").lower())
+        if facts.setdefault(image, said) != said:
+            raise ValueError(
+                f"{file}, entry {number}: {image} has id and split {' and '.join(map(repr, said))}, and "
+                f"{' and '.join(map(repr, facts[image]))} in an earlier entry; keep one of them."
+            )
+        texts.setdefault(image, []).extend(text.strip() for text in found if text.strip())
+    if len({person for person, _ in facts.values()}) == len(facts):
+        facts = {image: ("", split) for image, (_, split) in facts.items()}  # every image has its own: no person's number
     base = root if root is not None else file.parent
-    pairs = [TextPair(str(base / image), tuple(dict.fromkeys(found))) for image, found in texts.items() if found]
+    pairs = [
+        TextPair(str(base / image), tuple(dict.fromkeys(found)), *facts[image]) for image, found in texts.items() if found
+    ]
     if not pairs:
         raise ValueError(f"{file} holds no pair.")
     missing = [pair.image for pair in pairs if not Path(pair.image).is_file()]
@@ -56,6 +83,13 @@ def read_pairs(
             "the paths are relative to."
         )
     return pairs
+
+
+def _name(file: Path, number: int, entry: Mapping[str, Any], key: str) -> str:
+    value = entry.get(key)
+    if value is None or isinstance(value, str | int) and not isinstance(value, bool):
+        return "" if value is None else str(value).strip()
+    raise ValueError(f"{file}, entry {number}: {key!r} is {kind_of(value)}, {shorten(value)}; expected a name or a number.")
 
 
 def _entries(file: Path, image_key: str, text_key: str) -> list[Mapping[str, Any]]:
@@ -85,15 +119,33 @@ def _entries(file: Path, image_key: str, text_key: str) -> list[Mapping[str, Any
 
 
 def split_pairs(pairs: Sequence[TextPair], share: float, seed: int) -> tuple[list[TextPair], list[TextPair]]:
-    """Training and validation pairs; a folder (a person, in the data sets' layouts) is in one of them only."""
+    """Training and validation pairs; a person (a folder, where the list names no persons) is in one of them only.
+
+    Pairs of a validation split are the validation pairs, and `share` counts for nothing; those of any other split than
+    "train" are left out, and the log says how many.
+
+    Args:
+        share: of the persons, at least one of several if it is above 0.
+    """
     if not 0 <= share < 1:
         raise ValueError(f"Validation share {share}: give a number from 0 to below 1.")
-    folders = sorted({str(Path(pair.image).parent.name) for pair in pairs})
-    random.Random(seed).shuffle(folders)
-    held = set(folders[: round(len(folders) * share)])
-    parts: tuple[list[TextPair], list[TextPair]] = ([], [])
-    for pair in pairs:
-        parts[Path(pair.image).parent.name in held].append(pair)
+    declared = [pair for pair in pairs if pair.split in _VALIDATION]
+    known = [pair for pair in pairs if pair.split in ("", "train", "training")]
+    left = Counter(pair.split for pair in pairs) - Counter(pair.split for pair in (*declared, *known))
+    if left:
+        names = ", ".join(f"{count} of split {name!r}" for name, count in sorted(left.items()))
+        logger.warning(f"Left out of training and validation: {names} pairs.")
+    groups = sorted({pair.group for pair in known})
+    held: set[str] = set()
+    if share and not declared:
+        if len(groups) == 1 and len(known) > 1:
+            logger.warning(
+                "All pairs lie in one folder and none has an id: no pairs are held back for validation. Give --validation a "
+                "file of pairs."
+            )
+        random.Random(seed).shuffle(groups)
+        held = set(groups[: max(round(len(groups) * share), min(1, len(groups) - 1))])
+    parts = [pair for pair in known if pair.group not in held], [pair for pair in known if pair.group in held] + declared
     if not parts[0]:
         raise ValueError(f"A validation share of {share} leaves nothing of {len(pairs)} pairs to train on.")
     return parts

@@ -192,7 +192,7 @@ def rephrase_captions(
     made_by = {
         **rephraser.provenance(), "instruction": instruction, "colour_filter": colour_filter, "retries": retries,
     }  # fmt: skip
-    store = RowStore(out / "rows" / "rephrases", made_by)
+    store = RowStore(out / "rows" / "rephrases", made_by, result="rephrase", may_be_empty=True)
     if restart and shard.rank == 0 and (aside := store.restart()):
         logger.info(f"Earlier rows were moved to {aside}.")
     target = out / f"caption_llm_dict_{images.text_name}.json"
@@ -207,7 +207,7 @@ def rephrase_captions(
 
     def holds(row: Row) -> bool:
         # A row is about the caption that it rephrases; a new caption needs a new one.
-        return bool(row["caption"] == texts.get(row["image"]))
+        return bool(row.get("caption") == texts.get(row["image"]))
 
     made = run_jobs(
         keys, store, lambda key: texts[key], work, batch_size=batch_size, workers=1, shard=shard, limit=limit,
@@ -217,7 +217,7 @@ def rephrase_captions(
     done = {key: rows[key] for key in keys if key in rows}
     failed = {key: str(row["error"]) for key, row in done.items() if "error" in row}
     good = {key: row for key, row in done.items() if "error" not in row}
-    refused = Counter(reason.split(":")[0] for row in good.values() for reason in row["refused"])
+    refused = Counter(reason.split(":")[0] for row in good.values() for reason in row.get("refused", ()))
     files: list[Path] = []
     if len(good) + len(failed) == len(keys):
         content = {

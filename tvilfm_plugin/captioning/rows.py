@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tvilfm_plugin.captioning.sources import Source
-from tvilfm_plugin.files.json import read_json
+from tvilfm_plugin.files.json import kind_of, parse_json, read_json, shorten
 from tvilfm_plugin.files.writing import InUseError, locked
 from tvilfm_plugin.files.writing import write_text as write_file
 
@@ -26,10 +26,15 @@ class RowStore:
     Args:
         folder: for this work and nothing else; made on demand.
         provenance: how this run makes its results; rows that were made otherwise are refused.
+        result: the key of a row's result, a text; `may_be_empty` if "" is one. Rows that have neither a result nor an
+            error count as failed, so that they are done again.
     """
 
-    def __init__(self, folder: Path, provenance: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, provenance: Mapping[str, Any], *, result: str = "text", may_be_empty: bool = False
+    ) -> None:
         self.folder, self.provenance = folder, dict(provenance)
+        self.result, self.may_be_empty = result, may_be_empty
 
     def read(self, holds: Callable[[Row], bool] | None = None) -> dict[str, Row]:
         """Image -> row, of all ranks and runs. A result counts more than an error.
@@ -40,6 +45,8 @@ class RowStore:
         rows: dict[str, Row] = {}
         for file in sorted(self.folder.glob("rank*.jsonl")):
             for row in _read_lines(file):
+                if "error" not in row and not self._is_result(row.get(self.result)):
+                    row = {"image": row["image"], "error": f"its row in {file.name} has no {self.result}"}
                 if holds and "error" not in row and not holds(row):
                     continue
                 known = rows.get(row["image"])
@@ -48,12 +55,17 @@ class RowStore:
         self._refuse_others(rows.values())
         return rows
 
+    def _is_result(self, value: Any) -> bool:
+        return is_text(value) or (self.may_be_empty and value == "")
+
     def _refuse_others(self, rows: Iterable[Row]) -> None:
         for row in rows:
             made = row.get("provenance", {})
             if "error" in row or made == self.provenance:
                 continue
             now = self.provenance
+            if not isinstance(made, dict):
+                raise ValueError(f"{self.folder} has a row of {row['image']!r} whose provenance is {shorten(made)}; remove it.")
             names = [name for name in sorted(set(made) | set(now)) if made.get(name) != now.get(name)]
             differ = [f"{name}: {made.get(name)!r} then, {now.get(name)!r} now" for name in names]
             raise ValueError(
@@ -124,15 +136,22 @@ class RowWriter:
         os.fsync(self._stream.fileno())
 
 
+def is_text(value: object) -> bool:
+    """Whether a value is a text that says something and that a file can hold (no half characters)."""
+    return isinstance(value, str) and bool(value.strip()) and not any("\ud800" <= char <= "\udfff" for char in value)
+
+
 def _read_lines(file: Path) -> Iterator[Row]:
     with file.open("rb") as stream:
-        for line in stream:
+        for number, line in enumerate(stream, start=1):
             if not line.endswith(b"\n"):
                 return  # torn by a kill, or being written at this moment
+            if not line.strip():
+                continue
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{file} has a broken line ({error}). Remove the line, or put the folder aside.") from error
+                row = parse_json(line, f"{file}, line {number}")
+            except ValueError as error:
+                raise ValueError(f"{error} Or remove the line: what it said is then made again.") from None
             if not isinstance(row, dict) or not isinstance(row.get("image"), str):
                 raise ValueError(f"{file} has a line without an image: {line[:80]!r}.")
             yield row
@@ -190,17 +209,24 @@ def write_text(file: Path, text: str) -> Path:
 
 
 def read_descriptions(file: Path, field: str = "description") -> dict[str, str]:
-    """Path as it stands in the file -> text, of a released JSON file or of rows (JSONL)."""
+    """Path as it stands in the file -> text, of a released JSON file or of rows (JSONL).
+
+    Raises:
+        ValueError: a text is something else (null and "" count as none).
+    """
     if file.suffix == ".jsonl":
-        return {row["image"]: str(row["text"]) for row in _read_lines(file) if row.get("text")}
+        return {row["image"]: row["text"] for row in _read_lines(file) if is_text(row.get("text"))}
     if file.is_dir():
         return {k: v for part in sorted(file.glob("rank*.jsonl")) for k, v in read_descriptions(part).items()}
     content = read_json(file)
     if not isinstance(content, dict):
-        raise ValueError(f"{file} holds a {type(content).__name__}; expected image path -> {{'{field}': text}}.")
+        raise ValueError(f"{file} holds {kind_of(content)}; expected image path -> {{'{field}': text}}.")
     texts = {}
     for path, entry in content.items():
-        text = entry if isinstance(entry, str) else entry.get(field, "") if isinstance(entry, dict) else ""
-        if text:
-            texts[path] = str(text)
+        text = entry.get(field) if isinstance(entry, dict) else entry
+        if text in (None, ""):
+            continue
+        if not is_text(text):
+            raise ValueError(f"{file}: the {field} of {shorten(path)} is {kind_of(text)}, {shorten(text)}, and no text.")
+        texts[path] = text
     return texts

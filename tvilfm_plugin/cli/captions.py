@@ -78,7 +78,7 @@ def generate(args: argparse.Namespace) -> int:
 def _rephrase_options(parser: Parser) -> None:
     add_source_options(parser, split="train", why="rephrases serve training only")
     parser.option("--captions", type=Path, help="caption_dict_*.json (default: the data set's)")
-    parser.option("--llm", required=True, help="folder, Hugging Face id, or http(s) address")
+    parser.option("--llm", required=True, help="folder, Hugging Face id, .gguf file, or http(s) address")
     parser.option("--llm-model", default="", help="the model's name on the server (default: the first it lists)")
     parser.option("--template", default="", choices=("", "chat", "vicuna"), help="default: chat if the model has one")
     parser.option("--instruction", default="paper", choices=INSTRUCTIONS, help="how the model is asked")
@@ -231,7 +231,7 @@ def finetune(args: argparse.Namespace) -> int:
     if args.validation.replace(".", "", 1).isdigit():
         train, validation = split_pairs(pairs, float(args.validation), args.seed)
     else:
-        train, validation = pairs, read_pairs(Path(args.validation), **keys)
+        train, validation = split_pairs(pairs, 0.0, args.seed)[0], read_pairs(Path(args.validation), **keys)
     captioner = training.build_captioner(
         args.captioner, args.init, train, image_size=args.small_image, patch_size=args.small_patch, width=args.small_width,
         seed=args.seed,
@@ -332,8 +332,8 @@ GENERATE = Command(
 REPHRASE = Command(
     name="captions rephrase",
     help="rephrase captions with a language model",
-    about="--llm is a folder or a Hugging Face id of a causal language model, or the address of a server that speaks "
-    "OpenAI's protocol (its key, if it wants one, is read from the environment variable OPENAI_API_KEY). A stopped "
+    about="--llm is a folder, a Hugging Face id or a GGUF file of a causal language model, or the address of a server that "
+    "speaks OpenAI's protocol (its key, if it wants one, is read from the environment variable OPENAI_API_KEY). A stopped "
     "run goes on when it is started again. Exit status 1 if some captions could not be asked about (start it again).",
     options=_rephrase_options,
     work=rephrase,
