@@ -1,7 +1,8 @@
 """Take colours out of texts about infrared images, which show none.
 
 `released` does what the authors' tool does: some plain replacements for each listed word. `strict` knows more colours and
-their compounds ("light-blue", "half-black and half-white"), and what to do with the words around them, so that the sentence stays one.
+their compounds ("light-blue", "half-black and half-white"), and what to do with the words around them, so that the sentence
+stays one.
 """
 
 import re
