@@ -1,6 +1,7 @@
 """`tvilfm completion`: a script that completes commands and options in a shell without starting Python."""
 
 import argparse
+from collections.abc import Callable
 
 from tvilfm_plugin.cli.command import Command, Parser
 
@@ -38,14 +39,6 @@ def _options(parser: Parser) -> None:
     parser.positional("shell", choices=("bash", "zsh"), help="whose script is printed")
 
 
-def completion(args: argparse.Namespace) -> int:
-    """Print the script."""
-    from tvilfm_plugin.cli.main import COMMANDS
-
-    print(script(args.shell, COMMANDS), end="")
-    return 0
-
-
 def script(shell: str, commands: dict[str, Command]) -> str:
     """The completion script of these commands."""
     flags = {name: _flags(command) for name, command in commands.items()}
@@ -70,11 +63,17 @@ def _flags(command: Command) -> list[str]:
     return [*choices, *(flag for action in actions for flag in action.option_strings if flag.startswith("--"))]
 
 
-COMPLETION = Command(
-    name="completion",
-    help="print a script that completes commands and options in bash or zsh",
-    options=_options,
-    work=completion,
-    examples=('eval "$(tvilfm completion bash)"',),
-)
-COMMANDS = (COMPLETION,)
+def completion(commands: Callable[[], dict[str, Command]]) -> Command:
+    """The command that prints the script of these commands."""
+
+    def work(args: argparse.Namespace) -> int:
+        print(script(args.shell, commands()), end="")
+        return 0
+
+    return Command(
+        name="completion",
+        help="print a script that completes commands and options in bash or zsh",
+        options=_options,
+        work=work,
+        examples=('eval "$(tvilfm completion bash)"',),
+    )

@@ -9,12 +9,12 @@ from tvilfm_plugin.cli import captions, completion, contract, data, pictures, re
 from tvilfm_plugin.cli.command import DEBUG, Command
 
 GROUPS = {
-    "train and evaluate": training.COMMANDS,
+    "train and evaluate": (*training.COMMANDS, training.demo(lambda words: main(words))),
     "results": (*results.COMMANDS, *pictures.COMMANDS, *reproducing.COMMANDS),
     "search": searching.COMMANDS,
     "data and text": (*data.COMMANDS, *captions.COMMANDS),
     "weights": weights.COMMANDS,
-    "shell": completion.COMMANDS,
+    "shell": (completion.completion(lambda: COMMANDS),),
 }
 COMMANDS: dict[str, Command] = {command.name: command for group in GROUPS.values() for command in group}
 HELP = ("-h", "--help", "help")

@@ -1,6 +1,8 @@
 """`tvilfm train|eval|run|config|demo`: what fast-reid's users do with tools/train_net.py, and a look at configs."""
 
 import argparse
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 from tvilfm_plugin.cli.command import Command, Parser
@@ -112,10 +114,8 @@ def _demo_options(parser: Parser) -> None:
     parser.option("--workers", type=int, default=2, help="processes that draw")
 
 
-def demo(args: argparse.Namespace) -> int:
+def _demo(args: argparse.Namespace, main: Callable[[list[str]], int]) -> int:
     """Everything that `make demo` does."""
-    from tvilfm_plugin.cli.main import main
-
     data = "datasets/synthetic"
     steps = [
         f"data make --layout sysu --ids 464 --test-ids 80 --seed 0 --out-dir {data} --workers {args.workers}",
@@ -171,12 +171,16 @@ CONFIG = Command(
     overrides=True,
     examples=("tvilfm config", "tvilfm config sysu.yml SOLVER.MAX_EPOCH 60"),
 )
-DEMO = Command(
-    name="demo",
-    help="make the synthetic benchmark, train both stages on it, evaluate, and show the table (as `make demo`)",
-    options=_demo_options,
-    work=demo,
-    goes_on="The same command goes on where it was.",
-    examples=("tvilfm demo",),
-)
-COMMANDS = (TRAIN, EVAL, RUN, CONFIG, DEMO)
+COMMANDS = (TRAIN, EVAL, RUN, CONFIG)
+
+
+def demo(main: Callable[[list[str]], int]) -> Command:
+    """The command that does several others by `main`."""
+    return Command(
+        name="demo",
+        help="make the synthetic benchmark, train both stages on it, evaluate, and show the table (as `make demo`)",
+        options=_demo_options,
+        work=functools.partial(_demo, main=main),
+        goes_on="The same command goes on where it was.",
+        examples=("tvilfm demo",),
+    )

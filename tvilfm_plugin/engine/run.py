@@ -83,14 +83,17 @@ def identity(cfg: CfgNode, weights: str = "", data: TriDataset | None = None) ->
         weights: what it starts from, where that is not MODEL.WEIGHTS: the weights of stage 1.
         data: its data set, where that is read already.
     """
+    return Identity(_config_of(cfg), {"train": _data_of(cfg, data)._asdict()}, _inputs_of(cfg, weights))
+
+
+def _inputs_of(cfg: CfgNode, weights: str) -> dict[str, str]:
     names = {key: value for key, value in flat(cfg).items() if key in FILES}
     names["MODEL.WEIGHTS"] = weights or names["MODEL.WEIGHTS"]
     if not cfg.MODEL.BACKBONE.PRETRAIN:
         names.pop("MODEL.BACKBONE.PRETRAIN_PATH")
     if not uses_text(cfg):
         names.pop("MODEL.TEXT.WEIGHTS")
-    inputs = {key: _sha256(path, os.stat(path).st_mtime_ns) for key, path in names.items() if os.path.isfile(path)}
-    return Identity(_config_of(cfg), {"train": _data_of(cfg, data)._asdict()}, inputs)
+    return {key: _sha256(path, os.stat(path).st_mtime_ns) for key, path in names.items() if os.path.isfile(path)}
 
 
 def _config_of(cfg: CfgNode) -> dict[str, str]:
@@ -147,9 +150,18 @@ def read_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def what_differs(cfg: CfgNode, weights: str = "") -> list[str] | None:
-    """In what the run in OUTPUT_DIR was made otherwise than a config says; None where no run.json says how."""
+    """In what the run in OUTPUT_DIR was made otherwise than a config says; None where no run.json says how.
+
+    Where the data set is not at hand, as for a table of runs that came from another machine, the rest is compared.
+    """
     stored = read_run(cfg.OUTPUT_DIR)
-    return identity(cfg, weights).differences(Identity(**stored["identity"])) if stored else None
+    if not stored:
+        return None
+    try:
+        now = identity(cfg, weights)
+    except FileNotFoundError:
+        now = Identity(_config_of(cfg), {}, _inputs_of(cfg, weights))
+    return now.differences(Identity(**stored["identity"]))
 
 
 def refuse_another_run(cfg: CfgNode, weights: str, data: TriDataset) -> None:
