@@ -50,7 +50,7 @@ def test_help_is_complete(name, capsys):
     parser = COMMANDS[name].parser(f"tvilfm {name}")
     for action in parser._actions:
         assert action.help, f"{name} does not explain {action.dest}"
-        untold = action.default in (None, "", False, argparse.SUPPRESS) or action.default == []
+        untold = action.default in (None, "", False, argparse.SUPPRESS, ()) or action.default == []
         if action.option_strings and not untold:
             shown = parser._get_formatter()._get_help_string(action)
             assert "default" in shown, f"{name} does not say the default of {action.dest}"
