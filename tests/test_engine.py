@@ -365,6 +365,24 @@ def test_weights_that_do_not_fit_are_refused(tiny, trained):
         tiny("bad", "--eval-only", "MODEL.WEIGHTS", trained / "stage1" / "model_final.pth")
 
 
+def test_a_trained_model_goes_on_with_other_people(tiny, trained):
+    """Fine-tuning stage 2: the classifier starts anew, and the log says so."""
+    own = ["DATASETS.NAMES", "('TriLLCM',)", "DATASETS.TESTS", "('TriLLCM',)", "SOLVER.MAX_EPOCH", 1, "TEST.DRAWS", 1]
+    data = tiny.folder / "data" / "LLCM" / "idx"
+    lists = {path: path.read_text() for path in data.glob("train*")}
+    assert lists
+    try:
+        for path, text in lists.items():
+            path.write_text("".join(line for line in text.splitlines(True) if not line.rstrip().endswith(" 3")))
+        tiny("tuned", "MODEL.WEIGHTS", trained / "model_final.pth", "SOLVER.IMS_PER_BATCH", 6, *own)
+    finally:
+        for path, text in lists.items():
+            path.write_text(text)
+    before, tuned = (weights(folder / "model_final.pth") for folder in (trained, tiny.folder / "tuned"))
+    assert len(tuned["heads.classifier.weight"]) == 3 and len(before["heads.classifier.weight"]) == 4
+    assert "The classifier starts anew" in (tiny.folder / "tuned" / "log.txt").read_text()
+
+
 def test_resuming_with_another_model_is_refused(tiny, trained):
     shutil.copytree(trained, tiny.folder / "other-model")
     with pytest.raises(RuntimeError, match="instead of"):

@@ -144,9 +144,10 @@ def _parts(cfg: CfgNode) -> dict[str, Any]:
     backbone = cfg.MODEL.BACKBONE.NAME
     backbone = cfg.MODEL.DUAL_STREAM.BASE if backbone == "build_dual_stream_backbone" else backbone
     return {
-        "backbone": BACKBONE_REGISTRY.get(backbone),
-        "head": REID_HEADS_REGISTRY.get(cfg.MODEL.HEADS.NAME),
-        "model": META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE),
+        # A name that nobody registered is refused elsewhere.
+        "backbone": BACKBONE_REGISTRY._obj_map.get(backbone),
+        "head": REID_HEADS_REGISTRY._obj_map.get(cfg.MODEL.HEADS.NAME),
+        "model": META_ARCH_REGISTRY._obj_map.get(cfg.MODEL.META_ARCHITECTURE),
     }
 
 
@@ -157,6 +158,8 @@ def _sources(cfg: CfgNode) -> dict[str, str]:
 
 @functools.cache
 def _source(part: Any) -> str:
+    if part is None:
+        return ""
     classes = part.__mro__ if isinstance(part, type) else (part,)
     modules = dict.fromkeys(one.__module__ for one in classes)
     texts = []

@@ -119,6 +119,8 @@ class TriConfig(CfgNode):
         problem = OURS[key].problem(value, _any_name) if key in OURS else ""
         if not problem and type(value) is not type(before) and not (before is None or value is None and key not in OURS):
             problem = f"{key} is {shown(value)}; it must be {KINDS[type(before)]}, as {shown(before)} is."
+        if not problem and isinstance(value, str) and "\0" in value:
+            problem = f"{key} is {shown(value)}; a text cannot hold a zero byte."
         if problem:
             raise ConfigError(problem if origin == COMMAND_LINE else f"{origin}: {problem}")
         return value

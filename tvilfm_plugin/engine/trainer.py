@@ -35,6 +35,8 @@ from tvilfm_plugin.registries import EVALUATOR_REGISTRY, PARAM_GROUPS_REGISTRY, 
 
 logger = logging.getLogger("fastreid." + __name__)
 
+CLASSIFIER = "heads.classifier."
+
 
 class TriTrainer(CompatTrainer):
     """fast-reid's trainer with the Tri- data sets, both stages of TVI-LFM and modality ensemble retrieval.
@@ -135,7 +137,7 @@ class TriTrainer(CompatTrainer):
     def load_for_test(cls, cfg: CfgNode, model: Any) -> None:
         """Load MODEL.WEIGHTS for an evaluation, which needs no classifier."""
         if cls._is_ours(cfg):
-            model.provenance = load_weights(model, cfg.MODEL.WEIGHTS, may_differ=("heads.classifier.",)).provenance
+            model.provenance = load_weights(model, cfg.MODEL.WEIGHTS, may_differ=(CLASSIFIER,)).provenance
         else:
             Checkpointer(model).load(cfg.MODEL.WEIGHTS)
 
@@ -186,11 +188,10 @@ class TriTrainer(CompatTrainer):
             weights = train_stage1(type(self), self.cfg, resume)
         if comm.is_main_process():
             write_run(self.cfg.OUTPUT_DIR, identity(self.cfg, weights, self.data_loader.data), self.cfg)
-        if weights and uses_text(self.cfg):
-            first = load_weights(self._bare_model(), weights, may_miss=("text.", "stage1."), translate=as_stage1)
-            self._go_on_from(first)
-        elif weights:
-            self._go_on_from(load_weights(self._bare_model(), weights, may_differ=("heads.classifier.",)))
+        if weights:
+            text = uses_text(self.cfg)
+            may_miss, translate = (("text.", "stage1."), as_stage1) if text else ((), None)
+            self._go_on_from(load_weights(self._bare_model(), weights, may_miss, (CLASSIFIER,), translate))
 
     def _start_weights(self) -> str:
         """What this run started from, where it is still there: MODEL.WEIGHTS, or its stage 1."""
@@ -202,6 +203,9 @@ class TriTrainer(CompatTrainer):
     def _go_on_from(self, loaded: Loaded) -> None:
         self.provenance.add(loaded.provenance)
         check_unseen(self.provenance, self.data_loader.data)
+        if any(name.startswith(CLASSIFIER) for name in loaded.kept):
+            people = len(self.data_loader.data.train_ids)
+            logger.warning(f"The classifier starts anew: the weights come from other people than the {people} of this training")
         if any(name.startswith("stage1.") for name in loaded.kept):
             self._bare_model().keep_stage1()
 

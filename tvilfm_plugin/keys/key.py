@@ -74,8 +74,6 @@ class Key:
             known = tuple(names(self.choices)) if isinstance(self.choices, str) else self.choices
             if known and value not in known and not (self.optional and not value):
                 return f"{said}; choices are {', '.join(known)}{', or empty' if self.optional else ''}."
-            if "\0" in value:
-                return f"{said}; a text cannot hold a zero byte."
         return ""
 
     def _problem_of_list(self, value: Any, names: Callable[[str], Sequence[str]]) -> str:
