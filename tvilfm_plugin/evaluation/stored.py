@@ -38,6 +38,7 @@ from tvilfm_plugin.evaluation.stored_files import NotStoredError as NotStoredErr
 from tvilfm_plugin.evaluation.stored_files import found_within as found_within
 from tvilfm_plugin.evaluation.stored_files import per_query_values as per_query_values
 from tvilfm_plugin.evaluation.stored_files import rank_of as rank_of
+from tvilfm_plugin.files.places import local, travelling
 from tvilfm_plugin.files.writing import atomic_file, sha256_of, write_text
 from tvilfm_plugin.modality import Modality
 
@@ -61,7 +62,7 @@ class StoredEvaluation:
         text_index: (setting, source, seed) -> the string of every query.
         cards: label -> protocol card. A label is `SETTING/TYPE` or `SETTING/TYPE@SOURCE`.
         results: `LABEL/METRIC` -> percent, as they were printed.
-        query_paths, gallery_paths: image files.
+        query_paths, gallery_paths: image files; stored below $FASTREID_DATASETS (`files.places`).
         fusion_name: of the fusion's class.
         distance_settings: re-ranking and query expansion as the evaluator describes them; empty without.
         distance: what computes them; None: minus the inner product.
@@ -89,8 +90,6 @@ class StoredEvaluation:
     image_parts: Parts | None = None
     image_neck: tuple[Tensor, Tensor] | None = None
     image_protocol: Protocol | None = None
-
-    # --- asking ------------------------------------------------------------------------------------------------------
 
     def embed(self, raw: Tensor) -> Tensor:
         """raw (N, D) -> unit (N, D): the neck, then L2."""
@@ -259,8 +258,8 @@ class StoredEvaluation:
             "members": [m.value for m in self.members],
             "image_only": {"name": self.image_only.name, "members": [m.value for m in self.image_only.members]},
             "distance": dict(self.distance_settings),
-            "query_paths": list(self.query_paths),
-            "gallery_paths": list(self.gallery_paths),
+            "query_paths": [travelling(path) for path in self.query_paths],
+            "gallery_paths": [travelling(path) for path in self.gallery_paths],
             "texts": list(self.texts),
         }
         with atomic_file(folder / "rankings.npz") as file:
@@ -328,8 +327,8 @@ class StoredEvaluation:
             text_index=texts_in(arrays),
             cards=cards,
             results=described["results"],
-            query_paths=tuple(described["query_paths"]),
-            gallery_paths=tuple(described["gallery_paths"]),
+            query_paths=tuple(local(path) for path in described["query_paths"]),
+            gallery_paths=tuple(local(path) for path in described["gallery_paths"]),
             fusion_name=described["fusion"],
             distance_settings=described.get("distance", {}),
             distance=make_distance(described["distance"]) if described.get("distance") and make_distance else None,

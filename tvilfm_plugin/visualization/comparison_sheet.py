@@ -29,7 +29,7 @@ def comparison_rows(systems: Sequence[System], queries: Sequence[int]) -> list[Q
     for q in queries:
         for i, one in enumerate(systems):
             heading = one.ranked.describe(q) if i == 0 else ""
-            found.append(one.ranked.row(q, one.name, heading, one.uses_filter))
+            found.append(one.ranked.drawn_row(q, one.name, heading, one.uses_filter))
     return found
 
 
@@ -57,7 +57,7 @@ def failure_rows(ranked: Ranked, found: Sequence[Failure], filtered: bool) -> li
     trials = ranked.first_match_rank.shape[0] * ranked.first_match_rank.shape[1]
     counted = "person" if ranked.card.cmc == "identities" else "image"
     return [
-        ranked.row(
+        ranked.drawn_row(
             one.query,
             f"rank {one.rank}",
             f"{ranked.describe(one.query)}: the right {counted} is at rank {one.rank} in this gallery, "

@@ -1,6 +1,9 @@
 """Pictures from what an evaluation stored: the ranking that gave the numbers is the one that is drawn."""
 
+import functools
 import json
+import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -9,7 +12,10 @@ from typing import Any, Self
 import numpy as np
 
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard
-from tvilfm_plugin.visualization.rank_sheet import Hit, QueryRow, draw_rank_sheet
+from tvilfm_plugin.files.places import local
+from tvilfm_plugin.visualization.rank_sheet import Hit, Picture, QueryRow, draw_rank_sheet
+
+logger = logging.getLogger("fastreid." + __name__)
 
 BEST = 5
 
@@ -101,9 +107,29 @@ class Ranked:
         rgb, ir = self.texts[q]
         return QueryRow(self.query_paths[q], (rgb, ir if filtered else ""), hits, label, heading)
 
+    def drawn_row(self, q: int, label: str = "", heading: str = "", filtered: bool = True) -> QueryRow:
+        """`row` with pictures that can be drawn on this machine: a missing one is a grey tile, and one line says so."""
+        row = self.row(q, label, heading, filtered)
+        hits = [hit._replace(image=_drawable(str(hit.image))) for hit in row.hits]
+        return row._replace(image=_drawable(str(row.image)), hits=hits)
+
     def describe(self, q: int) -> str:
         """Which query it is: person, camera and file."""
         return f"person {self.query_pids[q]}, camera {self.query_camids[q]}, {PurePath(self.query_paths[q]).name}"
+
+
+def _drawable(path: str) -> Picture:
+    found = local(path)
+    if os.path.isfile(found):
+        return found
+    _say_missing(os.path.dirname(path))
+    return np.full((128, 64, 3), 200, np.uint8)
+
+
+@functools.cache
+def _say_missing(folder: str) -> None:
+    """Once for each folder."""
+    logger.warning(f"Pictures of {folder} are missing, their tiles grey: FASTREID_DATASETS says where the data sets lie.")
 
 
 def described_evaluation(folder: Path) -> dict[str, Any]:
@@ -125,6 +151,6 @@ def draw_queries(folder: Path, query_type: str, count: int) -> Path:
     """
     setting = next(iter(described_evaluation(folder)["cards"])).split("/", 1)[0]
     ranked = Ranked.read(folder, f"{setting}/{query_type}")
-    rows = [ranked.row(q, f"person {ranked.query_pids[q]}") for q in ranked.spread(count)]
+    rows = [ranked.drawn_row(q, f"person {ranked.query_pids[q]}") for q in ranked.spread(count)]
     title = f"{ranked.card.dataset} ({setting}): {query_type} query, text source {ranked.card.text_source}"
     return draw_rank_sheet(rows, folder / f"queries_{query_type.replace('@', '_')}.png", title)

@@ -1,0 +1,61 @@
+"""A run travels: it works from another folder, in another current folder, without what it was trained from."""
+
+import os
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+from tiny_runs import weights
+
+pytest.importorskip("fastreid")
+
+from tvilfm_plugin.engine import load_run
+from tvilfm_plugin.evaluation.evaluator import load_evaluation
+from tvilfm_plugin.files.places import local, travelling
+
+
+def test_a_copied_run_needs_no_other_file(tiny, trained, tmp_path, monkeypatch):
+    out = shutil.copytree(trained, tmp_path / "elsewhere" / "run")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os.path, "isfile", lambda path, isfile=os.path.isfile: "tower.json" not in str(path) and isfile(path))
+    cfg, model = load_run("elsewhere/run", device="cpu")
+    assert cfg.OUTPUT_DIR == "elsewhere/run" and cfg.MODEL.TEXT.ARCH.startswith("{") and model.has_text
+    assert torch.equal(model.heads.neck.weight, weights(out / "model_final.pth")["heads.neck.weight"])
+    with pytest.raises(FileNotFoundError, match="is no run: it has no config.yaml"):
+        load_run(tmp_path)
+    (out / "model_final.pth").unlink()
+    with pytest.raises(FileNotFoundError, match="is not finished.*checkpoints: none"):
+        load_run(out)
+
+
+def test_a_stored_evaluation_finds_its_pictures_below_the_data_sets(tiny, trained, tmp_path, monkeypatch):
+    folder = trained / "evaluation" / "TriSYSUMM01"
+    stored = (folder / "results.json").read_text()
+    assert str(tiny.folder) not in stored
+    moved = shutil.copytree(tiny.folder / "data", tmp_path / "moved")
+    monkeypatch.setenv("FASTREID_DATASETS", str(moved))
+    paths = load_evaluation(folder).query_paths
+    assert all(path.startswith(str(moved)) for path in paths) and Image.open(paths[0]).size
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "nowhere"))
+    assert not any(os.path.isfile(path) for path in load_evaluation(folder).query_paths)
+
+
+def test_paths_travel_below_the_data_sets_only(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "data"))
+    assert travelling(str(tmp_path / "data" / "SYSU" / "a.jpg")) == "SYSU/a.jpg"
+    assert travelling(str(tmp_path / "database" / "a.jpg")) == str(tmp_path / "database" / "a.jpg")
+    assert local("SYSU/a.jpg") == "SYSU/a.jpg"
+    (tmp_path / "data" / "SYSU").mkdir(parents=True)
+    (tmp_path / "data" / "SYSU" / "a.jpg").touch()
+    assert local("SYSU/a.jpg") == str(tmp_path / "data" / "SYSU" / "a.jpg")
+
+
+def test_missing_pictures_are_grey_tiles(trained, tmp_path, monkeypatch, caplog):
+    from tvilfm_plugin.visualization.stored import Ranked
+
+    ranked = Ranked.read(trained / "evaluation" / "TriSYSUMM01", "all/ensemble")
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    row = ranked.drawn_row(0)
+    assert row.image.shape == (128, 64, 3) and all(hit.image.std() == 0 for hit in row.hits)
+    assert ranked.row(0).image == ranked.query_paths[0]
