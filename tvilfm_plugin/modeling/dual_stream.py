@@ -13,7 +13,7 @@ from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.folded import FoldedTrunk, Trunk
 
 STREAMS = (Modality.RGB, Modality.IR)
-STYLES = ("released", "resnet")
+STYLES = ("released", "resnet", "torchvision")
 
 
 class Route:
@@ -73,8 +73,8 @@ class DualStream(nn.Module):
         base: any module (N, 3, H, W) -> (N, C, h, w) or (N, C). It is taken over and changed.
         stem: names of the modules of `base` (dots allowed) that get one copy per modality. Those without weights and
             buffers treat all rows alike and stay shared, which saves splitting and joining the batch.
-        style: "released" drops the ReLUs of the stem and pads its max-pools, as the authors' code does; "resnet" leaves
-            the base as it is.
+        style: "released" drops the ReLUs of the stem and pads its max-pools, as the authors' code does; "torchvision" only
+            pads the max-pools; "resnet" leaves the base as it is.
         fold: on a CPU, evaluate with BN folded into the convolutions (MODEL.DUAL_STREAM.FOLD_BN); exact but for rounding.
         """
         super().__init__()
@@ -85,8 +85,8 @@ class DualStream(nn.Module):
         for name in stem:
             _check_name(base, name)
             module = base.get_submodule(name)
-            if style == "released":
-                module = _released_style(module)
+            if style != "resnet":
+                module = _padded_style(module, relu=style == "torchvision")
             has_state = any(True for _ in itertools.chain(module.parameters(), module.buffers()))
             base.set_submodule(name, Router(module, self.route) if has_state else module)
         self._folded = FoldedTrunk(base, leaves=(Router,)) if fold else None
@@ -155,14 +155,14 @@ def _check_name(base: nn.Module, name: str) -> None:
         parent, walked = parent.get_submodule(part), f"{walked}.{part}".lstrip(".")
 
 
-def _released_style(module: nn.Module) -> nn.Module:
-    """The module without ReLUs and with padded max-pools; what it does not contain is not added."""
-    if isinstance(module, nn.ReLU):
+def _padded_style(module: nn.Module, relu: bool) -> nn.Module:
+    """The module with padded max-pools and, unless `relu`, without ReLUs; what it does not contain is not added."""
+    if isinstance(module, nn.ReLU) and not relu:
         return nn.Identity()
     if isinstance(module, nn.MaxPool2d):
         return nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
     for name, child in module.named_children():
-        replaced = _released_style(child)
+        replaced = _padded_style(child, relu)
         if replaced is not child:
             module.set_submodule(name, replaced)
     return module

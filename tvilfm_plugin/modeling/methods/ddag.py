@@ -1,0 +1,126 @@
+"""DDAG's parts: attention over stripes (IWPA) and a graph over the batch (CGSA).
+
+Letters: N images, D width, P stripes (3), K training identities. The raw feature of an image is (N, (1 + P) D): the mean of its
+map, then its stripes (`stripes.Stripes` with the whole).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tvilfm_plugin.modeling.losses import at_least_float32
+from tvilfm_plugin.modeling.methods.necks import frozen_bias_neck, small_classifier
+
+STRIPES = 3
+
+
+class WeightedParts(nn.Module):
+    """IWPA: the stripes look at one another; their weighted sum joins the feature after the neck.
+
+    Attributes:
+        query, key, value: of every stripe.
+        gate: (P,) scores of the stripes, a softmax of which weighs them.
+    """
+
+    def __init__(self, dim: int, stripes: int = STRIPES) -> None:
+        """Args:
+        dim: D.
+        stripes: P.
+        """
+        super().__init__()
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+        self.gate = nn.Parameter(torch.full((stripes,), 1.0 / stripes))
+
+    def forward(self, stripes: Tensor) -> Tensor:
+        """(N, P, D) -> (N, D)."""
+        attention = F.softmax(self.query(stripes) @ self.key(stripes).transpose(1, 2), dim=2)
+        return F.softmax(self.gate, dim=0) @ (attention @ self.value(stripes))
+
+
+class GraphAttention(nn.Module):
+    """One attention head over the rows of a batch; edges are a mask."""
+
+    def __init__(self, inputs: int, outputs: int, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.W = nn.Parameter(nn.init.xavier_uniform_(torch.empty(inputs, outputs), gain=1.414))
+        self.a = nn.Parameter(nn.init.xavier_uniform_(torch.empty(2 * outputs, 1), gain=1.414))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, rows: Tensor, edges: Tensor) -> Tensor:
+        """(N, inputs) rows and (N, N) bool edges -> (N, outputs)."""
+        h = rows @ self.W
+        own, other = self.a.chunk(2)
+        scores = F.leaky_relu(h @ own + (h @ other).T, 0.2)
+        return self.dropout(F.softmax(scores.masked_fill(~edges, -torch.inf), dim=1)) @ h
+
+
+class CrossModalGraph(nn.Module):
+    """CGSA, a training loss: two layers of graph attention between rows of one identity, whose labels it therefore knows."""
+
+    def __init__(self, dim: int, num_classes: int, heads: int = 4, dropout: float = 0.2) -> None:
+        """Args:
+        dim: D.
+        num_classes: K.
+        heads: of the first layer, each D / heads wide.
+        dropout: on attention and features.
+        """
+        super().__init__()
+        self.attentions = nn.ModuleList(GraphAttention(dim, dim // heads, dropout) for _ in range(heads))
+        self.out = GraphAttention(dim // heads * heads, num_classes, dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, rows: Tensor, pids: Tensor) -> Tensor:
+        """(N, D) rows and their (N,) identities -> (N, K) log probabilities."""
+        rows = self.dropout(at_least_float32(rows))
+        edges = pids[:, None] == pids[None, :]
+        joined = torch.cat([F.elu(head(rows, edges)) for head in self.attentions], dim=1)
+        return F.log_softmax(F.elu(self.out(self.dropout(joined), edges)), dim=1)
+
+
+class PartHead(nn.Module):
+    """Two necks (bias frozen at 0) and one classifier: of the feature, and of the feature with weighted parts.
+
+    Attributes:
+        neck, part_neck: (N, D) -> (N, D).
+        parts: `WeightedParts`.
+        classifier: of both.
+        graph: `CrossModalGraph`; it is not used in evaluation.
+    """
+
+    def __init__(self, *, dim: int, num_classes: int, norm: str = "BN", stripes: int = STRIPES, dropout: float = 0.2) -> None:
+        """Args:
+        dim: D.
+        num_classes: K; 0 if the head is only to embed.
+        norm: "BN" or "syncBN".
+        stripes: P.
+        dropout: of the graph.
+        """
+        super().__init__()
+        self.stripes = stripes
+        self.neck = frozen_bias_neck(dim, norm)
+        self.part_neck = frozen_bias_neck(dim, norm)
+        self.parts = WeightedParts(dim, stripes)
+        self.classifier = small_classifier(dim, num_classes)
+        self.graph = CrossModalGraph(dim, num_classes, dropout=dropout)
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, (1 + P) D) -> the feature (N, D), its logits (N, K), and those with weighted parts (N, K)."""
+        feature, stripes = self._split(raw)
+        after = self.neck(feature)
+        return feature, self.classifier(after), self.classifier(self.part_neck(after + self.parts(stripes)))
+
+    def pack(self, raw: Tensor) -> Tensor:
+        """(N, (1 + P) D) -> (N, D) unit embeddings: the weighted-part feature after its neck."""
+        feature, stripes = self._split(raw)
+        return F.normalize(self.part_neck(self.neck(feature) + self.parts(stripes)), dim=1)
+
+    def _split(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        vectors = raw.unflatten(1, (1 + self.stripes, -1))
+        return vectors[:, 0], vectors[:, 1:]
+
+
+def graph_weight(mean_of_others: float | None) -> float:
+    """Weight of the graph's loss: 1 / (1 + mean of the other losses' sum in the previous epoch); 0 in the first (None)."""
+    return 0.0 if mean_of_others is None else 1 / (1 + mean_of_others)

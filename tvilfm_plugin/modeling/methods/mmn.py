@@ -1,0 +1,123 @@
+"""MMN's parts: middle images of either modality, a head per stripe, and the projection that compares the middle features.
+
+Letters: N images, D width of a stripe, S stripes (4), K training identities. The raw feature of an image is (N, 2SD): the
+stripes of the image, then those of its middle image.
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tvilfm_plugin.modality import Embeddings, Modality
+from tvilfm_plugin.modeling.dual_stream import STREAMS
+from tvilfm_plugin.modeling.losses import hard_triplet
+from tvilfm_plugin.modeling.methods.losses import centre_distance
+from tvilfm_plugin.modeling.methods.necks import frozen_bias_neck, small_classifier, unit_length
+
+STRIPES = 4
+START = 0.333
+
+
+class _Encode(nn.Module):
+    """One modality's image -> one plane."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode = nn.Conv2d(3, 1, 1)
+        self.fc = nn.Conv2d(1, 1, 1)
+        self.bn = nn.BatchNorm2d(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.bn(F.relu(self.fc(F.relu(self.encode(images)))))
+
+
+class MiddleImages(nn.Module):
+    """Images of a modality between both: encoded per modality into one plane, decoded by shared weights.
+
+    Attributes:
+        encoders: per modality.
+        decode: one plane -> three.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict({m.value: _Encode() for m in STREAMS})
+        self.decode = nn.Conv2d(1, 3, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.constant_(module.weight, START)
+                nn.init.zeros_(module.get_parameter("bias"))
+
+    def forward(self, images: Mapping[Modality, Tensor]) -> Embeddings:
+        """(N_m, 3, H, W) normalised images per modality -> (N_m, 3, H, W) middle images."""
+        return {m: F.relu(self.decode(self.encoders[m.value](rows))) for m, rows in images.items()}
+
+    def beside(self, images: Mapping[Modality, Tensor]) -> Embeddings:
+        """(2N_m, 3, H, W) per modality: the images, then their middle images."""
+        middle = self(images)
+        return {m: torch.cat([rows, middle[m]]) for m, rows in images.items()}
+
+
+class StripeHeads(nn.Module):
+    """A neck (bias frozen at 0) and a bias-free classifier for every stripe.
+
+    Attributes:
+        necks, classifiers: per stripe.
+    """
+
+    def __init__(self, *, dim: int, num_classes: int, norm: str = "BN", stripes: int = STRIPES) -> None:
+        """Args:
+        dim: D.
+        num_classes: K.
+        norm: "BN" or "syncBN".
+        stripes: S.
+        """
+        super().__init__()
+        self.necks = nn.ModuleList(frozen_bias_neck(dim, norm) for _ in range(stripes))
+        self.classifiers = nn.ModuleList(small_classifier(dim, num_classes) for _ in range(stripes))
+
+    def forward(self, vectors: Tensor) -> list[Tensor]:
+        """(N, SD) stripes side by side -> per stripe, (N, K) logits."""
+        rows = zip(self._after(vectors), self.classifiers, strict=True)
+        return [classify(row) for row, classify in rows]
+
+    def _after(self, vectors: Tensor) -> list[Tensor]:
+        return [neck(row) for neck, row in zip(self.necks, vectors.chunk(len(self.necks), dim=1), strict=True)]
+
+    def units(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 2SD) -> two (N, SD) unit rows after the necks: of the images and of their middle images."""
+        image, middle = (F.normalize(torch.cat(self._after(half), dim=1), dim=1) for half in raw.chunk(2, dim=1))
+        return image, middle
+
+    def pack(self, raw: Tensor, modality: Modality) -> Tensor:
+        """(N, 2SD) -> (N, SD + 2) unit rows; the cosine of a visible and an infrared one is the mean of the four similarities.
+
+        The sum of the four is the inner product of sums of two unit vectors, which differ in length: see `unit_length`.
+        """
+        return unit_length(sum(self.units(raw)), 2.0, modality is Modality.RGB)  # type: ignore[arg-type]
+
+
+class Projection(nn.Sequential):
+    """(B, D) -> (B, 256) between the centre distance and the features; it normalises by the batch also in evaluation."""
+
+    def __init__(self, dim: int, width: int = 256) -> None:
+        super().__init__(
+            nn.Linear(dim, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, width), nn.BatchNorm1d(width)
+        )
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return super().forward(F.normalize(rows, dim=1))
+
+
+def pair_triplet(rgb: Tensor, rgb_middle: Tensor, ir: Tensor, ir_middle: Tensor, pids: Tensor) -> Tensor:
+    """Mean of the hard triplet over the four pairs of a visible and an infrared (B, D) block; (B,) pids are those of each."""
+    both = pids.repeat(2)
+    pairs = [(v, i) for v in (rgb, rgb_middle) for i in (ir, ir_middle)]
+    return torch.stack([hard_triplet(torch.cat(pair), both) for pair in pairs]).mean()
+
+
+def middle_distance(projection: nn.Module, rgb_middle: Tensor, ir_middle: Tensor) -> Tensor:
+    """The centre distance of projected middle features (B, D) of both modalities, projected (and normalised) together."""
+    return centre_distance(*projection(torch.cat([rgb_middle, ir_middle])).chunk(2))

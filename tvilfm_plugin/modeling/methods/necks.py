@@ -1,0 +1,47 @@
+"""The neck and the classifier that the methods of 2020..2024 share."""
+
+import torch
+from torch import Tensor, nn
+
+from tvilfm_plugin.modeling.distributed import SyncBatchNorm
+
+NECKS = {"BN": nn.BatchNorm1d, "syncBN": SyncBatchNorm}
+
+
+def frozen_bias_neck(dim: int, norm: str = "BN") -> nn.BatchNorm1d | SyncBatchNorm:
+    """A BN layer over (N, D) whose weight starts around 1 and whose bias stays 0.
+
+    Args:
+        dim: D.
+        norm: "BN", or "syncBN" for statistics over all processes.
+    """
+    if norm not in NECKS:
+        raise ValueError(f"MODEL.HEADS.NORM is {norm!r}; the neck can be {' or '.join(NECKS)}.")
+    neck = NECKS[norm](dim)
+    freeze_bias(neck)
+    return neck
+
+
+def freeze_bias(neck: nn.BatchNorm1d | SyncBatchNorm) -> None:
+    """Make a neck one with weight N(1, 0.01) and bias 0 that stays."""
+    nn.init.normal_(neck.weight, 1.0, 0.01)
+    neck.bias.requires_grad_(False)
+
+
+def small_classifier(dim: int, num_classes: int) -> nn.Linear:
+    """(N, D) -> (N, K), bias-free, weights N(0, 0.001)."""
+    classifier = nn.Linear(dim, num_classes, bias=False)
+    if num_classes:
+        nn.init.normal_(classifier.weight, std=0.001)
+    return classifier
+
+
+def unit_length(rows: Tensor, longest: float, first: bool) -> Tensor:
+    """(N, D) rows no longer than `longest` -> (N, D + 2) unit rows with the same inner products across the two sides.
+
+    What a row lacks in length stands in one further number, of the two a different one for either side (`first`: visible), so
+    that it meets a zero. The cosine of a visible and an infrared row is their inner product / longest^2.
+    """
+    lack = (longest**2 - rows.square().sum(dim=1, keepdim=True)).clamp(min=0).sqrt()
+    ends = (lack, lack.new_zeros(lack.shape))
+    return torch.cat([rows, *(ends if first else ends[::-1])], dim=1) / longest
