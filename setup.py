@@ -73,7 +73,12 @@ setup(
     ],
     python_requires=">=3.11",
     packages=find_packages(include=["tvilfm_plugin", "tvilfm_plugin.*"]),
-    package_data={"tvilfm_plugin": ["py.typed"], "tvilfm_plugin.retrieval": ["web_page.*"], "": ["*.json"]},
+    package_data={
+        "tvilfm_plugin": ["py.typed"],
+        "tvilfm_plugin.host": ["startup/*.py"],
+        "tvilfm_plugin.retrieval": ["web_page.*"],
+        "": ["*.json"],
+    },
     cmdclass={"build_py": BuildWithConfigs},
     entry_points={"console_scripts": ["tvilfm = tvilfm_plugin.cli.main:entry"]},
     install_requires=HOST_NEEDS + OWN_NEEDS,

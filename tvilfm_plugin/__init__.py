@@ -5,11 +5,13 @@ repaired, and our data sets and models are registered. Without fast-reid the cor
 modeling that hold no registered class) work all the same; without torch those that search an index do.
 """
 
+import contextlib
 import importlib
+import os
 from collections.abc import Callable
 from typing import Any
 
-from tvilfm_plugin.host import importing, presence
+from tvilfm_plugin.host import children, importing, presence
 
 __version__ = "0.2.0"
 
@@ -28,7 +30,7 @@ def _ours(module: str) -> Any:
 
 def _before_fastreid() -> None:
     _ours("host.gaps").fill()
-    _ours("host.patches").apply()
+    _ours("host.mends").apply()
 
 
 def _register(module: str) -> Callable[[], None]:
@@ -42,6 +44,9 @@ for _host_module, _module in _REGISTRATIONS.items():
     importing.after(_host_module, _register(_module))
 importing.provided["trainer"] = lambda: _ours("engine").TriTrainer
 presence.explain_missing_host()
+children.prepare_spawned()
+if children.MARK in os.environ:  # a process that a script has started
+    _ours("host.scripts").stand_in(contextlib.ExitStack())
 
 
 def __getattr__(name: str) -> Any:

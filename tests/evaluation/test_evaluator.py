@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 pytest.importorskip("fastreid")
 
-from fastreid.evaluation import inference_on_dataset
+from fastreid.evaluation import ReidEvaluator, inference_on_dataset
 from fastreid.evaluation.rerank import re_ranking
 from two_processes import config
 
@@ -22,7 +22,6 @@ from tvilfm_plugin.evaluation.evaluator import MEREvaluator, distance_function
 from tvilfm_plugin.evaluation.mer import minus_inner_product
 from tvilfm_plugin.evaluation.protocols import Labels
 from tvilfm_plugin.host.replacing import lend
-from tvilfm_plugin.host.trainer import PythonRankEvaluator
 from tvilfm_plugin.modality import Modality
 
 pytestmark = pytest.mark.filterwarnings("ignore:Cython rank evaluation")
@@ -128,7 +127,7 @@ class WithTexts:
             yield batch
 
 
-class Remembering(PythonRankEvaluator):
+class Remembering(ReidEvaluator):
     """The stock evaluator, and the cosine of all its query and gallery rows."""
 
     def evaluate(self):

@@ -1,5 +1,6 @@
 """Each fix of the host: that the symptom is still there without it, and that it is gone with it."""
 
+import contextlib
 import importlib
 import itertools
 import logging
@@ -22,18 +23,17 @@ pytest.importorskip("fastreid")
 
 from fastreid.config import get_cfg
 from fastreid.data import build as host_data
+from fastreid.data import build_reid_test_loader, build_reid_train_loader, data_utils
 from fastreid.engine import defaults, hooks, train_loop
-from fastreid.evaluation import reid_evaluation
+from fastreid.evaluation import ReidEvaluator, reid_evaluation
 from fastreid.solver import build as host_solver
-from fastreid.utils import checkpoint, compute_dist, events
+from fastreid.solver import build_optimizer
+from fastreid.utils import checkpoint, comm, compute_dist, events
 
 from tvilfm_plugin.config import add_tvilfm_config
 from tvilfm_plugin.files import writing
-from tvilfm_plugin.host import batches, devices, loaders, patches, replacing, setup, trainer
-from tvilfm_plugin.host import checkpoint as host_checkpoint
-from tvilfm_plugin.host import hooks as host_hooks
-from tvilfm_plugin.host import steps as host_steps
-from tvilfm_plugin.host.optimizer import build_optimizer, contiguous_optimizer
+from tvilfm_plugin.host import batches, devices, mends, replacing, setup, steps
+from tvilfm_plugin.host.optimizer import contiguous_optimizer
 
 ROOT = Path(__file__).parents[2]
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="the symptom is that there is no GPU")
@@ -47,6 +47,13 @@ def small_config(**solver):
     for key, value in solver.items():
         cfg.SOLVER[key] = value
     return cfg
+
+
+@contextlib.contextmanager
+def before(owner, *names):
+    """What the host has under these names of one of its classes, as it was before it was mended."""
+    with replacing.lend(owner, **{name: replacing.original(owner, name) for name in names}):
+        yield
 
 
 def python(code: str) -> list[str]:
@@ -138,7 +145,7 @@ def test_without_fastreid_the_core_imports_and_the_rest_names_the_command():
         print(presence.host_available())
         needs = {
             "attribute": lambda: tvilfm_plugin.TriTrainer,
-            "module": lambda: importlib.import_module("tvilfm_plugin.host.trainer"),
+            "module": lambda: importlib.import_module("tvilfm_plugin.engine.trainer"),
             "fastreid": lambda: importlib.import_module("fastreid.engine"),
             "script": lambda: run_script("tests/stock_script.py", []),
         }
@@ -155,7 +162,7 @@ def test_without_fastreid_the_core_imports_and_the_rest_names_the_command():
 def test_applying_twice_changes_nothing():
     names = [(owner, name, getattr(owner, name)) for owner, name in replacing._originals]
     assert names
-    patches.apply()
+    mends.apply()
     assert all(getattr(owner, name) is value for owner, name, value in names)
 
 
@@ -294,7 +301,7 @@ class TwoLayers(nn.Module):
         return {"loss": (logits.float() ** 2).sum()}
 
 
-def steps(model, optimizer, number=3):
+def train(model, optimizer, number=3):
     x = torch.linspace(0, 1, 8).view(2, 4)
     for _ in range(number):
         loss = model({"images": x})["loss"]
@@ -304,22 +311,51 @@ def steps(model, optimizer, number=3):
     return [parameter.detach().clone() for parameter in model.parameters()]
 
 
-def test_the_host_trains_nothing_and_we_do():
+def test_the_host_trains_nothing_and_mended_it_does():
     cfg = small_config(OPT="Adam", BASE_LR=0.1, HEADS_LR_FACTOR=2.0)
-    before = list(TwoLayers().parameters())
+    first = list(TwoLayers().parameters())
     model = TwoLayers()
-    optimizer, _ = host_solver.build_optimizer(cfg, model)
-    assert all(torch.equal(a, b) for a, b in zip(before, steps(model, optimizer), strict=True)), "the host is repaired"
+    with before(torch.optim.Optimizer, "zero_grad"):
+        after = train(model, build_optimizer(cfg, model)[0])
+    assert all(torch.equal(a, b) for a, b in zip(first, after, strict=True)), "the host is repaired"
     model = TwoLayers()
     optimizer, parameters = build_optimizer(cfg, model)
-    after = steps(model, optimizer)
+    after = train(model, optimizer)
     parameters.assert_buffer_is_valid()
     assert len(optimizer.param_groups) == 2 and optimizer.state
     twin = TwoLayers()
-    expected = steps(twin, torch.optim.Adam(host_solver.get_default_optimizer_params(
+    expected = train(twin, torch.optim.Adam(host_solver.get_default_optimizer_params(
         twin, base_lr=0.1, weight_decay=0.0005, heads_lr_factor=2.0)))
-    for a, b, old in zip(after, expected, before, strict=True):
+    for a, b, old in zip(after, expected, first, strict=True):
         assert torch.allclose(a, b, atol=1e-6) and not torch.equal(a, old)
+
+
+def test_every_way_to_clear_gradients_keeps_flat_buffers_and_others_go_as_torch_says():
+    model, free = TwoLayers(), TwoLayers()
+    optimizer, parameters = build_optimizer(small_config(OPT="SGD", BASE_LR=0.1), model)
+    other = torch.optim.SGD(free.parameters(), 0.1)
+    for clear in (optimizer.zero_grad, lambda: optimizer.zero_grad(True), model.zero_grad, lambda: model.zero_grad(True)):
+        old = model.heads.weight.clone()
+        clear()
+        model({"images": torch.ones(2, 4)})["loss"].backward()
+        optimizer.step()
+        parameters.assert_buffer_is_valid()
+        assert not torch.equal(model.heads.weight, old)
+    for clear in (other.zero_grad, free.zero_grad):
+        free({"images": torch.ones(2, 4)})["loss"].backward()
+        clear()
+        assert free.heads.weight.grad is None
+
+
+@pytest.mark.parametrize(("name", "fused"), [("Adam", True), ("SGD", True), ("RMSprop", None)])
+def test_ordinary_optimizers_are_fused_where_the_config_says_so(name, fused):
+    cfg = small_config(OPT=name)
+    add_tvilfm_config(cfg)
+    cfg.SOLVER.FUSED = True
+    model = TwoLayers()
+    assert build_optimizer(cfg, model)[0].defaults.get("fused") == fused
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
+    assert not build_optimizer(cfg, TwoLayers())[0].defaults.get("fused")
 
 
 def test_own_groups_with_clipping_per_flat_group():
@@ -332,7 +368,7 @@ def test_own_groups_with_clipping_per_flat_group():
     ]
     before = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
     optimizer, _ = contiguous_optimizer(cfg, groups)
-    after = torch.cat([value.flatten() for value in steps(model, optimizer, 1)])
+    after = torch.cat([value.flatten() for value in train(model, optimizer, 1)])
     assert (after - before).norm() == pytest.approx(0.5, rel=1e-3)
     with pytest.raises(ValueError, match="nothing to train"):
         contiguous_optimizer(cfg, [])
@@ -367,29 +403,31 @@ class Numbers(torch.utils.data.Dataset):
 
 @no_gpu
 def test_the_hosts_loaders_need_cuda():
-    with pytest.raises((RuntimeError, AssertionError)):
-        host_data.build_reid_train_loader(Numbers([0]), sampler=[0], total_batch_size=1)
+    build = replacing.original(host_data, "build_reid_train_loader")
+    stock = replacing.lend(host_data, DataLoaderX=replacing.original(data_utils, "DataLoaderX"))
+    with stock, pytest.raises((RuntimeError, AssertionError)):
+        build(Numbers([0]), sampler=[0], total_batch_size=1)
 
 
 def test_loaders_give_batches_on_the_device(market):
     cfg = small_config(IMS_PER_BATCH=8)
-    loader = loaders.build_train_loader(cfg, combineall=False)
+    loader = build_reid_train_loader(cfg, combineall=False)
     assert len(loader.dataset) == 32 and loader.dataset.num_classes == 4 and loader.num_workers == 0
     batches = iter(loader)
     for batch in itertools.islice(batches, 6):  # more than the four of an epoch: the loader is endless
         assert batch["images"].shape == (8, 3, 64, 32) and batch["images"].device.type == "cpu"
         assert batch["targets"].dtype == torch.int64 and isinstance(batch["img_paths"], list)
-    assert loaders.build_train_loader(cfg, num_workers=1, total_batch_size=16).num_workers == 1
-    loader, queries = loaders.build_test_loader(cfg, "Market1501")
+    assert build_reid_train_loader(cfg, num_workers=1, total_batch_size=16).num_workers == 1
+    loader, queries = build_reid_test_loader(cfg, "Market1501")
     assert queries == 4 and loader.num_workers == 0
     assert [len(batch["targets"]) for batch in loader] == [32]
-    explicit, queries = loaders.build_test_loader(loader.dataset, 20, 4)
+    explicit, queries = build_reid_test_loader(loader.dataset, 20, 4)
     assert queries == 4 and [len(batch["targets"]) for batch in explicit] == [20, 12]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_in_the_dataset_reaches_the_caller(workers):
-    loader, _ = loaders.build_test_loader(Numbers([1, 2, 3], broken=2), 1, 0, num_workers=workers)
+    loader, _ = build_reid_test_loader(Numbers([1, 2, 3], broken=2), 1, 0, num_workers=workers)
     with pytest.raises(OSError, match="broken image 2"):
         list(loader)
 
@@ -397,26 +435,30 @@ def test_an_error_in_the_dataset_reaches_the_caller(workers):
 def test_batches_that_can_never_be_filled_are_explained(market):
     cfg = small_config(IMS_PER_BATCH=33)
     with pytest.raises(ValueError, match="only 32 images"):
-        loaders.build_train_loader(cfg)
+        build_reid_train_loader(cfg)
     cfg.DATALOADER.SAMPLER_TRAIN = "BalancedIdentitySampler"
     cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE = 16, 2
     with pytest.raises(ValueError, match="takes 8 identities .* only 4"):
-        loaders.build_train_loader(cfg)
+        build_reid_train_loader(cfg)
     cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE = 10, 4
     with pytest.raises(ValueError, match="not a multiple of DATALOADER.NUM_INSTANCE 4"):
-        loaders.build_train_loader(cfg)
+        build_reid_train_loader(cfg)
     cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE = 16, 4
-    assert len(next(iter(loaders.build_train_loader(cfg)))["targets"]) == 16
+    assert len(next(iter(build_reid_train_loader(cfg)))["targets"]) == 16
 
 
 def test_collation_agrees_with_the_host_and_refuses_what_it_drops():
     samples = [{"images": torch.full((2,), float(i)), "targets": i, "score": i / 2, "path": str(i)} for i in range(3)]
-    ours, theirs = batches.collate(samples), host_data.fast_batch_collator(samples)
+    def collate_as_before(samples):
+        with before(host_data, "fast_batch_collator"):
+            return host_data.fast_batch_collator(samples)
+
+    ours, theirs = batches.collate(samples), collate_as_before(samples)
     assert ours.keys() == theirs.keys() and ours["path"] == theirs["path"]
     assert all(torch.equal(ours[key], theirs[key]) for key in ("images", "targets", "score"))
     assert ours["score"].dtype == theirs["score"].dtype == torch.float64
     for value in (None, [1], (1, 2), np.float32(1), np.zeros(2)):
-        assert host_data.fast_batch_collator([{"x": value}])["x"] is None
+        assert collate_as_before([{"x": value}])["x"] is None
         with pytest.raises(TypeError, match=r"\['x'\]"):
             batches.collate([{"x": value}])
 
@@ -433,41 +475,75 @@ def test_device_falls_back_to_the_cpu(caplog):
 def test_evaluator_compiles_nothing(monkeypatch):
     calls = []
     monkeypatch.setattr(reid_evaluation, "compile_helper", lambda: calls.append(1))
-    trainer.PythonRankEvaluator(small_config(), 1)
-    assert not calls
     monkeypatch.setitem(sys.modules, "fastreid.evaluation.rank_cylib.rank_cy", None)
-    reid_evaluation.ReidEvaluator(small_config(), 1)
+    ReidEvaluator(small_config(), 1)
+    assert not calls
+    with before(ReidEvaluator, "_compile_dependencies"):
+        ReidEvaluator(small_config(), 1)
     assert calls
+
+
+def amp_trainer():
+    model = TwoLayers()
+    optimizer, parameters = build_optimizer(small_config(BASE_LR=0.1), model)
+    return train_loop.AMPTrainer(model, [{"images": torch.ones(2, 4)}] * 2, optimizer, parameters)
 
 
 @no_gpu
 def test_mixed_precision_on_the_cpu():
-    def trainer(kind):
-        model = TwoLayers()
-        optimizer, parameters = build_optimizer(small_config(BASE_LR=0.1), model)
-        return kind(model, [{"images": torch.ones(2, 4)}] * 2, optimizer, parameters)
-
-    with pytest.raises(AssertionError, match="CUDA"):
-        trainer(train_loop.AMPTrainer).run_step()
-    ours = trainer(host_steps.AnyDeviceAMPTrainer)
+    with before(train_loop.AMPTrainer, "run_step", "__init__"), pytest.raises(AssertionError, match="CUDA"):
+        amp_trainer().run_step()
+    ours = amp_trainer()
     with events.EventStorage():
         ours.run_step()
     assert ours.model.autocast == torch.bfloat16
     assert not torch.equal(ours.model.heads.weight, TwoLayers().heads.weight)
 
 
-@pytest.mark.parametrize("kind", [host_steps.AnyDeviceTrainer, host_steps.AnyDeviceAMPTrainer])
-def test_losses_are_read_at_once(kind, monkeypatch):
-    seen, written = [], train_loop.SimpleTrainer._write_metrics
+class Recorder:
+    """In the place of a GradScaler: what the step asks of it, in order; losses come out four times as large."""
+
+    def __init__(self):
+        self.asked = []
+
+    def scale(self, loss):
+        self.asked.append("scale")
+        return 4 * loss
+
+    def step(self, optimizer):
+        self.asked.append("step")
+        optimizer.step()
+
+    def update(self):
+        self.asked.append("update")
+
+
+def test_a_mixed_step_scales_the_loss_steps_through_the_scaler_and_updates_it():
+    gradients = []
+    for scaler in (Recorder(), None):
+        trainer = amp_trainer()
+        trainer.grad_scaler = scaler or trainer.grad_scaler
+        with events.EventStorage():
+            trainer.run_step()
+        gradients.append(trainer.model.heads.weight.grad.clone())
+    assert torch.allclose(gradients[0], 4 * gradients[1], rtol=1e-5)
+    trainer.grad_scaler = recorder = Recorder()
+    with events.EventStorage():
+        trainer.run_step()
+    assert recorder.asked == ["scale", "step", "update"]
+
+
+def test_losses_are_read_at_once(monkeypatch):
+    seen, written = [], replacing.original(train_loop.SimpleTrainer, "_write_metrics")
 
     def spy(self, losses, data_time):
         seen.append(losses)
         written(self, losses, data_time)
 
-    monkeypatch.setattr(train_loop.SimpleTrainer, "_write_metrics", spy)
+    monkeypatch.setattr(train_loop.SimpleTrainer, "_write_metrics", steps._read_at_once(spy))
     losses = {"a": torch.tensor(1.5, requires_grad=True), "b": torch.tensor([2.25]), "c": torch.tensor(-0.5).double()}
     with events.EventStorage() as storage:
-        kind(TwoLayers(), [], None, None)._write_metrics(losses, 0.1)
+        train_loop.SimpleTrainer(TwoLayers(), [], None, None)._write_metrics(losses, 0.1)
         latest = storage.latest()
     assert {name: latest[name][0] for name in (*losses, "total_loss")} == {"a": 1.5, "b": 2.25, "c": -0.5, "total_loss": 3.25}
     first, *others = seen[0].values()
@@ -480,32 +556,32 @@ def test_ddp_on_the_cpu():
     try:
         with pytest.raises(ValueError, match="device_ids"):
             nn.parallel.DistributedDataParallel(TwoLayers(), device_ids=[0], broadcast_buffers=False)
-        model = host_steps.AnyDeviceDDP(TwoLayers(), device_ids=[0], broadcast_buffers=False)
+        model = defaults.DistributedDataParallel(TwoLayers(), device_ids=[0], broadcast_buffers=False)
         assert model({"images": torch.ones(1, 4)})["loss"].requires_grad
     finally:
         dist.destroy_process_group()
 
 
 def test_checkpoints_are_whole_or_absent(tmp_path):
-    def interrupted(kind, folder):
+    def interrupted(folder):
         folder.mkdir()
-        saver = kind(TwoLayers(), str(folder))
+        saver = checkpoint.Checkpointer(TwoLayers(), str(folder))
         saver.save("model", epoch=0)
         with pytest.raises((AttributeError, TypeError, RuntimeError, OSError)):
             saver.save("model", epoch=lambda: "this does not pickle")
         return folder / "model.pth"
 
-    with pytest.raises((RuntimeError, EOFError, OSError)):
-        torch.load(interrupted(checkpoint.Checkpointer, tmp_path / "host"))
-    path = interrupted(host_checkpoint.AtomicCheckpointer, tmp_path / "ours")
+    with before(checkpoint.Checkpointer, "save"), pytest.raises((RuntimeError, EOFError, OSError)):
+        torch.load(interrupted(tmp_path / "host"))
+    path = interrupted(tmp_path / "ours")
     assert torch.load(path)["epoch"] == 0
     assert sorted(os.listdir(path.parent)) == ["last_checkpoint", "model.pth"]
-    saver = host_checkpoint.AtomicCheckpointer(TwoLayers(), str(path.parent))
+    saver = checkpoint.Checkpointer(TwoLayers(), str(path.parent))
     saver.save("best", metric=np.float64(0.5))
     assert saver.resume_or_load("")["metric"] == 0.5
     with pytest.raises(ValueError, match="plain file name"):
         saver.save("a/b")
-    host_checkpoint.AtomicCheckpointer(TwoLayers(), str(tmp_path / "absent"), save_to_disk=False).save("model")
+    checkpoint.Checkpointer(TwoLayers(), str(tmp_path / "absent"), save_to_disk=False).save("model")
     assert not (tmp_path / "absent").exists()
 
 
@@ -532,9 +608,9 @@ def stub_trainer(**values):
 
 
 def test_evaluation_period_zero_and_evaluation_after_training():
-    def evaluations(kind, period, epochs=(0, 1), **state):
+    def evaluations(period, epochs=(0, 1), **state):
         calls = []
-        hook = kind(period, lambda: calls.append(hook.trainer.epoch))
+        hook = hooks.EvalHook(period, lambda: calls.append(hook.trainer.epoch))
         hook.trainer = stub_trainer()
         for hook.trainer.epoch in epochs:
             hook.after_epoch()
@@ -542,17 +618,18 @@ def test_evaluation_period_zero_and_evaluation_after_training():
         hook.after_train()
         return calls
 
-    with pytest.raises(ZeroDivisionError):
-        evaluations(hooks.EvalHook, 0)
-    assert evaluations(host_hooks.LastEvalHook, 0) == [1]
-    assert evaluations(host_hooks.LastEvalHook, 1) == [0, 1]
-    assert evaluations(host_hooks.LastEvalHook, 2) == [1]
-    assert evaluations(host_hooks.LastEvalHook, 3) == [1]
+    with before(hooks.EvalHook, "after_train"), pytest.raises(ZeroDivisionError):
+        evaluations(0)
+    assert evaluations(0) == [1]
+    assert evaluations(1) == [0, 1]
+    assert evaluations(2) == [1]
+    assert evaluations(3) == [1]
     # A crash in the last epoch: the host evaluates what is half trained.
-    assert evaluations(hooks.EvalHook, 3, iter=3) == [1]
-    assert evaluations(host_hooks.LastEvalHook, 3, iter=3) == []
+    with before(hooks.EvalHook, "after_train"):
+        assert evaluations(3, iter=3) == [1]
+    assert evaluations(3, iter=3) == []
     # A finished run that is resumed has no epoch.
-    assert evaluations(host_hooks.LastEvalHook, 1, epochs=()) == [1]
+    assert evaluations(1, epochs=()) == [1]
 
 
 def test_checkpoint_period_zero_no_test_set_and_the_best_metric():
@@ -563,8 +640,8 @@ def test_checkpoint_period_zero_no_test_set_and_the_best_metric():
         def save(self, name, **_):
             self.names.append(name)
 
-    def saved(kind, period, tests=("Market1501",), metrics=(1.0, 0.5), best=None):
-        hook = kind(Saver(), period)
+    def saved(period, tests=("Market1501",), metrics=(1.0, 0.5), best=None):
+        hook = hooks.PeriodicCheckpointer(Saver(), period)
         hook.trainer = stub_trainer(cfg=types.SimpleNamespace(DATASETS=types.SimpleNamespace(TESTS=tests)))
         if best is not None:
             hook.load_state_dict(best)
@@ -575,18 +652,18 @@ def test_checkpoint_period_zero_no_test_set_and_the_best_metric():
                 hook.after_epoch()
         return hook.checkpointer.names, hook
 
-    with pytest.raises(ZeroDivisionError):
-        saved(hooks.PeriodicCheckpointer, 0)
-    with pytest.raises(IndexError):
-        saved(hooks.PeriodicCheckpointer, 1, tests=())
-    assert saved(host_hooks.BestKeepingCheckpointer, 0)[0] == ["model_best", "model_final"]
-    assert saved(host_hooks.BestKeepingCheckpointer, 1, tests=())[0] == ["model_best", "model_0000", "model_final"]
-    names, hook = saved(host_hooks.BestKeepingCheckpointer, 1)
-    assert saved(host_hooks.BestKeepingCheckpointer, 1, best=hook.state_dict(), metrics=(0.9,))[0] == ["model_0000"]
+    with before(hooks.PeriodicCheckpointer, "__init__"), pytest.raises(ZeroDivisionError):
+        saved(0)
+    with before(hooks.PeriodicCheckpointer, "before_train"), pytest.raises(IndexError):
+        saved(1, tests=())
+    assert saved(0)[0] == ["model_best", "model_final"]
+    assert saved(1, tests=())[0] == ["model_best", "model_0000", "model_final"]
+    names, hook = saved(1)
+    assert saved(1, best=hook.state_dict(), metrics=(0.9,))[0] == ["model_0000"]
 
 
 def test_writers_see_each_iteration_once_and_the_evaluation():
-    def written(kind, iterations):
+    def written(iterations):
         log = []
 
         class Writer(events.EventWriter):
@@ -596,7 +673,7 @@ def test_writers_see_each_iteration_once_and_the_evaluation():
             def close(self):
                 log.append("closed")
 
-        hook = kind([Writer()], 1)
+        hook = hooks.PeriodicWriter([Writer()], 1)
         hook.trainer = stub_trainer(iters_per_epoch=iterations, max_iter=iterations)
         with events.EventStorage() as storage:
             for hook.trainer.iter in range(iterations):
@@ -607,8 +684,9 @@ def test_writers_see_each_iteration_once_and_the_evaluation():
             hook.after_train()
         return log
 
-    assert written(hooks.PeriodicWriter, 2) == [0, 1, 1, "closed"]
-    assert written(host_hooks.EpochWriter, 2) == [0, 1, 2, "closed"]
+    with before(hooks.PeriodicWriter, "after_step", "after_train"):
+        assert written(2) == [0, 1, 1, "closed"]
+    assert written(2) == [0, 1, 2, "closed"]
     with events.EventStorage() as storage:
         storage.epoch = 0
         printer = events.CommonMetricPrinter(1)
@@ -633,13 +711,15 @@ def test_the_whole_seed_is_set(tmp_path, monkeypatch):
     add_tvilfm_config(cfg)
     cfg.OUTPUT_DIR, cfg.SEED = str(tmp_path), 7
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
-    monkeypatch.setattr(setup, "host_default_setup", lambda cfg, args: torch.manual_seed(1))
-    setup.default_setup(cfg, None)
+    stand_in = types.ModuleType("stand_in")
+    stand_in.default_setup = lambda cfg, args: torch.manual_seed(1)
+    setup.seed_from_config(stand_in)
+    stand_in.default_setup(cfg, None)
     assert draw() == first
-    monkeypatch.setattr(setup.comm, "get_rank", lambda: 1)
-    setup.default_setup(cfg, None)
+    monkeypatch.setattr(comm, "get_rank", lambda: 1)
+    stand_in.default_setup(cfg, None)
     assert draw() != first, "each rank has its own seed"
     assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
     cfg.SEED = -1
-    setup.default_setup(cfg, None)
+    stand_in.default_setup(cfg, None)
     assert torch.equal(torch.rand(()), torch.rand((), generator=torch.Generator().manual_seed(1)))

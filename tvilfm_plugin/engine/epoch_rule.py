@@ -13,7 +13,6 @@ from yacs.config import CfgNode
 from tvilfm_plugin.checkpoints.loading import load_weights
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance
 from tvilfm_plugin.files.writing import atomic_file, write_text
-from tvilfm_plugin.host.hooks import LastEvalHook
 
 LABELS = {
     "last": "last epoch",
@@ -75,7 +74,7 @@ class EpochLabel(hooks.HookBase):
         self.trainer.provenance.epoch_rule = LABELS["last"] if epoch >= last else f"epoch {epoch} of {last}"
 
 
-class BestEpoch(LastEvalHook):
+class BestEpoch(hooks.EvalHook):
     """Evaluates every `period` epochs, keeps the weights with the best Rank-1, and ends the training with them.
 
     Every Rank-1 is kept in epochs.json: it shows the choice, and what is missing after an interruption.

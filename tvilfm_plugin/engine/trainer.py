@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn as nn
 from fastreid.engine import hooks
+from fastreid.engine.defaults import DefaultTrainer
 from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
 from yacs.config import CfgNode
@@ -28,7 +29,6 @@ from tvilfm_plugin.evaluation.provenance import KEY, Provenance, TrainingSet
 from tvilfm_plugin.host.devices import usable_device
 from tvilfm_plugin.host.memory import keep_freed_memory
 from tvilfm_plugin.host.optimizer import contiguous_optimizer
-from tvilfm_plugin.host.trainer import CompatTrainer
 from tvilfm_plugin.keys.host import HOST_SCHEDULES
 from tvilfm_plugin.modeling.registration import uses_text
 from tvilfm_plugin.registries import EVALUATOR_REGISTRY, PARAM_GROUPS_REGISTRY, SCHEDULE_REGISTRY, choose
@@ -38,10 +38,10 @@ logger = logging.getLogger("fastreid." + __name__)
 CLASSIFIER = "heads.classifier."
 
 
-class TriTrainer(CompatTrainer):
+class TriTrainer(DefaultTrainer):
     """fast-reid's trainer with the Tri- data sets, both stages of TVI-LFM and modality ensemble retrieval.
 
-    For an ordinary fast-reid config it is `CompatTrainer`, i.e. the stock trainer on today's stack.
+    For an ordinary fast-reid config it is `DefaultTrainer`, i.e. the stock trainer on today's stack.
     """
 
     def __init__(self, cfg: CfgNode) -> None:

@@ -1,12 +1,14 @@
 """Batches from samples, and a loader whose batches arrive on a device."""
 
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
-from tvilfm_plugin.host.devices import to_device, worker_context
+from tvilfm_plugin.host.devices import to_device, usable_device, worker_context
+from tvilfm_plugin.host.replacing import replace
 
 
 def collate(samples: Sequence[Any], where: str = "the sample") -> Any:
@@ -53,3 +55,18 @@ class DeviceLoader(DataLoader):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         for batch in super().__iter__():
             yield to_device(batch, self.device)
+
+
+def load_on_any_device(data_utils: types.ModuleType) -> None:
+    """`DataLoaderX`, which own loaders of projects use, on the device of its rank; without a GPU, on the CPU."""
+
+    class DataLoaderX(DeviceLoader):
+        def __init__(self, local_rank: int, **options: Any) -> None:
+            options.pop("pin_memory", None)
+            super().__init__(device=usable_device(f"cuda:{local_rank}"), **options)
+            self.local_rank = local_rank
+
+        def shutdown(self) -> None:
+            """There is no thread in the background."""
+
+    replace(data_utils, "DataLoaderX", lambda original: DataLoaderX)

@@ -1,27 +1,35 @@
 """Checkpoints that are whole or absent."""
 
+import functools
 import os
+import types
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from fastreid.utils.checkpoint import Checkpointer
 
 from tvilfm_plugin.files.writing import atomic_file, write_text
+from tvilfm_plugin.host.replacing import replace
 
 
-class AtomicCheckpointer(Checkpointer):
-    """Files that are complete or absent, and that `torch.load(weights_only=True)` can read.
+def save_whole_files(checkpoint: types.ModuleType) -> None:
+    """`Checkpointer` writes files that are complete or absent, and that `torch.load(weights_only=True)` can read.
 
-    The original writes in place, and truncates `last_checkpoint` before it writes it: killed at that moment, a run
-    cannot be resumed. A numpy number among the extra data would be saved but refused on loading.
+    The original writes in place, and truncates `last_checkpoint` before it writes it: killed at that moment, a run cannot be
+    resumed. A numpy number among the extra data would be saved but refused on loading.
     """
+    replace(checkpoint.Checkpointer, "save", _saving)
+    replace(checkpoint.Checkpointer, "tag_last_checkpoint", _tagging)
 
-    def save(self, name: str, **kwargs: Any) -> None:
+
+def _saving(save_in_place: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(save_in_place)
+    def save(self: Any, name: str, **kwargs: Any) -> None:
         if not self.save_dir or not self.save_to_disk:
             return
         if "://" in self.save_dir:  # a store that PathManager knows, not a folder
-            super().save(name, **kwargs)
+            save_in_place(self, name, **kwargs)
             return
         state = {"model": self.model.state_dict()}
         state.update((key, part.state_dict()) for key, part in self.checkpointables.items())
@@ -35,8 +43,15 @@ class AtomicCheckpointer(Checkpointer):
             torch.save(state, file)
         self.tag_last_checkpoint(file_name)
 
-    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+    return save
+
+
+def _tagging(tag_in_place: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
+    @functools.wraps(tag_in_place)
+    def tag_last_checkpoint(self: Any, last_filename_basename: str) -> None:
         if "://" in self.save_dir:
-            super().tag_last_checkpoint(last_filename_basename)
+            tag_in_place(self, last_filename_basename)
         else:
             write_text(os.path.join(self.save_dir, "last_checkpoint"), last_filename_basename)
+
+    return tag_last_checkpoint

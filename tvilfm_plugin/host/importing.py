@@ -89,7 +89,7 @@ def imported(name: str) -> bool:
 
 def before(name: str, action: Action) -> None:
     """Act before the code of a module runs; at once where it ran already."""
-    if name in sys.modules:
+    if sys.modules.get(name) is not None:
         action()
     else:
         _before[name].append(action)

@@ -1,16 +1,31 @@
 """In the place of fast-reid's builders of loaders: batches on MODEL.DEVICE, and errors instead of endless waiting."""
 
+import importlib
 import os
+import types
 from typing import Any
 
-from fastreid.data import build as host_data
-from fastreid.utils import comm
 from torch.utils.data import BatchSampler
 from yacs.config import CfgNode
 
-from tvilfm_plugin.host.batches import DeviceLoader
+from tvilfm_plugin.host.batches import DeviceLoader, collate
 from tvilfm_plugin.host.devices import usable_device
-from tvilfm_plugin.host.replacing import lend
+from tvilfm_plugin.host.replacing import lend, replace
+
+
+def load_on_any_device(build: types.ModuleType) -> None:
+    """fast-reid's builders need CUDA whatever MODEL.DEVICE says, and hang for ever where a sample raises; these do not.
+
+    And its collation drops what it does not know, which here is an error.
+    """
+    replace(build, "build_reid_train_loader", lambda original: build_train_loader)
+    replace(build, "build_reid_test_loader", lambda original: build_test_loader)
+    replace(build, "fast_batch_collator", lambda original: collate)
+
+
+def _host() -> tuple[Any, Any]:
+    """fast-reid's module of loaders, and its knowledge of processes."""
+    return importlib.import_module("fastreid.data.build"), importlib.import_module("fastreid.utils.comm")
 
 
 def _datasets_root() -> str:
@@ -20,6 +35,7 @@ def _datasets_root() -> str:
 
 def _check_batch(dataset: Any, sampler: Any, batch: int) -> None:
     """Raise where fast-reid would divide by zero, or wait for ever for a batch that its sampler can never fill."""
+    host_data, comm = _host()
     world = comm.get_world_size()
     if len(dataset) < batch:
         raise ValueError(
@@ -47,7 +63,7 @@ def _check_batch(dataset: Any, sampler: Any, batch: int) -> None:
 
 
 def build_train_loader(
-    cfg: Any, *, num_workers: int | None = None, total_batch_size: int | None = None, **options: Any
+    cfg: Any = None, *, num_workers: int | None = None, total_batch_size: int | None = None, **options: Any
 ) -> DeviceLoader:
     """In the place of `build_reid_train_loader`: endless batches on MODEL.DEVICE, with or without a GPU.
 
@@ -57,6 +73,7 @@ def build_train_loader(
         total_batch_size: of all processes together, instead of SOLVER.IMS_PER_BATCH.
         options: `train_set`, `transforms`, `sampler`; anything else goes to the constructors of the datasets.
     """
+    host_data, comm = _host()
     if isinstance(cfg, CfgNode):
         if total_batch_size is not None:
             cfg = cfg.clone()
@@ -68,7 +85,8 @@ def build_train_loader(
         num_workers = parts["num_workers"] if num_workers is None else num_workers
         device = usable_device(cfg.MODEL.DEVICE)
     else:
-        dataset, sampler, device = cfg, options["sampler"], usable_device("cuda")
+        dataset = options["train_set"] if cfg is None else cfg
+        sampler, device = options["sampler"], usable_device("cuda")
     assert total_batch_size is not None, "total_batch_size is needed where there is no config"
     _check_batch(dataset, sampler, total_batch_size)
     batches = BatchSampler(sampler, total_batch_size // comm.get_world_size(), drop_last=True)
@@ -76,7 +94,7 @@ def build_train_loader(
 
 
 def build_test_loader(
-    cfg: Any, dataset_name: Any = None, num_query: int = 0, num_workers: int | None = None, **options: Any
+    cfg: Any = None, dataset_name: Any = None, num_query: int = 0, num_workers: int | None = None, **options: Any
 ) -> tuple[DeviceLoader, int]:
     """In the place of `build_reid_test_loader`: a data set's queries, then its gallery, on MODEL.DEVICE.
 
@@ -90,6 +108,7 @@ def build_test_loader(
     Returns:
         the loader and the number of queries.
     """
+    host_data, comm = _host()
     if isinstance(cfg, CfgNode):
         with lend(host_data, _root=_datasets_root()):
             parts = host_data._test_loader_from_config(cfg, dataset_name=dataset_name, num_query=num_query, **options)
@@ -97,7 +116,8 @@ def build_test_loader(
         num_workers = cfg.DATALOADER.NUM_WORKERS if num_workers is None else num_workers
         device = usable_device(cfg.MODEL.DEVICE)
     else:
-        dataset, batch, device = cfg, options.get("test_batch_size", dataset_name), usable_device("cuda")
+        dataset = options["test_set"] if cfg is None else cfg
+        batch, device = options.get("test_batch_size", dataset_name), usable_device("cuda")
     shard = host_data.samplers.InferenceSampler(len(dataset))
     batches = BatchSampler(shard, max(1, batch // comm.get_world_size()), drop_last=False)
     return DeviceLoader(dataset, batch_sampler=batches, num_workers=num_workers or 0, device=device), num_query

@@ -1,56 +1,107 @@
 """fast-reid's optimizer over flat buffers, with gradients that arrive."""
 
+import functools
+import logging
+import types
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn as nn
-from fastreid.solver import build as host_solver
-from fastreid.utils.params import ContiguousParams
 from yacs.config import CfgNode
+
+from tvilfm_plugin.host.replacing import lend, replace
+
+logger = logging.getLogger("fastreid." + __name__)
 
 # Updates that torch computes in one pass over a buffer; the plain ones make a pass per operation.
 FUSED = ("Adam", "AdamW", "SGD")
 
 
-def keep_gradient_buffers(optimizer: torch.optim.Optimizer) -> None:
-    """Let `zero_grad()` write zeros, in place, as it did before torch 2.0.
+def keep_gradient_buffers(params: types.ModuleType) -> None:
+    """Let `zero_grad()` write zeros, in place, into the gradients of flat buffers, as it did before torch 2.0.
 
-    fast-reid's flat parameter buffers hold their gradient in a flat buffer too, of which the parameters' gradients are
-    views. Since torch 2.0 `zero_grad()` drops the flat buffer's gradient instead: the optimizer then skips it for
-    ever and nothing is trained, without a warning.
+    fast-reid's flat parameter buffers (`ContiguousParams`) hold their gradient in a flat buffer too, of which the
+    parameters' gradients are views. Since torch 2.0 `zero_grad()` drops the flat buffer's gradient instead: the optimizer
+    then skips it for ever and nothing is trained, without a warning. Gradients of any other tensor go as torch says.
     """
-    zero_grad = optimizer.zero_grad
 
-    def zero_grad_in_place(set_to_none: bool = False) -> None:
-        zero_grad(set_to_none=False)
+    def marked(make: Callable[[Any], None]) -> Callable[[Any], None]:
+        @functools.wraps(make)
+        def make_params_contiguous(self: Any) -> None:
+            make(self)
+            for tensor in (*self._param_buffer, *(group["params"][0] for group in self._parameters)):
+                tensor.keeps_gradient = True
 
-    optimizer.zero_grad = zero_grad_in_place  # type: ignore[method-assign]
+        return make_params_contiguous
+
+    def in_place(zero: Callable[[Any, bool], None], tensors: Callable[[Any], Any]) -> Callable[..., None]:
+        @functools.wraps(zero)
+        def zero_grad(self: Any, set_to_none: bool = True) -> None:
+            zero(self, set_to_none and not any(hasattr(tensor, "keeps_gradient") for tensor in tensors(self)))
+
+        return zero_grad
+
+    replace(params.ContiguousParams, "make_params_contiguous", marked)
+    replace(torch.optim.Optimizer, "zero_grad", functools.partial(in_place, tensors=_tensors))
+    replace(nn.Module, "zero_grad", functools.partial(in_place, tensors=nn.Module.parameters))
 
 
-def build_optimizer(cfg: CfgNode, model: nn.Module) -> tuple[torch.optim.Optimizer, ContiguousParams]:
-    """fast-reid's optimizer, with its merged parameter groups and its clipping, and gradients that arrive."""
-    optimizer, parameters = host_solver.build_optimizer(cfg, model)
-    keep_gradient_buffers(optimizer)
-    return optimizer, parameters
+def _tensors(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [tensor for group in optimizer.param_groups for tensor in group["params"]]
 
 
-def contiguous_optimizer(cfg: CfgNode, groups: list[dict[str, Any]]) -> tuple[torch.optim.Optimizer, ContiguousParams]:
-    """The same optimizer over parameter groups of one's own.
+def _fused(cfg: CfgNode) -> bool:
+    """Whether `SOLVER.FUSED` asks for one pass over each buffer, and nothing stands against it."""
+    if not cfg.SOLVER.get("FUSED", False):
+        return False
+    if cfg.SOLVER.OPT not in FUSED:
+        logger.info(f"SOLVER.FUSED has no effect on SOLVER.OPT {cfg.SOLVER.OPT}: torch fuses {', '.join(FUSED)}")
+        return False
+    # A fused step unscales the gradients itself, so clipping, which comes before, would see them scaled.
+    if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
+        logger.info("SOLVER.FUSED has no effect with SOLVER.CLIP_GRADIENTS.ENABLED: gradients are clipped before the step")
+        return False
+    return True
+
+
+def fuse_ordinary_optimizers(build: types.ModuleType) -> None:
+    """`build_optimizer` heeds `SOLVER.FUSED`, where the config has that key."""
+
+    def heeding(build_optimizer: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(build_optimizer)
+        def build_fused(cfg: CfgNode, model: nn.Module, contiguous: bool = True) -> Any:
+            if not _fused(cfg):
+                return build_optimizer(cfg, model, contiguous)
+            last = build.maybe_add_freeze_layer  # every kind of optimizer passes through it
+            with lend(build, maybe_add_freeze_layer=lambda cfg, kind: functools.partial(last(cfg, kind), fused=True)):
+                return build_optimizer(cfg, model, contiguous)
+
+        return build_fused
+
+    replace(build, "build_optimizer", heeding)
+
+
+def contiguous_optimizer(cfg: CfgNode, groups: list[dict[str, Any]]) -> tuple[torch.optim.Optimizer, Any]:
+    """fast-reid's optimizer, with its merged parameter groups and its clipping, over parameter groups of one's own.
 
     Args:
         cfg: its `SOLVER` names the optimizer, the clipping and the freezing.
         groups: one dict per trainable tensor: `params` (a list of one), `lr`, `weight_decay`, `freeze_status`
             ("normal" or "freeze"). Those with equal values are merged into one flat buffer.
+
+    Returns:
+        the optimizer and the flat buffers (`ContiguousParams`).
     """
+    from fastreid.solver import build
+    from fastreid.utils.params import ContiguousParams
+
     if not groups:
         raise ValueError("There is nothing to train: no parameter of the model requires a gradient.")
     parameters = ContiguousParams(groups)
     kind = getattr(torch.optim, cfg.SOLVER.OPT)
-    kind = host_solver.maybe_add_freeze_layer(cfg, host_solver.maybe_add_gradient_clipping(cfg, kind))
+    kind = build.maybe_add_freeze_layer(cfg, build.maybe_add_gradient_clipping(cfg, kind))
     options = {"momentum": cfg.SOLVER.MOMENTUM, "nesterov": cfg.SOLVER.NESTEROV} if cfg.SOLVER.OPT == "SGD" else {}
-    # A fused step unscales the gradients itself, so clipping, which comes before, would see them scaled.
-    if cfg.SOLVER.get("FUSED", False) and cfg.SOLVER.OPT in FUSED and not cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
+    if _fused(cfg):
         options["fused"] = True
-    optimizer = kind(parameters.contiguous(), **options)
-    keep_gradient_buffers(optimizer)
-    return optimizer, parameters
+    return kind(parameters.contiguous(), **options), parameters

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from tvilfm_plugin.host import importing
 from tvilfm_plugin.host.replacing import replace
 
 
@@ -164,35 +163,15 @@ def log_every_line_once(module: types.ModuleType) -> None:
     replace(module, "setup_logger", one_handler_per_stream)
 
 
+def compile_nothing(reid_evaluation: types.ModuleType) -> None:
+    """`ReidEvaluator` runs `make` in site-packages, or ends the process; now it ranks in Python, or with what is compiled.
+
+    Why a patch: the constructor calls it, wherever an evaluator is made.
+    """
+    replace(reid_evaluation.ReidEvaluator, "_compile_dependencies", lambda compiling: lambda self: None)
+
+
 def silence_known_warnings() -> None:
     """Deprecations inside fast-reid that compute the right thing, repeat in every worker, and ask nothing of the user."""
     for message in ("TypedStorage is deprecated", "This overload of addmm_ is deprecated", ".*broadcast_buffers"):
         warnings.filterwarnings("ignore", message=message)
-
-
-Patch = Callable[[types.ModuleType], None]
-# Module of fast-reid -> what is done to it when its code has run.
-PATCHES: dict[str, tuple[Patch, ...]] = {
-    "utils.logger": (log_every_line_once,),
-    "utils.compute_dist": (rerank_on_cpu,),
-    "data.transforms.build": (accept_old_affine_arguments,),
-    "modeling.meta_arch.baseline": (normalise_out_of_place,),
-    "modeling.meta_arch.mgn": (normalise_out_of_place,),
-    "modeling.backbones.regnet.config": (read_backbone_files_afresh,),
-    **{
-        f"modeling.backbones.{name}": (explain_missing_pretrained_weights,)
-        for name in ("resnet", "resnext", "osnet", "regnet.regnet", "regnet.effnet")
-    },
-}
-
-
-def apply() -> None:
-    """Patch each module of fast-reid as soon as its code has run. Safe to call again."""
-    silence_known_warnings()
-    for name, patches in PATCHES.items():
-        importing.after(f"fastreid.{name}", functools.partial(_patch, f"fastreid.{name}", patches))
-
-
-def _patch(name: str, patches: tuple[Patch, ...]) -> None:
-    for patch in patches:
-        patch(sys.modules[name])

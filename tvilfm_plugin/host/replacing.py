@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ def replace(owner: Any, name: str, replacement: Callable[[Any], Any]) -> None:
     before = _originals[owner, name] = getattr(owner, name)
     after = replacement(before)
     setattr(owner, name, after)
-    for module in host_modules():
+    for module in host_modules() if isinstance(owner, types.ModuleType) else ():
         if vars(module).get(name) is before:
             setattr(module, name, after)
 

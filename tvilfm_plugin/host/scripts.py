@@ -1,84 +1,58 @@
-"""Scripts written for fast-reid, with the plugin loaded."""
+"""Scripts written for fast-reid, run as Python runs them, with the plugin loaded there and in every process they start."""
 
 import builtins
 import contextlib
+import importlib.metadata
 import importlib.util
 import io
 import os
+import pkgutil
 import sys
+import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tvilfm_plugin.host import importing, presence
-from tvilfm_plugin.host.launch import launch
-from tvilfm_plugin.host.replacing import lend
+from tvilfm_plugin.host import children, gaps, importing, presence
+
+USAGE = """usage: python -m tvilfm_plugin SCRIPT [ARGS...]
+       python -m tvilfm_plugin -m MODULE [ARGS...]
+
+Runs SCRIPT (a file, or a folder or archive with a __main__.py), e.g. fast-reid's tools/train_net.py, or a module,
+unmodified, with ARGS as its command line. fast-reid is repaired, our data sets, models and config keys are known, and
+DefaultTrainer is the plugin's trainer; also in the processes that the script starts."""
 
 
-@contextlib.contextmanager
-def stand_ins(launch_function: Callable[..., None] = launch) -> Iterator[None]:
-    """Put ours under the names that a script imports from fast-reid, and our keys into its default config."""
-    presence.require_host()
-    import fastreid.data
-    import fastreid.engine
-    import fastreid.evaluation
-    from fastreid.config import defaults as config_defaults
+def run(argv: Sequence[str]) -> int:
+    """What `python -m tvilfm_plugin ARGV` does: run the script or module that `argv` names.
 
-    from tvilfm_plugin.config import add_tvilfm_config
-    from tvilfm_plugin.host.loaders import build_test_loader, build_train_loader
-    from tvilfm_plugin.host.setup import default_setup
-    from tvilfm_plugin.host.trainer import PythonRankEvaluator
-
-    config = config_defaults._C.clone()
-    add_tvilfm_config(config)
-    engine = {"DefaultTrainer": importing.provided["trainer"](), "default_setup": default_setup}
-    loaders = {"build_reid_train_loader": build_train_loader, "build_reid_test_loader": build_test_loader}
-    evaluator = {"ReidEvaluator": PythonRankEvaluator}
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(lend(config_defaults, _C=config))
-        stack.enter_context(lend(fastreid.engine, launch=launch_function, **engine))
-        # `fastreid.engine.launch` is the function: the package's star import hides the module of that name.
-        stack.enter_context(lend(sys.modules["fastreid.engine.launch"], launch=launch_function))
-        stack.enter_context(lend(sys.modules["fastreid.engine.defaults"], **engine, **loaders, **evaluator))
-        for module in (fastreid.data, sys.modules["fastreid.data.build"]):
-            stack.enter_context(lend(module, **loaders))
-        for module in (fastreid.evaluation, sys.modules["fastreid.evaluation.reid_evaluation"]):
-            stack.enter_context(lend(module, **evaluator))
-        yield
-
-
-class ScriptFunction:
-    """A top-level function of a script, by name: what a spawned process can be sent and then find.
-
-    The process imports this module, and so the plugin, to unpickle it; then it loads the script under an importable
-    name.
+    Returns:
+        the exit status; the script's own SystemExit passes through.
     """
-
-    def __init__(self, script: str, name: str) -> None:
-        self.script, self.name = script, name
-
-    def __call__(self, *args: Any) -> Any:
-        with stand_ins():
-            return getattr(_load(self.script), self.name)(*args)
-
-
-def _load(script: str) -> types.ModuleType:
-    """The script as a module whose `if __name__ == "__main__"` is false."""
-    name = "tvilfm_plugin_script"
-    spec = importlib.util.spec_from_file_location(name, script)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    words = list(argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE, file=sys.stdout if words else sys.stderr)
+        return 0 if words else 2
+    module = words[0] == "-m"
+    if module and len(words) == 1:
+        print(f"{USAGE}\n\n-m needs the name of a module.", file=sys.stderr)
+        return 2
+    name, arguments = (words[1], words[2:]) if module else (words[0], words[1:])
+    if not module and not os.path.exists(name):
+        print(f"{USAGE}\n\nThere is no script {name!r} (from {os.getcwd()}).", file=sys.stderr)
+        return 2
+    try:
+        main = _module(name, arguments) if module else _file(name, arguments)
+    except ImportError as error:
+        print(f"{USAGE}\n\n{error}", file=sys.stderr)
+        return 2
+    _execute(*main)
+    return 0
 
 
 def run_script(script: str, args: list[str]) -> dict[str, Any]:
-    """Run a script of the shape of fast-reid's `tools/train_net.py` with the plugin loaded.
-
-    Its code sees `__name__ == "__main__"`, while `sys.modules["__main__"]` stays what it is: else a spawned process
-    would import the script as its main module, before the plugin.
+    """Run a script in this process.
 
     Args:
         script: its path.
@@ -87,43 +61,138 @@ def run_script(script: str, args: list[str]) -> dict[str, Any]:
     Returns:
         the script's names after it has run.
     """
-    script = os.path.abspath(script)
-    namespace: dict[str, Any] = {
-        "__name__": "__main__",
-        "__file__": script,
-        "__builtins__": builtins,
-        "__doc__": None,
-        "__package__": None,
-        "__spec__": None,
-        "__loader__": None,
-    }
+    presence.require_host()
+    return _execute(*_file(script, args))
 
-    def launch_by_name(
-        main_func: Callable[..., Any],
-        num_gpus_per_machine: int,
-        num_machines: int = 1,
-        machine_rank: int = 0,
-        dist_url: str | None = None,
-        args: tuple = (),
-    ) -> None:
-        if num_machines * num_gpus_per_machine > 1 and getattr(main_func, "__module__", None) == "__main__":
-            name = main_func.__name__
-            if namespace.get(name) is not main_func:
-                raise ValueError(
-                    f"{script} launches {main_func.__qualname__}, which the other processes cannot find: "
-                    "launch() needs a function defined at the top level of the script."
-                )
-            main_func = ScriptFunction(script, name)
-        launch(main_func, num_gpus_per_machine, num_machines, machine_rank, dist_url, args)
 
-    with io.open_code(script) as file:
-        code = compile(file.read(), script, "exec", dont_inherit=True)
-    argv, path = sys.argv, list(sys.path)
-    sys.argv = [script, *args]
-    sys.path.insert(0, str(Path(script).parent))
+# --- what to run -----------------------------------------------------------------------------------------------------
+
+# The main module, its code, its command line, and the first entry of the path ("" leaves it as it is).
+Main = tuple[types.ModuleType, types.CodeType, list[str], str]
+
+
+def _main_module(file: str | None, loader: Any, spec: Any = None, package: str | None = None) -> types.ModuleType:
+    main = types.ModuleType("__main__")
+    vars(main).update(
+        __file__=file, __loader__=loader, __spec__=spec, __package__=package, __builtins__=builtins, __annotations__={}
+    )
+    return main
+
+
+def _file(script: str, args: Sequence[str]) -> Main:
+    """A file of source or byte code; a folder or archive with a `__main__`."""
+    importer = pkgutil.get_importer(script) if not os.path.isfile(script) or script.endswith((".zip", ".pyz")) else None
+    if importer is not None:
+        spec = importer.find_spec("__main__")
+        if spec is None:
+            raise ImportError(f"{script} has no __main__.py: it cannot be run. Name a script in it.")
+        return *_of_spec(spec, ""), [script, *args], script
+    path = os.path.abspath(script)
+    with io.open_code(path) as file:
+        code = pkgutil.read_code(file)
+    if code is None:
+        with io.open_code(path) as file:
+            code = compile(file.read(), path, "exec", dont_inherit=True)
+    loader = importlib.machinery.SourceFileLoader("__main__", path)
+    return _main_module(path, loader), code, [script, *args], str(Path(script).resolve().parent)
+
+
+def _module(name: str, args: Sequence[str]) -> Main:
+    """A module, or the `__main__` of a package."""
+    # As with python -m, what lies in the current folder can be run.
+    if os.getcwd() not in (os.path.abspath(entry) for entry in sys.path):
+        sys.path.insert(0, os.getcwd())
+    spec = importlib.util.find_spec(name)
+    if spec is not None and spec.submodule_search_locations is not None:
+        spec = importlib.util.find_spec(f"{name}.__main__")
+    if spec is None or spec.loader is None:
+        raise ImportError(f"There is no module {name} that can be run (from {os.getcwd()}).")
+    return *_of_spec(spec, spec.parent), [str(spec.origin), *args], ""
+
+
+def _of_spec(spec: Any, package: str | None) -> tuple[types.ModuleType, types.CodeType]:
+    code = spec.loader.get_code(spec.name)
+    if code is None:
+        raise ImportError(f"{spec.origin} holds no Python code that can be run.")
+    return _main_module(spec.origin, spec.loader, spec, package), code
+
+
+# --- running it ------------------------------------------------------------------------------------------------------
+
+
+def _execute(main: types.ModuleType, code: types.CodeType, argv: list[str], first: str) -> dict[str, Any]:
+    """Run code as the main module of this process; what was main, the command line and the path come back at its end."""
+    before = sys.modules["__main__"], sys.argv, list(sys.path)
+    threads = set(threading.enumerate())
+    gaps.provide_collections()
+    with stand_ins(), children.inherited():
+        importing.after("fastreid", _name_the_host)
+        sys.argv = argv
+        if first and sys.path and os.path.abspath(sys.path[0]) == os.getcwd():
+            sys.path[0] = first  # `python -m` has put the current folder there
+        elif first:
+            sys.path.insert(0, first)
+        sys.modules["__main__"] = main
+        try:
+            exec(code, vars(main))
+        finally:
+            for thread in set(threading.enumerate()) - threads:
+                if not thread.daemon:
+                    thread.join()
+            sys.modules["__main__"], sys.argv, sys.path[:] = before
+    return vars(main)
+
+
+def _name_the_host() -> None:
+    """Say so where fast-reid is not the installed one: a checkout on the path goes first without a word."""
+    module = sys.modules["fastreid"]
+    used = Path(next(iter(module.__path__))).resolve()
     try:
-        with stand_ins(launch_by_name):
-            exec(code, namespace)
-    finally:
-        sys.argv, sys.path[:] = argv, path
-    return namespace
+        installed: Path | None = Path(str(importlib.metadata.distribution("fastreid").locate_file("fastreid"))).resolve()
+    except importlib.metadata.PackageNotFoundError:
+        installed = None
+    if used != installed:
+        which = "not the installed one" if installed else "a checkout"
+        print(f"fast-reid is the one in {used.parent}, {which}.", file=sys.stderr)
+
+
+# --- what a script finds ---------------------------------------------------------------------------------------------
+
+
+def stand_in(undo: contextlib.ExitStack) -> None:
+    """When fast-reid is imported: our keys in its default config, and the plugin's trainer as DefaultTrainer.
+
+    Args:
+        undo: takes everything back when it closes.
+    """
+    active = [True]
+    undo.callback(active.clear)
+
+    def add_keys() -> None:
+        from fastreid.config import defaults
+
+        from tvilfm_plugin.config import add_tvilfm_config
+
+        if active:
+            config = defaults._C.clone()
+            add_tvilfm_config(config)
+            undo.callback(setattr, defaults, "_C", defaults._C)
+            defaults._C = config
+
+    def put_trainer() -> None:
+        if active:
+            kind = importing.provided["trainer"]()
+            for module in (sys.modules["fastreid.engine"], sys.modules["fastreid.engine.defaults"]):
+                undo.callback(setattr, module, "DefaultTrainer", module.DefaultTrainer)
+                module.DefaultTrainer = kind  # type: ignore[attr-defined]
+
+    importing.after("fastreid.config", lambda: importing.when_ours_are_whole(add_keys))
+    importing.after("fastreid.engine", lambda: importing.when_ours_are_whole(put_trainer))
+
+
+@contextlib.contextmanager
+def stand_ins() -> Iterator[None]:
+    """What a script finds, for the duration of a block."""
+    with contextlib.ExitStack() as undo:
+        stand_in(undo)
+        yield

@@ -1,15 +1,18 @@
 """The set-up of a run: folder, log, and the seed of every generator."""
 
+import functools
 import logging
 import os
 import random
+import types
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from fastreid.engine.defaults import default_setup as host_default_setup
-from fastreid.utils import comm
 from yacs.config import CfgNode
+
+from tvilfm_plugin.host.replacing import replace
 
 logger = logging.getLogger("fastreid." + __name__)
 
@@ -22,16 +25,33 @@ def seed_everything(seed: int | None) -> None:
     torch.manual_seed(seed)
 
 
-def default_setup(cfg: CfgNode, args: Any) -> None:
-    """fast-reid's set-up (folder, log, config dump), then the seed of `cfg.SEED`; the original always seeds at random.
+def seed_from_config(defaults: types.ModuleType) -> None:
+    """`default_setup` (folder, log, config dump) seeds from `cfg.SEED` where the config has it; the original always at random.
 
     Each rank gets its own seed, and so its own loader workers; DDP copies rank 0's weights and the samplers agree on
     a seed.
     """
-    host_default_setup(cfg, args)
-    seed = cfg.get("SEED", -1)
-    if seed >= 0:
-        seed_everything(seed + comm.get_rank())
-        # The fastest kernels may add in another order each time.
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        logger.info(f"SEED is {seed}: this replaces the generated seed")
+
+    def seeding(set_up: Callable[[CfgNode, Any], None]) -> Callable[[CfgNode, Any], None]:
+        @functools.wraps(set_up)
+        def default_setup(cfg: CfgNode, args: Any) -> None:
+            from fastreid.utils import comm
+
+            set_up(cfg, args)
+            seed = cfg.get("SEED", -1)
+            if isinstance(seed, int) and seed >= 0:
+                seed_everything(seed + comm.get_rank())
+                # The fastest kernels may add in another order each time.
+                torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+                logger.info(f"SEED is {seed}: this replaces the generated seed")
+
+        return default_setup
+
+    replace(defaults, "default_setup", seeding)
+
+
+def default_setup(cfg: CfgNode, args: Any) -> None:
+    """fast-reid's set-up of a run, with the seed of its config."""
+    from fastreid.engine import defaults
+
+    defaults.default_setup(cfg, args)

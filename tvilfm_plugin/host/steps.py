@@ -1,14 +1,17 @@
 """One training step, and models spread over processes, on any device."""
 
+import functools
 import logging
 import time
+import types
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn as nn
-from fastreid.engine.train_loop import AMPTrainer, SimpleTrainer
-from fastreid.utils.params import ContiguousParams
 from torch.nn.parallel import DistributedDataParallel
+
+from tvilfm_plugin.host.replacing import replace
 
 logger = logging.getLogger("fastreid." + __name__)
 
@@ -26,38 +29,54 @@ class AnyDeviceDDP(DistributedDataParallel):
             super()._passing_sync_batchnorm_handle(module)
 
 
-class _OneRead:
-    """The host reads all losses of a step at once, behind the work that is queued.
+def synchronise_on_any_device(batch_norm: types.ModuleType) -> None:
+    """fast-reid's synchronised BN (NORM "syncBN") is torch's, which refuses CPU tensors; ours runs there too."""
+    from tvilfm_plugin.modeling.distributed import SyncBatchNorm
 
-    The original waits for the device once per loss, on a stream of its own that does not wait for the losses to be made.
+    batch_norm.SyncBatchNorm.__bases__ = (SyncBatchNorm,)
+
+
+def step_on_any_device(train_loop: types.ModuleType) -> None:
+    """The steps of `SimpleTrainer` and `AMPTrainer`, on CPU and GPU.
+
+    Losses are read at once, behind the work that is queued: the original waits for the device once per loss, on a stream of
+    its own that does not wait for the losses to be made. Mixed precision is `torch.amp`'s: float16 with a scaler on a GPU,
+    bfloat16 (whose range needs none) on the CPU; the original asserts CUDA and calls `torch.cuda.amp`, which is deprecated.
+    A processor without bfloat16 arithmetic would emulate it, many times slower than float32, which it then uses.
     """
+    replace(train_loop.SimpleTrainer, "_write_metrics", _read_at_once)
+    replace(train_loop.AMPTrainer, "__init__", _with_a_scaler_of_the_device)
+    replace(train_loop.AMPTrainer, "run_step", _mixed_step)
 
-    def _write_metrics(self, loss_dict: dict[str, torch.Tensor], data_time: float) -> None:
+
+def _read_at_once(write: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(write)
+    def _write_metrics(self: Any, loss_dict: dict[str, torch.Tensor], data_time: float) -> None:
         read = torch.stack([loss.detach().float().reshape(()) for loss in loss_dict.values()]).cpu()
-        super()._write_metrics(dict(zip(loss_dict, read, strict=True)), data_time)  # type: ignore[misc]
+        write(self, dict(zip(loss_dict, read, strict=True)), data_time)
+
+    return _write_metrics
 
 
-class AnyDeviceTrainer(_OneRead, SimpleTrainer):
-    """Training in float32."""
-
-
-class AnyDeviceAMPTrainer(_OneRead, AMPTrainer):
-    """Mixed precision by `torch.amp`: float16 with a scaler on a GPU, bfloat16 (whose range needs none) on the CPU.
-
-    The original asserts CUDA and calls `torch.cuda.amp`, which is deprecated. A processor without bfloat16 arithmetic would
-    emulate it, many times slower than float32, which it then uses.
-    """
-
-    def __init__(self, model: nn.Module, data_loader: Any, optimizer: Any, param_wrapper: Any, grad_scaler: Any = None) -> None:
+def _with_a_scaler_of_the_device(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def __init__(
+        self: Any, model: nn.Module, data_loader: Any, optimizer: Any, param_wrapper: Any, grad_scaler: Any = None
+    ) -> None:
         self.device_type = next(model.parameters()).device.type
         self.autocast = self.device_type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
         if not self.autocast:
             logger.warning("SOLVER.AMP.ENABLED: this processor has no bfloat16 arithmetic; training goes on in float32")
         if grad_scaler is None:
             grad_scaler = torch.amp.GradScaler(self.device_type, enabled=self.device_type == "cuda")
-        super().__init__(model, data_loader, optimizer, param_wrapper, grad_scaler=grad_scaler)
+        init(self, model, data_loader, optimizer, param_wrapper, grad_scaler=grad_scaler)
 
-    def run_step(self) -> None:
+    return __init__
+
+
+def _mixed_step(original: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def run_step(self: Any) -> None:
         assert self.model.training, "the model was changed to eval mode during training"
         start = time.perf_counter()
         data = next(self._data_loader_iter)
@@ -70,5 +89,7 @@ class AnyDeviceAMPTrainer(_OneRead, AMPTrainer):
         self._write_metrics(losses, data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
-        if isinstance(self.param_wrapper, ContiguousParams):
+        if hasattr(self.param_wrapper, "assert_buffer_is_valid"):
             self.param_wrapper.assert_buffer_is_valid()
+
+    return run_step

@@ -1,96 +1,72 @@
-"""fast-reid's `DefaultTrainer` and its evaluator as they should behave on today's stack."""
+"""fast-reid's `DefaultTrainer` and `build_model` as they should behave on today's stack."""
 
+import functools
 import os
 import sys
+import types
+from collections.abc import Callable
 from typing import Any
 
-import torch
 import torch.nn as nn
-from fastreid.engine import HookBase, defaults, hooks
-from fastreid.engine.defaults import DefaultTrainer
-from fastreid.evaluation.reid_evaluation import ReidEvaluator
-from fastreid.utils import comm
 from yacs.config import CfgNode
 
-from tvilfm_plugin.host.checkpoint import AtomicCheckpointer
 from tvilfm_plugin.host.devices import usable_device
-from tvilfm_plugin.host.hooks import BestKeepingCheckpointer, EpochWriter, LastEvalHook
-from tvilfm_plugin.host.loaders import build_test_loader, build_train_loader
-from tvilfm_plugin.host.optimizer import build_optimizer
-from tvilfm_plugin.host.replacing import lend
-from tvilfm_plugin.host.steps import AnyDeviceAMPTrainer, AnyDeviceDDP, AnyDeviceTrainer
+from tvilfm_plugin.host.replacing import replace
+from tvilfm_plugin.host.steps import AnyDeviceDDP
+
+# Iterations between two progress lines, written into `DefaultTrainer.build_hooks`.
+_HOST_PERIOD = 200
 
 
-class PythonRankEvaluator(ReidEvaluator):
-    """Ranks in Python, or with what is compiled already; the original runs `make` in site-packages, or exits."""
+def build_on_usable_device(build: types.ModuleType) -> None:
+    """`build_model` moves the model to the device that there is, not to MODEL.DEVICE where that is missing."""
 
-    def _compile_dependencies(self) -> None:
-        pass
+    def to_what_is_there(build_model: Callable[[CfgNode], nn.Module]) -> Callable[[CfgNode], nn.Module]:
+        @functools.wraps(build_model)
+        def build_model_here(cfg: CfgNode) -> nn.Module:
+            device = str(usable_device(cfg.MODEL.DEVICE))
+            if device != cfg.MODEL.DEVICE:
+                cfg = cfg.clone()
+                cfg.defrost()
+                cfg.MODEL.DEVICE = device
+            return build_model(cfg)
+
+        return build_model_here
+
+    replace(build, "build_model", to_what_is_there)
 
 
-class CompatTrainer(DefaultTrainer):
-    """fast-reid's `DefaultTrainer` as it is meant, on CPU and GPU."""
+def train_on_any_device(defaults: types.ModuleType) -> None:
+    """`DefaultTrainer` on CPU and GPU; what its checkpoints lack; a training without an evaluation, or that is finished."""
+    replace(defaults, "DistributedDataParallel", lambda of_torch: AnyDeviceDDP)
+    replace(defaults.DefaultTrainer, "__init__", _with_whole_checkpoints)
+    replace(defaults.DefaultTrainer, "train", _from_any_epoch)
 
-    def __init__(self, cfg: CfgNode) -> None:
+
+def _with_whole_checkpoints(init: Callable[[Any, CfgNode], None]) -> Callable[[Any, CfgNode], None]:
+    @functools.wraps(init)
+    def __init__(self: Any, cfg: CfgNode) -> None:
+        from fastreid.engine import hooks
+        from fastreid.utils import comm
+
         # The original opens files in OUTPUT_DIR but leaves it to default_setup to make the folder.
         if comm.is_main_process():
             os.makedirs(cfg.OUTPUT_DIR or ".", exist_ok=True)
-        # Its constructor names these four classes; it has no hook for them.
-        with lend(
-            defaults,
-            DistributedDataParallel=AnyDeviceDDP,
-            SimpleTrainer=AnyDeviceTrainer,
-            AMPTrainer=AnyDeviceAMPTrainer,
-            Checkpointer=AtomicCheckpointer,
-        ):
-            super().__init__(cfg)
+        init(self, cfg)
         if self.grad_scaler is not None and self.grad_scaler.is_enabled():
             self.checkpointer.checkpointables["grad_scaler"] = self.grad_scaler
         for hook in self._hooks:
-            if isinstance(hook, BestKeepingCheckpointer):
-                self.checkpointer.checkpointables["best"] = hook
-
-    @classmethod
-    def build_model(cls, cfg: CfgNode) -> nn.Module:
-        device = str(usable_device(cfg.MODEL.DEVICE))
-        if device != cfg.MODEL.DEVICE:
-            cfg = cfg.clone()
-            cfg.defrost()
-            cfg.MODEL.DEVICE = device
-        return super().build_model(cfg)
-
-    @classmethod
-    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> tuple[torch.optim.Optimizer, Any]:
-        return build_optimizer(cfg, model)
-
-    @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> Any:
-        return build_train_loader(cfg, combineall=cfg.DATASETS.COMBINEALL)
-
-    @classmethod
-    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
-        return build_test_loader(cfg, dataset_name)
-
-    @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> Any:
-        loader, num_query = cls.build_test_loader(cfg, dataset_name)
-        return loader, PythonRankEvaluator(cfg, num_query, output_dir)
-
-    def build_hooks(self) -> list[HookBase]:
-        """The original's hooks in its order, three of them repaired."""
-
-        def repaired(hook: HookBase) -> HookBase:
-            if type(hook) is hooks.EvalHook:
-                return LastEvalHook(hook._period, hook._func)
             if type(hook) is hooks.PeriodicCheckpointer:
-                return BestKeepingCheckpointer(hook.checkpointer, hook.period)
-            if type(hook) is hooks.PeriodicWriter:
-                return EpochWriter(hook._writers, self.cfg.SOLVER.get("LOG_PERIOD", hook._period) or sys.maxsize)
-            return hook
+                self.checkpointer.checkpointables["best"] = hook
+            if type(hook) is hooks.PeriodicWriter and hook._period == _HOST_PERIOD:
+                hook._period = cfg.SOLVER.get("LOG_PERIOD", _HOST_PERIOD) or sys.maxsize
 
-        return [repaired(hook) for hook in super().build_hooks()]
+    return __init__
 
-    def train(self) -> Any:
+
+def _from_any_epoch(train: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @functools.wraps(train)
+    def train_and_evaluate(self: Any) -> Any:
         """Train from `start_epoch`; a finished run is evaluated.
 
         Returns:
@@ -98,4 +74,6 @@ class CompatTrainer(DefaultTrainer):
         """
         self.epoch = self.start_epoch - 1
         self._last_eval_results = None
-        return super().train()
+        return train(self)
+
+    return train_and_evaluate
