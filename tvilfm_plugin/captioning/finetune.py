@@ -15,6 +15,7 @@ from tvilfm_plugin.captioning.pairs import TextPair
 from tvilfm_plugin.captioning.rows import write_json
 from tvilfm_plugin.captioning.small_blip import build_small_blip
 from tvilfm_plugin.captioning.weights import Weights
+from tvilfm_plugin.files.json import expect_object, read_json
 from tvilfm_plugin.files.pictures import open_picture
 
 if TYPE_CHECKING:
@@ -316,5 +317,5 @@ def draw_sample_sheet(captioner: Captioner, pairs: Sequence[TextPair], file: Pat
 
 def read_training_report(folder: Path) -> dict[str, Any]:
     """`training.json` of a fine-tuned captioner."""
-    content: dict[str, Any] = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    content: dict[str, Any] = expect_object(read_json(folder / "training.json"), str(folder / "training.json"))
     return content

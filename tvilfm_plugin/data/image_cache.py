@@ -179,6 +179,8 @@ def _identify(
         except (FileNotFoundError, NotADirectoryError):
             missing.append(os.fspath(path))
             continue
+        except OSError as error:
+            raise ImageError(f"{path} cannot be looked at: {error.strerror}. Restore it, or take it off the lists.") from error
         state.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
     if missing:
         raise ImageError(_named(missing, len(paths), "do not exist"))

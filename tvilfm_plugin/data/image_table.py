@@ -208,6 +208,8 @@ def _text(name: str, value: Any) -> str:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(f"{name} is {value!r}, expected a text or a whole number.")
+    if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError(f"{name} holds half a character (a lone surrogate): {ascii(value)[:60]}.")
     return " ".join(str(value).split()) if name in ("caption", "rephrase") else str(value).strip()
 
 

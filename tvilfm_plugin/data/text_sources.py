@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tvilfm_plugin.data.captions import CaptionBank
 from tvilfm_plugin.data.items import EvalSetting, Item, group_by_person
+from tvilfm_plugin.files.text import read_lines
 from tvilfm_plugin.modality import Modality
 
 SOURCES = ("none", "self", "witness", "oracle", "human", "wrong")
@@ -255,11 +256,11 @@ def _human_pool(file: str, pids: Sequence[int]) -> _Pool:
     if not Path(file).is_file():
         raise FileNotFoundError(f"Text source 'human': no file {file}; expected lines 'identity<TAB>phrase'.")
     phrases: dict[int, list[str]] = {}
-    for number, line in enumerate(Path(file).read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_lines(file), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         identity, tab, phrase = line.partition("\t")
-        if not tab or not identity.strip().isdigit() or not phrase.strip():
+        if not tab or not (identity.strip().isascii() and identity.strip().isdigit()) or not phrase.strip():
             raise ValueError(f"{file}, line {number}: expected 'identity<TAB>phrase', found {line!r}.")
         phrases.setdefault(int(identity), []).append(phrase.strip())
     missing = [pid for pid in pids if pid not in phrases]

@@ -46,9 +46,15 @@ def parse_json(text: str | bytes, source: str) -> Any:
         return found
 
     try:
-        return json.loads(text, object_pairs_hook=once)
+        content = json.loads(text, object_pairs_hook=once)
+        if "\\ud" in text.lower():  # emoji are written as two of these
+            json.dumps(content, ensure_ascii=False).encode()
+        return content
     except JsonError:
         raise
+    except UnicodeEncodeError as error:
+        half = error.object[error.start : error.end]
+        raise JsonError(f"{source} holds half a character ({ascii(half)[1:-1]}); write it again.") from None
     except json.JSONDecodeError as error:
         lines = text.lstrip()[:40].splitlines()
         found = f"begins with {lines[0]!r}" if lines else "it is empty"

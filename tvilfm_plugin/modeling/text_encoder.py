@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tvilfm_plugin.data.tokenizer import end_of_text
+from tvilfm_plugin.files.json import read_json
 from tvilfm_plugin.files.weights import OPENAI_ARCHIVES as OPENAI_ARCHIVES
 from tvilfm_plugin.files.weights import (
     RANDOM,
@@ -208,7 +209,7 @@ def _architecture(arch: str) -> dict[str, Any]:
     elif arch.endswith(".json"):
         if not Path(arch).is_file():
             raise FileNotFoundError(f"MODEL.TEXT.ARCH names the file {arch!r}, which does not exist.")
-        config = json.loads(Path(arch).read_text(encoding="utf-8"))
+        config = read_json(arch)
         config = config.get("model_cfg", config)
     else:
         config = open_clip.get_model_config(arch)

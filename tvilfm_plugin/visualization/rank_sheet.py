@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tvilfm_plugin.files.pictures import open_picture
+from tvilfm_plugin.files.pictures import DepthError, Window, counts_of, open_picture
 from tvilfm_plugin.visualization.figures import BLUE, DPI, INK, VERMILION, new_figure, save_figure
 from tvilfm_plugin.visualization.figures import GREY as FAINT
 
@@ -253,7 +253,14 @@ def _font(size: float, bold: bool) -> "FontProperties":
 def _pixels(image: Picture) -> np.ndarray:
     """(H, W, 3) for imshow: grey images become three equal channels, as a colour map would stretch their contrast."""
     if not isinstance(image, np.ndarray):
-        return np.asarray(open_picture(image))
+        try:
+            return np.asarray(open_picture(image))
+        except DepthError:
+            counts = counts_of(image)
+            if counts is None:
+                raise
+        # For the eye only: a sheet has no config that says what is black and white.
+        return np.asarray(open_picture(image, Window(float(counts.min()), float(counts.max()) + 1)))
     if image.ndim == 2:
         image = np.repeat(image[:, :, None], 3, axis=2)
     if image.ndim != 3 or image.shape[2] != 3 or not (image.dtype == np.uint8 or image.dtype.kind == "f"):

@@ -1,11 +1,11 @@
 """What bad text does, drawn from what tools/robustness.py stored."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tvilfm_plugin.evaluation.report import NO_TEXT
+from tvilfm_plugin.files.json import expect_object, read_json
 from tvilfm_plugin.visualization.curves import Curve, build_curves
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def read_robustness(path: Path, weights: str) -> dict[str, Any]:
     Args:
         weights: hash of the weights whose evaluation stands beside it.
     """
-    described: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    described: dict[str, Any] = expect_object(read_json(path), str(path))
     if described["card"]["weights_sha256"] != weights:
         raise ValueError(f"{path} is of other weights than the evaluation beside it: run tools/robustness.py again.")
     return described
