@@ -1,0 +1,36 @@
+"""Locks: one holder, a clear sentence for the others, and nothing left when a process dies."""
+
+import multiprocessing
+import os
+
+import pytest
+
+from tvilfm_plugin.files.writing import InUseError, locked, write_text
+
+
+def _hold(path, ready, finish):
+    with locked(path, "index"):
+        ready.set()
+        finish.wait(20)
+
+
+def test_a_lock_has_one_holder_and_dies_with_it(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready, finish = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(tmp_path / "a.lock", ready, finish))
+    process.start()
+    assert ready.wait(20)
+    with pytest.raises(InUseError, match=r"Another process is building this index \(.*a.lock is locked\); wait for it"):
+        with locked(tmp_path / "a.lock", "index", wait=0):
+            pass
+    process.kill()
+    process.join(20)
+    with locked(tmp_path / "a.lock", "index", wait=5):
+        pass
+
+
+def test_a_file_is_whole_or_absent(tmp_path):
+    write_text(tmp_path / "a.txt", "é")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(tmp_path / "a.txt", "\ud800")
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "é" and os.listdir(tmp_path) == ["a.txt"]
