@@ -1,4 +1,4 @@
-"""As on Windows and macOS: without fcntl, processor affinity, positioned writes and forks, one trains, evaluates and searches."""
+"""As on Windows and macOS, without fcntl, processor affinity, positioned writes and forks: train, evaluate, search."""
 
 import os
 import subprocess

@@ -20,9 +20,9 @@ def test_a_lock_has_one_holder_and_dies_with_it(tmp_path):
     process = context.Process(target=_hold, args=(tmp_path / "a.lock", ready, finish))
     process.start()
     assert ready.wait(20)
-    with pytest.raises(InUseError, match=r"Another process is building this index \(.*a.lock is locked\); wait for it"):
-        with locked(tmp_path / "a.lock", "index", wait=0):
-            pass
+    said = r"Another process is building this index \(.*a.lock is locked\); wait for it"
+    with pytest.raises(InUseError, match=said), locked(tmp_path / "a.lock", "index", wait=0):
+        pass
     process.kill()
     process.join(20)
     with locked(tmp_path / "a.lock", "index", wait=5):
