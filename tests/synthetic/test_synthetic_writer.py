@@ -85,6 +85,35 @@ def test_captions_and_truth_belong_to_the_image(trees: dict[str, Path]) -> None:
     assert {"chance", "shape", "caption", "both"} == set(facts["ceilings"])
 
 
+def test_captions_name_nothing_that_the_picture_hides(trees: dict[str, Path]) -> None:
+    hidden = 0
+    for layout in ("sysu", "llcm"):
+        for truth in json.loads((trees[layout] / "attributes.json").read_text())["images"].values():
+            assert not {attribute.split()[0] for attribute in truth["said"]} & set(truth["hidden"])
+            hidden += len(truth["hidden"])
+    assert hidden > 30
+
+
+def test_annotations_say_what_each_pixel_shows(trees: dict[str, Path], tmp_path: Path) -> None:
+    spec = Spec(
+        "own", ids=5, test_ids=4, height=48, images_rgb=1, images_ir=1, test_images_rgb=2, test_images_ir=1, annotations=True
+    )
+    out = make_synthetic(spec, tmp_path / "own", progress=False)
+    table = json.loads((out / "annotations" / "views.json").read_text())
+    facts = json.loads((out / "attributes.json").read_text())["images"]
+    assert set(table["images"]) == set(facts)
+    names = {number: name for name, number in table["slots"].items()}
+    for path, view in table["images"].items():
+        with Image.open((out / "annotations" / path).with_suffix(".png")) as mask, Image.open(out / path) as image:
+            assert mask.mode == "L" and mask.size == image.size and image.mode == "RGB"
+            assert {names[value] for _, value in mask.getcolors()} <= set(view["areas"])
+        assert abs(sum(view["areas"].values()) - 1.0) < 1e-4
+        assert 14.0 <= view["camera"]["height"] <= 36.0 and 38.0 < view["camera"]["distance"] < 90.0
+        assert "shoes" in facts[path]["hidden"] or view["areas"]["shoes"] > 0.001
+    assert "--annotations" in (out / "README.md").read_text()
+    assert not (trees["sysu"] / "annotations").exists()
+
+
 def test_same_spec_same_bytes_whatever_the_number_of_workers(trees: dict[str, Path], tmp_path: Path) -> None:
     again = make_synthetic(Spec("sysu", **SMALL), tmp_path / "again", workers=2, progress=False)
     assert digest(again) == digest(trees["sysu"])

@@ -117,7 +117,7 @@ class Studio:
         """Take the picture and say what it shows."""
         infrared = look.camera.infrared
         site, figure = self._site(look), self._figure(person)
-        points, normals = _posed(figure, person, look)
+        points, normals = posed(figure, person, look)
         view = View.towards(site.height, site.distance * look.nearer, 0.5 * float(points[:, 1].max())).framed(
             points, top=look.pose.top * self.height, height=look.pose.height * self.height, centre=look.pose.centre * self.width
         )
@@ -254,7 +254,7 @@ _TWO_SIDED = np.zeros(len(Part), bool)
 _TWO_SIDED[list(TWO_SIDED)] = True
 
 
-def _posed(figure: Figure, person: Person, look: Look) -> tuple[np.ndarray, np.ndarray]:
+def posed(figure: Figure, person: Person, look: Look) -> tuple[np.ndarray, np.ndarray]:
     """Points and normals in the pose, turned to the camera, standing on the ground at the origin."""
     moves = pose_bones(look.pose, person.shape, figure.joints)
     s, c = _F(round(math.sin(look.pose.yaw), 9)), _F(round(math.cos(look.pose.yaw), 9))

@@ -293,11 +293,11 @@ def _skin(person: Person, body: Body) -> Layer:
     if shape.shoes != "sandals":
         hidden = np.maximum(hidden, shoe_cover(shape.shoes, place, leg))
     out = normals(surface, points)
-    pulled = points - out * (_F(0.16) * np.clip(hidden * _F(8.0), _F(0.0), _F(1.0)))[:, None]
+    pulled = points - out * (_F(0.2) * np.clip(hidden * _F(8.0), _F(0.0), _F(1.0)))[:, None]
     mouth = (
         (place[:, 1] > 6.3) & (place[:, 1] < 7.1) & (place[:, 2] < 1.05) & (np.abs(place[:, 0]) < 0.35) & (place[:, 2] > 0.2)
     )
-    below = np.where(np.abs(place[:, 0]) < 1.05, _F(4.3), _F(3.8))
+    below = np.where(np.abs(place[:, 0]) < 1.05, _F(4.55), _F(3.8))
     trunk = (arm < 0.04) & (place[:, 1] < below) & (leg < end - 0.12)
     gone = (hidden > 0.5) | trunk | mouth
     triangles = surface.triangles
