@@ -21,7 +21,7 @@ def test_the_pack_is_sound() -> None:
     assert len(pack.joints) == len(BONES) == 22
     for group, (_, keep) in GROUPS.items():
         rows = pack.vertices[group]
-        assert 0.9 * keep <= rows.stop - rows.start <= max(keep, 200) + 1
+        assert 0.9 * keep <= rows.stop - rows.start <= keep + 1
         assert pack.triangles[group].max() < rows.stop - rows.start
     # Joints lie within the body, decimetres, as tall as a grown person.
     body = pack.base[pack.vertices["body"]]

@@ -69,7 +69,6 @@ class Surface(NamedTuple):
     rim: np.ndarray
     bones: np.ndarray
     weights: np.ndarray
-    rows: slice
 
 
 class Body(NamedTuple):
@@ -89,7 +88,7 @@ def surfaces() -> dict[str, Surface]:
         arm, leg = _along_limbs(place, pack.bones[rows], pack.weights[rows])
         around, fans, rim = _neighbourhoods(len(place), triangles)
         share = np.float32(1.0) / np.maximum((around < len(place)).sum(axis=1), 1).astype(np.float32)[:, None]
-        found[group] = Surface(place, arm, leg, triangles, around, share, fans, rim, pack.bones[rows], pack.weights[rows], rows)
+        found[group] = Surface(place, arm, leg, triangles, around, share, fans, rim, pack.bones[rows], pack.weights[rows])
     # Hems and stripes are drawn where these coordinates say: a bumpy one would make them zigzag.
     tights = found["tights"]
     smooth = np.stack([tights.arm, tights.leg], axis=1)

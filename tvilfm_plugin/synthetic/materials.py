@@ -11,12 +11,10 @@ from tvilfm_plugin.synthetic.people import Person
 from tvilfm_plugin.synthetic.wardrobe import TROUSERS, UPPERS, Part, lower_length
 
 _F = np.float32
-PRINTS = ("disc", "box", "cross")
-"""Patterns on the chest alone."""
 
 
 class Slot(IntEnum):
-    """What a pixel shows; also the values of the masks that can be written. Those up to BAG are in the palette."""
+    """What a pixel shows; also the values of the masks that can be written."""
 
     BACKGROUND = 0
     UPPER = 1

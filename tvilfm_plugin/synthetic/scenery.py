@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -54,7 +54,6 @@ class Site:
         outdoors: lit by sun and sky, else by lamps under a ceiling.
     """
 
-    kind: str
     height: float
     distance: float
     angle: tuple[float, float]
@@ -74,7 +73,6 @@ def draw_site(seed: int, number: int, infrared: bool, place: int) -> Site:
     outdoors = kind in ("park", "street", "alley")
     surfaces = _build(kind, rng)
     return Site(
-        kind=kind,
         height=rng.uniform(15.0, 34.0) if kind != "corridor" else rng.uniform(15.0, 26.0),
         distance=rng.uniform(46.0, 74.0),
         angle=(round(math.sin(angle), 9), round(math.cos(angle), 9)),
@@ -321,8 +319,3 @@ def stand_before(occluder: Occluder, view: View, height: int, width: int) -> np.
         out = np.abs(across - _F(occluder.beside * 1.3)) * _F(occluder.size / 3.2)
         inside = _F(occluder.size) - up - out * _F(0.9) + bushy
     return np.clip(inside / blur + _F(0.5), _F(0.0), _F(1.0))
-
-
-__all__: Sequence[str] = (
-    "Backdrop", "Occluder", "Paint", "Site", "Surface", "draw_occluder", "draw_site", "look_behind", "stand_before",
-)  # fmt: skip

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tvilfm_plugin.synthetic.body import Body, Surface, build_body, normals, relax, surfaces, unit
+from tvilfm_plugin.synthetic.body import Body, Surface, normals, relax, surfaces, unit
 from tvilfm_plugin.synthetic.noise import noise2, noise3
 from tvilfm_plugin.synthetic.people import Person
 
@@ -306,18 +306,15 @@ def _skin(person: Person, body: Body) -> Layer:
     return layer._replace(triangles=triangles[~gone_all])
 
 
-def dress(person: Person, extras: Sequence[Layer] = ()) -> Figure:
+def assemble(person: Person, body: Body, extras: Sequence[Layer]) -> Figure:
     """A person in their clothes, at rest; colours play no part.
 
     Args:
-        extras: layers besides body and garments (hair, hat, bag).
+        extras: layers besides body and garments (`accessories`: hair, hat, bag).
+
+    Returns:
+        All layers in one; vertices and triangles that nobody can see are left out.
     """
-    body = build_body(person.shape)
-    return assemble(person, body, extras)
-
-
-def assemble(person: Person, body: Body, extras: Sequence[Layer]) -> Figure:
-    """All layers in one; vertices and triangles that nobody can see are left out."""
     layers = [*_dress_upper(person, body), _dress_lower(person, body), _dress_feet(person, body)]
     eyes = surfaces()["eyes"]
     layers += [_skin(person, body), _copy(eyes, Part.EYES, body.points["eyes"], np.ones(len(eyes.place), _F)), *extras]
