@@ -65,12 +65,10 @@ class Pack(NamedTuple):
 @cache
 def load_pack() -> Pack:
     """The pack from the user's cache, made there at the first call (some seconds)."""
-    sources = _sources()
-    key = hashlib.sha256(json.dumps([_VERSION, sources, GROUPS], sort_keys=True).encode()).hexdigest()[:12]
-    file = cache_folder() / f"people-{key}.npz"
+    file = cache_file()
     arrays = _read(file)
     if arrays is None:
-        arrays = make_pack(data_folder(), sources)
+        arrays = make_pack(data_folder(), _sources())
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(file) as stream:
@@ -80,10 +78,12 @@ def load_pack() -> Pack:
     return _unpack(arrays)
 
 
-def cache_folder() -> Path:
-    """`$TVILFM_CACHE`, or `tvilfm` in the user's cache folder."""
+def cache_file() -> Path:
+    """Where the pack is kept: in `$TVILFM_CACHE`, or in `tvilfm` in the user's cache folder; another pack has another name."""
     named = os.environ.get("TVILFM_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tvilfm"
+    folder = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tvilfm"
+    key = hashlib.sha256(json.dumps([_VERSION, _sources(), GROUPS], sort_keys=True).encode()).hexdigest()[:12]
+    return folder / f"people-{key}.npz"
 
 
 def data_folder() -> Path:
