@@ -159,9 +159,9 @@ def _face_slots(person: Person, x: np.ndarray, y: np.ndarray, z: np.ndarray, arm
     slots = np.full(len(x), Slot.SKIN, np.uint8)
     side = np.abs(x)
     front = z > 0.9
-    u, v = x * _F(1.0 / 0.27), (y - _F(6.765)) * _F(1.0 / 0.085)
+    u, v = x * _F(1.0 / 0.24), (y - _F(6.59)) * _F(1.0 / 0.075)
     slots[front & (u * u + v * v < 1.0)] = Slot.LIPS
-    thick = 0.055 if person.shape.gender == "man" else 0.035
+    thick = 0.045 if person.shape.gender == "man" else 0.035
     arch = y - (_F(7.52) + _F(0.10) * side - _F(0.32) * np.maximum(side - _F(0.38), _F(0.0)))
     slots[front & (np.abs(arch) < thick) & (side > 0.11) & (side < 0.56)] = Slot.BROWS
     lash = np.maximum(
