@@ -1,5 +1,6 @@
 """A run travels: it works from another folder, in another current folder, without what it was trained from."""
 
+import dataclasses
 import os
 import shutil
 
@@ -10,6 +11,7 @@ from tiny_runs import weights
 
 pytest.importorskip("fastreid")
 
+from tvilfm_plugin.analysis.comparison import differing_columns
 from tvilfm_plugin.engine import load_run
 from tvilfm_plugin.evaluation.evaluator import load_evaluation
 from tvilfm_plugin.files.places import local, travelling
@@ -59,3 +61,22 @@ def test_missing_pictures_are_grey_tiles(trained, tmp_path, monkeypatch, caplog)
     row = ranked.drawn_row(0)
     assert row.image.shape == (128, 64, 3) and all(hit.image.std() == 0 for hit in row.hits)
     assert ranked.row(0).image == ranked.query_paths[0]
+
+
+def test_a_card_says_that_the_people_are_synthetic_and_which_they_are(tiny, trained, tmp_path, monkeypatch):
+    marker = tiny.folder / "data" / "SYSU-MM01" / "synthetic.json"
+    marker.write_text("{}")
+    words = ("--eval-only", "MODEL.WEIGHTS", trained / "model_final.pth", "TEST.DRAWS", 1, "DATASETS.MODES", "('all',)")
+    try:
+        tiny("synthetic", *words)
+    finally:
+        marker.unlink()
+    folder = tiny.folder / "synthetic" / "evaluation" / "TriSYSUMM01"
+    card, real = (load_evaluation(one).card("all/ensemble") for one in (folder, trained / "evaluation" / "TriSYSUMM01"))
+    assert card.dataset == "synthetic (SYSU-MM01's layout)" and real.dataset == "Tri-SYSU-MM01"
+    assert "## synthetic (SYSU-MM01's layout), all" in (folder / "table.md").read_text()
+    assert len(real.data_sha256) == 64 and real.data_sha256 != load_evaluation(folder).card("all/infrared").data_sha256
+    assert {"dataset"} <= set(differing_columns([card, real]))
+    other = dataclasses.replace(real, data_sha256="0" * 64)
+    assert list(differing_columns([real, other])) == ["data_sha256"]
+    assert not differing_columns([real, dataclasses.replace(real, data_sha256="")]), "older cards have none"

@@ -157,6 +157,8 @@ def differing_columns(cards: Sequence[ProtocolCard], free: Sequence[str] = FREE_
     found: dict[str, list[Any]] = {}
     for column in tables[0]:
         values = [table[column] for table in tables]
+        if column == "data_sha256":
+            values = [value for value in values if value] or [""]  # older cards have none
         if column not in free and any(value != values[0] for value in values):
             found[column] = [value for i, value in enumerate(values) if value not in values[:i]]
     return found

@@ -1,7 +1,7 @@
 """MEREvaluator: encode every image and every distinct text once, then answer every question from these parts."""
 
 import copy
-import hashlib
+import functools
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from tvilfm_plugin.evaluation.fingerprint import data_sha256, version_of_software
+from tvilfm_plugin.evaluation.fingerprint import weights_sha256 as weights_sha256
 from tvilfm_plugin.evaluation.mer import (
     IMAGE_ONLY,
     Fusion,
@@ -77,6 +79,7 @@ class MEREvaluator(DatasetEvaluator):
         self.image_protocol = choose_protocol(cfg.TEST.IMAGE_PROTOCOL)
         self.epoch_rule = NOT_RECORDED
         self.other_neck = False
+        self.data_hash = functools.cache(partial(data_sha256, data))
         self.reset()
 
     # --- collection --------------------------------------------------------------------------------------------------
@@ -265,7 +268,8 @@ class MEREvaluator(DatasetEvaluator):
             seed=cfg.SEED,
             note="; ".join(note for note in notes if note),
             weights_sha256=weights,
-            version=_version(),
+            data_sha256=self.data_hash(source != NO_TEXT),
+            version=version_of_software(),
         )
 
     def _image_note(self) -> str:
@@ -379,23 +383,3 @@ def _text_index(drawn: Any, position: Mapping[str, int]) -> TextIndex:
             "(tools/generate_captions.py), or evaluate with TEST.TEXT_SOURCES '(\"none\",)'."
         )
     return TextIndex(rows[drawn.rgb], rows[drawn.ir])
-
-
-def weights_sha256(model: nn.Module) -> str:
-    """Of what retrieval uses: the classifier of a model that is only evaluated has no rows."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        if name.startswith("heads.classifier."):
-            continue
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("tvilfm-plugin")
-    except PackageNotFoundError:
-        return "source"

@@ -33,6 +33,7 @@ class ProtocolCard:
         seed: of the training run; None if unknown.
         note: anything a reader must know (held-out images, self text that makes fusion equal infrared ...).
         weights_sha256: of the evaluated weights.
+        data_sha256: of the tested images, and of their captions where text was used; "" on older cards.
         version: of the software.
     """
 
@@ -52,6 +53,7 @@ class ProtocolCard:
     seed: int | None = None
     note: str = ""
     weights_sha256: str = ""
+    data_sha256: str = ""
     version: str = ""
 
     def __post_init__(self) -> None:

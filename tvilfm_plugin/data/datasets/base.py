@@ -22,6 +22,8 @@ __all__ = ["DIRECTIONS", "EvalSetting", "Split", "TriDataset"]
 
 logger = logging.getLogger("fastreid." + __name__)
 
+# What our own generator leaves beside its pictures: numbers on them must not carry the real benchmark's name.
+SYNTHETIC = "synthetic.json"
 DIRECTIONS = ("infrared-to-visible", "visible-to-infrared")
 GALLERIES = ("seeded", "rand_perm_cam")
 PROTOCOL_CHOICES = ("standard", "mip")
@@ -127,6 +129,8 @@ class TriDataset(ImageDataset):
         self.gallery_modality = Modality.IR if reverse else Modality.RGB
 
         self.dataset_dir = self.find_folder(root, folder)
+        if os.path.isfile(os.path.join(self.dataset_dir, SYNTHETIC)):
+            self.name = f"synthetic ({self.name.removeprefix('Tri-')}'s layout)"
         everyone = self.read_split(self.dataset_dir, "train", trial)
         train = self.read_split(self.dataset_dir, "fit", trial) if validation else everyone
         test = self.read_split(self.dataset_dir, split, trial)
