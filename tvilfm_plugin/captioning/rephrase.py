@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 from tvilfm_plugin.captioning.base import Decoding, quiet_without_a_terminal, seeded
 from tvilfm_plugin.captioning.colour_filter import remove_colours
 from tvilfm_plugin.captioning.engine import Job, Shard, run_jobs, write_failures
-from tvilfm_plugin.captioning.guards import clean_answer, objection
+from tvilfm_plugin.captioning.guards import clean_answer, objection, reminder
 from tvilfm_plugin.captioning.rows import Row, RowStore, write_json
 from tvilfm_plugin.captioning.sources import SourceSet
 from tvilfm_plugin.captioning.weights import find_weights
@@ -37,11 +37,16 @@ _VICUNA = (
 )
 
 
-def instruct(caption: str, style: str = "paper") -> str:
-    """The caption followed by the paper's instruction."""
+def instruct(caption: str, style: str = "paper", hint: str = "") -> str:
+    """The caption followed by the paper's instruction.
+
+    Args:
+        hint: what a further attempt is asked to mind, before the last word of the instruction.
+    """
     if style not in _INSTRUCTION:
         raise ValueError(f"Unknown instruction {style!r}; choices are {', '.join(INSTRUCTIONS)}.")
-    return caption + _INSTRUCTION[style]
+    asked = _INSTRUCTION[style]
+    return caption + (f"{asked.removesuffix('Answer:')}{hint} Answer:" if hint else asked)
 
 
 def vicuna_prompt(message: str) -> str:
@@ -238,7 +243,8 @@ def _rephrase_batch(
         if not waiting:
             break
         seed = zlib.crc32(f"{rephraser.decoding.seed}/{jobs[waiting[0]].key}/{attempt}".encode())
-        answers = rephraser.answer([instruct(jobs[n].prepared, instruction) for n in waiting], seed)
+        asked = [instruct(jobs[n].prepared, instruction, reminder(rows[n]["refused"])) for n in waiting]
+        answers = rephraser.answer(asked, seed)
         still = []
         for n, answer in zip(waiting, answers, strict=True):
             if isinstance(answer, Exception):
