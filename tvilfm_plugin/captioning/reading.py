@@ -21,6 +21,7 @@ Fact = tuple[str, str]
 _WORD = re.compile(r"[^\W_]+|[^\w\s]")
 _ADJECTIVES = ("colour", "tone", "pattern", "length", "style", "sleeves")
 _DENIABLE = ("wearing", "wear", "have", "having", "carry", "carrying", "holding", "hold")  # "not wearing a hat"
+_COPULAS = ("is", "are", "be", "was", "were", "being", "comes", "appears", "looks")
 _BODY = ("hair", "face")  # what one has and does not wear
 _HAS_SLEEVES = ("upper", "dress")
 _HAS_LENGTH = ("hair", "upper", "dress", "lower")
@@ -44,7 +45,7 @@ class Part:
     patterns: set[str] = field(default_factory=set)
     styles: set[str] = field(default_factory=set)
     sleeves: str = ""
-    length: str = ""
+    lengths: set[str] = field(default_factory=set)
 
     def facts(self) -> Iterator[Fact]:
         """What is stated of it."""
@@ -58,11 +59,12 @@ class Part:
         name = "" if self.kind == "hair" else f"{self.type} "
         colours = self.colours or ({"dark"} & self.tones if self.kind == "hair" else set())
         yield from ((f"{self.kind}_colour", name + colour) for colour in colours)
-        yield from ((f"{self.kind}_pattern", name + pattern) for pattern in self.patterns)
+        patterns = self.patterns - ({"patterned"} if len(self.patterns) > 1 else set())
+        yield from ((f"{self.kind}_pattern", name + pattern) for pattern in patterns)
         if self.sleeves:
             yield f"{self.kind}_sleeves", name + self.sleeves
-        if self.length and (self.type, self.length) not in (("shorts", "short"), ("jeans", "full"), ("trousers", "full")):
-            yield f"{self.kind}_length", name + self.length
+        plain = {"shorts": {"short"}, "jeans": {"full"}, "trousers": {"full"}}.get(self.type, set())
+        yield from ((f"{self.kind}_length", name + length) for length in self.lengths - plain)
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ def _vocabulary() -> dict[tuple[str, ...], _Token]:
         enter(word, "person", "", "child")
     for word in listed["relatives"]:
         enter(word, "others")
+    for phrase in listed["several colours"]:
+        enter(phrase, "colour", "", "several")
     for family, colours in lexicon().colours.items():
         for colour in colours:
             tone = family == "tone"
@@ -196,21 +200,25 @@ class _Reader:
         self.held: list[_Token] = []  # said before the noun that they belong to was named
         self.last: Part | None = None
         self.joined = False  # nothing stood between the last noun and this one
+        self.fresh = False  # nothing but adjectives did
         self.denied = False
+        self.opened = False  # an article came and its noun not yet
 
     def read(self, tokens: list[_Token]) -> Attributes:
         for n, token in enumerate(tokens):
             after = tokens[n + 1] if n + 1 < len(tokens) else None
+            if token.words == ("denim",) and after is not None and after.meaning == "head" and after.slot != "lower":
+                continue  # "denim jacket": what it is made of
             if after is not None and after.words == ("and",) and n + 2 < len(tokens):
                 after = tokens[n + 2]  # "black, straight, and open hair"
             self._take(token, after)
         self._flush()
         sexes = [sex for sex, _ in self.persons if sex]
-        ages = [age for _, age in self.persons if age]
+        first = next((age for one, age in self.persons if one or age), "")
         said = set(sexes) | self.pronouns
         sex = sexes[0] if sexes else next(iter(self.pronouns)) if len(self.pronouns) == 1 else ""
         return Attributes(
-            sex, self.age or (ages[0] if ages else ""), tuple(self.parts), frozenset(self.absent), frozenset(said),
+            sex, self.age or first, tuple(self.parts), frozenset(self.absent), frozenset(said),
             tuple(self.names), tuple(self.numbers), tuple(self.others), frozenset(self.sides), tuple(self.unread),
         )  # fmt: skip
 
@@ -220,13 +228,15 @@ class _Reader:
         if meaning in _ADJECTIVES:
             self.waiting.append(token)
         elif meaning == "head":
-            self._name_part(token, joined, after)
-            self.joined = True
+            self._name_part(token, joined)
+            self.joined, self.fresh, self.opened = True, True, False
         elif meaning == "detail" or token.value in ("colour", "color", "coloured", "colored", "pair", "length"):
             self.joined = joined and meaning == "detail"
+            self.opened = self.opened and meaning == "detail"  # "of a red colour"
         elif token.words == ("and",):
-            pass
+            self.fresh = False
         elif meaning == "mark":
+            self.fresh = False
             if token.value in ".;!?:":
                 self._flush()
                 self.denied = False
@@ -257,18 +267,18 @@ class _Reader:
         elif meaning == "verb":
             self._flush()
             self.denied = self.denied and token.value in _DENIABLE
+            self.opened = token.value not in _COPULAS
         else:
             if token.value in ("left", "right"):
                 self.sides.add(token.value)
             if token.value in ("a", "an", "the", "that", "which", "whose", "on", "over", "with"):
                 self._flush()
+            self.opened = self.opened or token.value in ("a", "an", "the")
             if token.value in ("but", "with"):
                 self.denied = False
 
-    def _name_part(self, token: _Token, joined: bool, after: _Token | None) -> None:
+    def _name_part(self, token: _Token, joined: bool) -> None:
         kind, name = token.slot, token.value
-        if token.words == ("denim",) and after is not None and after.meaning == "head" and after.slot != "lower":
-            return  # "denim jacket": what it is made of
         if self.denied:
             self.absent.add(name)
             self.waiting.clear()
@@ -276,6 +286,11 @@ class _Reader:
         if joined and self.last is not None and self.last.kind == kind and not self.waiting:
             if self.last.type in _GENERAL or name not in _GENERAL:
                 self.last.type = name
+            return
+        if self.fresh and self.last is not None and self.last in self.parts and self._describes(self.last, kind, joined):
+            # "hoodie dark blue jacket", "backpack jacket": the last noun is the thing
+            self.last.kind, self.last.type = kind, name
+            self._settle(self.last)
             return
         same = next((part for part in self.parts if part.kind == kind and kind in _BODY), None)
         if same is None:
@@ -290,10 +305,18 @@ class _Reader:
             else:
                 part.type = name
         self.last = part
+        self._settle(part)
+
+    def _settle(self, part: Part) -> None:
         for waiting in (*self.held, *self.waiting):
             self._apply(waiting, part)
         self.held.clear()
         self.waiting.clear()
+
+    @staticmethod
+    def _describes(part: Part, kind: str, joined: bool) -> bool:
+        """Whether a noun belongs to the one that follows."""
+        return (part.type == "hoodie" and kind == "upper") or (joined and part.kind == "bag" and kind in _HAS_SLEEVES)
 
     def _adds_only(self, part: Part) -> bool:
         """Whether what waits can be said of a part that is named already."""
@@ -304,11 +327,14 @@ class _Reader:
         """The phrase ended: what waits belongs to the noun before it."""
         for token in self.waiting:
             target = self._target(token)
+            if self.opened and token.meaning in ("colour", "tone"):
+                continue  # of a noun that nobody knows
             if target is not None:
                 self._apply(token, target)
             elif token.meaning == "sleeves" or token.meaning == "style":
                 self.held.append(token)
         self.waiting.clear()
+        self.opened = self.fresh = False
 
     def _target(self, token: _Token) -> Part | None:
         if token.meaning == "sleeves":
@@ -316,7 +342,7 @@ class _Reader:
         if token.meaning == "style":
             return next((part for part in self.parts if part.kind == "hair"), None)
         if token.meaning == "length":
-            return self.last if self.last is not None and self.last.kind in _HAS_LENGTH and not self.last.length else None
+            return self.last if self.last is not None and self.last.kind in _HAS_LENGTH and not self.last.lengths else None
         return self.last
 
     def _apply(self, token: _Token, part: Part) -> None:
@@ -335,7 +361,7 @@ class _Reader:
         elif token.meaning == "pattern":
             part.patterns.add(token.value)
         elif part.kind in _HAS_LENGTH:
-            part.length = part.length or token.value
+            part.lengths.add(token.value)
 
 
 @cache
