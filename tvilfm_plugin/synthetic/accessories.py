@@ -85,7 +85,7 @@ def _hair(person: Person, body: Body) -> list[Layer]:
         return [_scalp(body, line, lift, Part.HAIR)]
     if kind == "curls":
         bumps = noise3(place * _F(4.5))
-        return [_scalp(body, line + _F(0.1), (_F(0.40) + _F(0.2) * bumps)[:, None], Part.HAIR, ears=True)]
+        return [_scalp(body, line + _F(0.1), (_F(0.50) + _F(0.22) * bumps)[:, None], Part.HAIR, ears=True)]
     if kind == "loose hair":
         return [_scalp(body, line + _F(0.06), even(0.17), Part.HAIR, ears=True), *_strands(body, solid)]
     if kind == "ponytail":
@@ -97,9 +97,9 @@ def _hair(person: Person, body: Body) -> list[Layer]:
             (0.0, 5.6, -0.85),
             (0.0, 5.2, -0.8),
         ]
-        return [_scalp(body, line, even(0.12), Part.HAIR), solid(tube(spine, (0.2, 0.3, 0.36, 0.33, 0.24, 0.05)))]
+        return [_scalp(body, line, even(0.12), Part.HAIR), solid(tube(spine, (0.2, 0.34, 0.42, 0.4, 0.3, 0.06)))]
     if kind == "bun":
-        return [_scalp(body, line, even(0.12), Part.HAIR), solid(rounded_box((0.0, 8.62, -0.15), (0.5, 0.46, 0.5), 1.0))]
+        return [_scalp(body, line, even(0.12), Part.HAIR), solid(rounded_box((0.0, 8.68, -0.15), (0.56, 0.52, 0.56), 1.0))]
     if kind == "pigtails":
         tails = []
         for s in (-1.0, 1.0):
@@ -122,7 +122,7 @@ def _hair(person: Person, body: Body) -> list[Layer]:
         lift[:, 1] += _F(0.45) * np.clip((y - _F(7.9)) * _F(1.6), _F(0.0), _F(1.0))
         return [below, _scalp(body, y - _F(7.45) - _F(0.12) * (z - _F(0.5)), lift, Part.HAIR, ears=True)]
     crown = rounded_box((0.0, 8.2, 0.45), (0.98, 0.72, 1.16), 0.7)
-    return [below, solid(disc((0.0, 7.82, 0.45), (1.75, 1.88), 0.07)), solid(crown)]
+    return [below, solid(disc((0.0, 7.82, 0.45), (1.95, 2.08), 0.07)), solid(crown)]
 
 
 def _strands(body: Body, solid: Callable[[Solid], Layer]) -> list[Layer]:

@@ -159,7 +159,7 @@ def lower_cover(kind: str, upper: str, place: np.ndarray, leg: np.ndarray) -> np
 def shoe_cover(kind: str, place: np.ndarray, leg: np.ndarray) -> np.ndarray:
     """(V,) how far inside the shoes, in dm."""
     if kind == "boots":
-        return (leg - _F(1.36)) * _F(3.8)
+        return (leg - _F(1.30)) * _F(3.8)
     if kind == "low":
         return (leg - _F(1.86)) * _F(3.8)
     y, z = place[:, 1], place[:, 2]
