@@ -156,6 +156,9 @@ def _augmentation(cfg: CfgNode) -> TrainAugmentation:
         ir_erasing_prob=caj.IR_ERASING_PROB,
         exchange_prob=caj.EXCHANGE_PROB,
         ir_gray_prob=caj.IR_GRAY_PROB,
+        ir_channels=caj.IR_CHANNELS,
+        ir_crop_gray_prob=caj.IR_CROP_GRAY_PROB,
+        erasing_area=tuple(caj.ERASING_AREA),
     )
 
 

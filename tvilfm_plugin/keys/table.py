@@ -23,10 +23,12 @@ KEYS: tuple[Key, ...] = (
     # --- dual stream: any registered backbone, one stem per modality ---
     Key("MODEL.DUAL_STREAM.BASE", "build_resnet_backbone", "The backbone that gets one stem per modality.", choices="BACKBONE"),
     Key("MODEL.DUAL_STREAM.STEM", ("conv1", "bn1", "relu", "maxpool"), "Names of the base's modules that get one copy per modality (a missing name lists the candidates).", count=(1, None), unique=True),
-    Key("MODEL.DUAL_STREAM.STYLE", "released", "released: no ReLU after the stem's BN and a padded max-pool, as the authors' code; resnet: the base as it is.", choices=("released", "resnet")),
+    Key("MODEL.DUAL_STREAM.STYLE", "released", "released: no ReLU after the stem's BN and a padded max-pool, as the authors' code; torchvision: the ReLU and a padded max-pool (AGW and its heirs); resnet: the base as it is.", choices=("released", "torchvision", "resnet")),
+    Key("MODEL.DUAL_STREAM.TRUNK", "plain", "What is built around the base: nothing, DEEN's attention and expansion, or their form for RegDB without the last stage.", choices=("plain", "DEEN", "DEEN-reduced")),
     Key("MODEL.DUAL_STREAM.FOLD_BN", True, "On a CPU, evaluate (and use when frozen) with BN folded into the convolutions; exact but for rounding."),
     Key("MODEL.BACKBONE.SMALL_WIDTH", 32, "Channels of the first stage of build_small_resnet_backbone.", low=1),
     Key("MODEL.BACKBONE.SMALL_BLOCKS", (2, 2, 2, 2), "Blocks in each of its stages.", low=1, count=(4, 4), wanted="it must be four positive whole numbers"),
+    Key("MODEL.HEADS.NECK_BIAS", True, "Whether the bias of IdentityHead's neck trains; False: it stays 0, and the neck's weight starts from N(1, 0.01) (AGW, CAJ)."),
     # --- text encoder ---
     Key("MODEL.TEXT.ARCH", "RN50-quickgelu", "An open_clip architecture name, a local JSON file in open_clip's model-config format, or the description itself as JSON."),
     Key("MODEL.TEXT.WEIGHTS", "", "Local OpenAI or open_clip weights, or an open_clip tag (openai); empty: random, with a warning; checkpoint: MODEL.WEIGHTS brings them."),
@@ -52,6 +54,11 @@ KEYS: tuple[Key, ...] = (
     Key("INPUT.CAJ.IR_ERASING_PROB", 0.5, "Infrared view: probability of random erasing.", low=0, high=1),
     Key("INPUT.CAJ.EXCHANGE_PROB", 0.5, "Visible view 2: probability that one of R, G, B takes the place of all three.", low=0, high=1),
     Key("INPUT.CAJ.IR_GRAY_PROB", 0.6, "Infrared view: probability of luminance grey where channel-adaptive gray did not copy a channel.", low=0, high=1),
+    Key("INPUT.CAJ.VIEWS", 2, "Visible views that a step trains on.", low=1, high=2),
+    Key("INPUT.CAJ.IR_CHANNELS", True, "Channel-adaptive gray of the infrared view; False leaves its channels."),
+    Key("INPUT.CAJ.IR_CROP_GRAY_PROB", 0.0, "Infrared view: probability of grayscale before normalisation.", low=0, high=1),
+    Key("INPUT.CAJ.ERASING_AREA", (0.02, 0.4), "Bounds of the erased share of an image.", low=0, high=1, count=(2, 2)),
+    Key("INPUT.CAJ.ERASING_FILL", (0.4914, 0.4822, 0.4465), "What an erased pixel becomes, in normalised values.", count=(3, 3)),
     # --- solver ---
     Key("SOLVER.PARAM_GROUPS", "TVILFM", "Learning rates by part of the model: TVILFM (visual, heads, text) or MIP (base, biases, prompts, generator).", choices="PARAM_GROUPS"),
     Key("SOLVER.WARMUP_EPOCHS", -1, "Warm-up of our schedules, in epochs (fast-reid's own is in iterations and delays the milestones); -1: fast-reid's scheduler.", low=-1),

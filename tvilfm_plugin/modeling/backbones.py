@@ -17,6 +17,7 @@ from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.backbone_layouts import load_backbone
 from tvilfm_plugin.modeling.distributed import use_portable_sync_bn
 from tvilfm_plugin.modeling.dual_stream import DualStream
+from tvilfm_plugin.modeling.methods.deen import DEENTrunk
 from tvilfm_plugin.modeling.published_weights import fetch
 from tvilfm_plugin.modeling.registries import choose
 from tvilfm_plugin.modeling.visual_encoder import DualStreamEncoder, VisualEncoder
@@ -35,8 +36,13 @@ def build_dual_stream_backbone(cfg: CfgNode) -> DualStream:
         raise ValueError(f"MODEL.DUAL_STREAM.BASE cannot be {stream.BASE} itself; name the backbone to be doubled.")
     builder = choose(BACKBONE_REGISTRY, stream.BASE, "MODEL.DUAL_STREAM.BASE")
     base = _with_weights(builder, stream.BASE, cfg)
+    origin = base.origin
+    if stream.TRUNK != "plain":
+        base = DEENTrunk(base, reduced=stream.TRUNK == "DEEN-reduced")
+        if cfg.MODEL.BACKBONE.NORM == "syncBN":
+            base = nn.SyncBatchNorm.convert_sync_batchnorm(base)
     doubled = DualStream(use_portable_sync_bn(base), stem=stream.STEM, style=stream.STYLE, fold=stream.FOLD_BN)
-    doubled.origin = base.origin
+    doubled.origin = origin
     return doubled
 
 
@@ -55,14 +61,16 @@ def build_visual_encoder(cfg: CfgNode) -> VisualEncoder:
         raise KeyError(f"MODEL.HEADS.POOL_LAYER is {name!r}; fast-reid has {', '.join(pooling.__all__)}.")
     height, width = cfg.INPUT.SIZE_TRAIN
     pool = getattr(pooling, name)()
-    return DualStreamEncoder(
+    encoder = DualStreamEncoder(
         backbone=backbone,
         pool=pool,
-        dim=cfg.MODEL.BACKBONE.FEAT_DIM or _measured_dim(backbone, pool, (height, width)),
+        dim=getattr(backbone.base, "dim", 0) or cfg.MODEL.BACKBONE.FEAT_DIM or _measured_dim(backbone, pool, (height, width)),
         image_size=(height, width),
         pixel_mean=cfg.MODEL.PIXEL_MEAN,
         pixel_std=cfg.MODEL.PIXEL_STD,
     )
+    encoder.fill = cfg.INPUT.CAJ.ERASING_FILL
+    return encoder
 
 
 @torch.no_grad()

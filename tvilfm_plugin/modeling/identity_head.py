@@ -8,14 +8,12 @@ from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from tvilfm_plugin.modeling.distributed import SyncBatchNorm
-
-NECKS = {"BN": nn.BatchNorm1d, "syncBN": SyncBatchNorm}
+from tvilfm_plugin.modeling.methods.necks import NECKS, freeze_bias
 
 
 @REID_HEADS_REGISTRY.register()
 class IdentityHead(nn.Module):
-    """A BN neck (with trainable bias, as released) and a bias-free classifier.
+    """A BN neck (with trainable bias, as released for TVI-LFM) and a bias-free classifier.
 
     Attributes:
         neck: (N, D) raw features -> (N, D).
@@ -23,16 +21,19 @@ class IdentityHead(nn.Module):
     """
 
     @configurable
-    def __init__(self, *, dim: int, num_classes: int, norm: str = "BN") -> None:
+    def __init__(self, *, dim: int, num_classes: int, norm: str = "BN", neck_bias: bool = True) -> None:
         """Args:
         dim: D.
         num_classes: K, the training identities; 0 if the head is only to embed.
         norm: "BN", or "syncBN" for statistics over all processes.
+        neck_bias: whether the neck's bias trains; False: it stays 0, and the weight starts around 1 (AGW, CAJ).
         """
         super().__init__()
         if norm not in NECKS:
             raise ValueError(f"MODEL.HEADS.NORM is {norm!r}; the neck of IdentityHead can be {' or '.join(NECKS)}.")
         self.neck = NECKS[norm](dim)
+        if not neck_bias:
+            freeze_bias(self.neck)
         with warnings.catch_warnings():
             # A head that is only to embed has no classes, and so no rows to initialise.
             warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
@@ -48,7 +49,12 @@ class IdentityHead(nn.Module):
                 f"MODEL.HEADS.EMBEDDING_DIM is {heads.EMBEDDING_DIM}, but IdentityHead does not reduce: text and images "
                 "share the backbone's width. Set it to 0."
             )
-        return {"dim": cfg.MODEL.BACKBONE.FEAT_DIM, "num_classes": heads.NUM_CLASSES, "norm": heads.NORM}
+        return {
+            "dim": cfg.MODEL.BACKBONE.FEAT_DIM,
+            "num_classes": heads.NUM_CLASSES,
+            "norm": heads.NORM,
+            "neck_bias": heads.NECK_BIAS,
+        }
 
     def embed(self, raw: Tensor) -> Tensor:
         """Raw features (N, D) -> unit embeddings (N, D), which retrieval compares."""

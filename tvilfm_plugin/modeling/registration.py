@@ -6,6 +6,7 @@ from yacs.config import CfgNode
 import tvilfm_plugin.data.modal_loader  # noqa: F401  (MIP's sampler and augmentation)
 from tvilfm_plugin.modeling.backbones import build_dual_stream_backbone
 from tvilfm_plugin.modeling.identity_head import IdentityHead
+from tvilfm_plugin.modeling.methods.models import DDAG, DEEN, MMN
 from tvilfm_plugin.modeling.mip.build import build_mip_backbone
 from tvilfm_plugin.modeling.mip.mip import MIP
 from tvilfm_plugin.modeling.registries import FUSION_REGISTRY, LOSS_REGISTRY
@@ -14,9 +15,12 @@ from tvilfm_plugin.modeling.tvilfm import TVILFM
 from tvilfm_plugin.modeling.vi_baseline import VIBaseline
 
 __all__ = [
+    "DDAG",
+    "DEEN",
     "FUSION_REGISTRY",
     "LOSS_REGISTRY",
     "MIP",
+    "MMN",
     "TVILFM",
     "IdentityHead",
     "VIBaseline",

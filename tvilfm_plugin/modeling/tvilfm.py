@@ -117,6 +117,7 @@ class TVILFM(VIBaseline):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         arguments = super().from_config(cfg)
+        del arguments["rgb_views"]  # the joint rows need both
         dim = arguments["visual"].dim
         text = build_text_encoder(cfg.MODEL.TEXT.ARCH, cfg.MODEL.TEXT.WEIGHTS, dim)
         text.pack &= cfg.MODEL.TEXT.PACK

@@ -43,19 +43,27 @@ class VIBaseline(nn.Module):
 
     @configurable
     def __init__(
-        self, *, visual: VisualEncoder, heads: IdentityHead, losses: Mapping[str, WeightedLoss], gather: bool = False
+        self,
+        *,
+        visual: VisualEncoder,
+        heads: IdentityHead,
+        losses: Mapping[str, WeightedLoss],
+        gather: bool = False,
+        rgb_views: int = 2,
     ) -> None:
         """Args:
         visual: encodes both kinds of images.
         heads: neck and classifier.
         losses: name -> function and weight.
         gather: compute the losses over the rows of all processes.
+        rgb_views: visible views that a step trains on, 1 or 2.
         """
         super().__init__()
         self.visual = visual
         self.heads = heads
         self.losses = dict(losses)
         self.gather = gather
+        self.rgb_views = ("rgb", "rgb_aug")[:rgb_views]
         self.stage1: nn.Module | None = None
 
     @classmethod
@@ -66,6 +74,7 @@ class VIBaseline(nn.Module):
             "heads": build_heads(with_dim(cfg, visual.dim)),
             "losses": choose_losses(cfg.MODEL.LOSSES.NAME, cfg.MODEL.LOSSES.WEIGHTS),
             "gather": cfg.MODEL.LOSSES.GATHER,
+            "rgb_views": cfg.INPUT.CAJ.VIEWS,
         }
 
     @property
@@ -109,11 +118,11 @@ class VIBaseline(nn.Module):
     def _training_rows(self, batch: Batch) -> tuple[Tensor, int]:
         """Raw features (n*B, D) that the losses see, and n: row b of every block is the same person."""
         views = self._visual_rows(batch)
-        return torch.cat([views[Modality.RGB], views[Modality.IR]]), 3
+        return torch.cat([views[Modality.RGB], views[Modality.IR]]), len(self.rgb_views) + 1
 
     def _visual_rows(self, batch: Batch) -> Embeddings:
-        """RGB: (2B, D), view 1 then view 2; IR: (B, D); one pass through the trunk."""
-        views = {Modality.RGB: ("rgb", "rgb_aug"), Modality.IR: ("ir",)}
+        """RGB: (2B, D), view 1 then view 2 (or view 1 alone); IR: (B, D); one pass through the trunk."""
+        views: dict[Modality, tuple[str, ...]] = {Modality.RGB: self.rgb_views, Modality.IR: ("ir",)}
         images = {m: torch.cat([batch[name] for name in names]) for m, names in views.items()}
         camids = {m: _joined(batch, [f"{m.value}_camids"] * len(names)) for m, names in views.items()}
         draws = {m: _joined(batch, [f"{name}_draws" for name in names]) for m, names in views.items()}
@@ -132,7 +141,7 @@ class VIBaseline(nn.Module):
             )
 
     def _needed_keys(self, batch: Batch) -> tuple[str, ...]:
-        return ("rgb", "rgb_aug", "ir", "targets")
+        return (*self.rgb_views, "ir", "targets")
 
     # --- evaluation --------------------------------------------------------------------------------------------------
 

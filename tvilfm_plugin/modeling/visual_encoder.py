@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from tvilfm_plugin.data.augment.caj import apply_channel_ops
+from tvilfm_plugin.data.augment.caj import FILL, apply_channel_ops
 from tvilfm_plugin.modality import Embeddings, Modality
 from tvilfm_plugin.modeling.dual_stream import DualStream
 
@@ -21,7 +21,10 @@ class VisualEncoder(nn.Module, ABC):
         dim: D.
         image_size: (H, W) that the encoder is meant for.
         pixel_mean, pixel_std: (1, 3, 1, 1) buffers on the scale of 0..255, not stored in checkpoints.
+        fill: what an erased pixel becomes, in normalised values.
     """
+
+    fill: Sequence[float] = FILL
 
     pixel_mean: Tensor
     pixel_std: Tensor
@@ -42,7 +45,7 @@ class VisualEncoder(nn.Module, ABC):
     def prepare(self, images: Mapping[Modality, Tensor], draws: Mapping[Modality, Tensor] | None) -> Embeddings:
         """Normalise, then erase and mix channels where there are draws (CAJ acts on normalised values)."""
         normal = {m: self.normalise(rows) for m, rows in images.items()}
-        return normal | {m: apply_channel_ops(normal[m], rows) for m, rows in (draws or {}).items()}
+        return normal | {m: apply_channel_ops(normal[m], rows, self.fill) for m, rows in (draws or {}).items()}
 
     @abstractmethod
     def forward(

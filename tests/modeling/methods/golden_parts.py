@@ -53,7 +53,7 @@ def fill(module, key_of, training=False, salt=0):
 
 
 def head_key(name):
-    return name.replace("neck.", "bottleneck.")
+    return name.replace("bn.", "bottleneck.")
 
 
 def modalities(**rows):

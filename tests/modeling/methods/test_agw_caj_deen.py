@@ -73,7 +73,7 @@ def test_forward(name, case):
         key = f"{name}/{case}/{modality}"
         assert_rows(rows, FORWARD, f"{key}/pooled", count)
         assert_rows(F.normalize(rows, dim=1), FORWARD, f"{key}/unit_before_bn", count)
-        assert_rows(F.normalize(head.neck(rows), dim=1), FORWARD, f"{key}/unit_after_bn", count)
+        assert_rows(F.normalize(head.bn(rows), dim=1), FORWARD, f"{key}/unit_after_bn", count)
         for part, out in seen.items():
             if f"{key}/{part}_b0_c0" in FORWARD:
                 assert_close(out[0, 0], FORWARD[f"{key}/{part}_b0_c0"])

@@ -7,7 +7,7 @@ normalised images, as channel augmentation is defined.
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
@@ -92,12 +92,13 @@ def draw_adaptive_gray(rng: random.Random, gray_prob: float) -> ChannelOp:
     return ChannelOp.KEEP if rng.uniform(0, 1) > gray_prob else ChannelOp.LUMINANCE
 
 
-def apply_channel_ops(images: Tensor, draws: Tensor) -> Tensor:
+def apply_channel_ops(images: Tensor, draws: Tensor, fill_values: Sequence[float] = FILL) -> Tensor:
     """Erase boxes, then mix channels; nothing waits for the device and nothing loops over images.
 
     Args:
         images: (N, 3, H, W) normalised images; left as they are.
         draws: (N, 5+) int64 on the same device, columns top, left, height, width, op; further columns are ignored.
+        fill_values: of an erased pixel's three channels.
 
     Returns:
         (N, 3, H, W), a new tensor.
@@ -120,7 +121,7 @@ def apply_channel_ops(images: Tensor, draws: Tensor) -> Tensor:
 
     # Erasing comes before the channels are mixed; done last, its values have to be mixed as well. They are made on the
     # device, because a tensor of Python numbers would be copied from the host, and that waits.
-    fill = torch.stack([images.new_full((), value) for value in FILL])
+    fill = torch.stack([images.new_full((), value) for value in fill_values])
     gray_fill = _luminance(fill.view(1, 3, 1, 1)).unsqueeze(1)
     fill = torch.where(is_gray, gray_fill, fill[channel].view(count, 3, 1, 1))
     rows, columns = _within(height, top, box_height), _within(width, left, box_width)
@@ -206,12 +207,14 @@ class View:
     Attributes:
         crop: what happens to its pixels on the CPU.
         erase_prob: probability of random erasing.
+        area: bounds of the erased share.
         channels: draws its channel operation; None keeps the channels.
     """
 
     crop: CropFlip
     erase_prob: float = 0.0
     channels: ChannelDraw | None = None
+    area: tuple[float, float] = (0.02, 0.4)
 
     def __call__(
         self, image: np.ndarray, rng: random.Random, out: np.ndarray | None = None
@@ -219,7 +222,7 @@ class View:
         """(H, W, 3) uint8 -> its (3, H, W) uint8 crop, in `out` or new, and the draw that the device is to apply."""
         planes = self.crop(image, rng, out)
         height, width = planes.shape[1:]
-        box = draw_erasing(rng, height, width, self.erase_prob) if self.erase_prob > 0 else NO_BOX
+        box = draw_erasing(rng, height, width, self.erase_prob, self.area) if self.erase_prob > 0 else NO_BOX
         op = ChannelOp.KEEP if self.channels is None else self.channels(rng)
         return planes, [*box, int(op)]
 
@@ -245,13 +248,21 @@ class TrainAugmentation:
         ir_erasing_prob: float = 0.5,
         exchange_prob: float = 0.5,
         ir_gray_prob: float = 0.6,
+        ir_channels: bool = True,
+        ir_crop_gray_prob: float = 0.0,
+        erasing_area: tuple[float, float] = (0.02, 0.4),
     ) -> "TrainAugmentation":
         """CAJ with other strengths; the defaults are the paper's, for images of 288 x 144 pixels."""
         crop = CropFlip(pad, flip_prob)
         return cls(
-            rgb=View(CropFlip(pad, flip_prob, gray_prob), rgb_erasing_prob),
-            rgb_aug=View(crop, rgb_erasing_prob, partial(draw_exchange, prob=exchange_prob)),
-            ir=View(crop, ir_erasing_prob, partial(draw_adaptive_gray, gray_prob=ir_gray_prob)),
+            rgb=View(CropFlip(pad, flip_prob, gray_prob), rgb_erasing_prob, area=erasing_area),
+            rgb_aug=View(crop, rgb_erasing_prob, partial(draw_exchange, prob=exchange_prob), erasing_area),
+            ir=View(
+                CropFlip(pad, flip_prob, ir_crop_gray_prob),
+                ir_erasing_prob,
+                partial(draw_adaptive_gray, gray_prob=ir_gray_prob) if ir_channels else None,
+                erasing_area,
+            ),
         )
 
     @classmethod

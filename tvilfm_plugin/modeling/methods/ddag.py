@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.losses import at_least_float32
-from tvilfm_plugin.modeling.methods.necks import frozen_bias_neck, small_classifier
+from tvilfm_plugin.modeling.methods.necks import PackedHead, frozen_bias_neck, small_classifier
 
 STRIPES = 3
 
@@ -79,11 +80,11 @@ class CrossModalGraph(nn.Module):
         return F.log_softmax(F.elu(self.out(self.dropout(joined), edges)), dim=1)
 
 
-class PartHead(nn.Module):
+class PartHead(PackedHead):
     """Two necks (bias frozen at 0) and one classifier: of the feature, and of the feature with weighted parts.
 
     Attributes:
-        neck, part_neck: (N, D) -> (N, D).
+        bn, part_bn: the necks, (N, D) -> (N, D).
         parts: `WeightedParts`.
         classifier: of both.
         graph: `CrossModalGraph`; it is not used in evaluation.
@@ -99,8 +100,9 @@ class PartHead(nn.Module):
         """
         super().__init__()
         self.stripes = stripes
-        self.neck = frozen_bias_neck(dim, norm)
-        self.part_neck = frozen_bias_neck(dim, norm)
+        self.packed_dim = dim
+        self.bn = frozen_bias_neck(dim, norm)
+        self.part_bn = frozen_bias_neck(dim, norm)
         self.parts = WeightedParts(dim, stripes)
         self.classifier = small_classifier(dim, num_classes)
         self.graph = CrossModalGraph(dim, num_classes, dropout=dropout)
@@ -108,19 +110,22 @@ class PartHead(nn.Module):
     def forward(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(N, (1 + P) D) -> the feature (N, D), its logits (N, K), and those with weighted parts (N, K)."""
         feature, stripes = self._split(raw)
-        after = self.neck(feature)
-        return feature, self.classifier(after), self.classifier(self.part_neck(after + self.parts(stripes)))
+        after = self.bn(feature)
+        return feature, self.classifier(after), self.classifier(self.part_bn(after + self.parts(stripes)))
 
-    def pack(self, raw: Tensor) -> Tensor:
+    def pack(self, raw: Tensor, modality: Modality = Modality.RGB) -> Tensor:
         """(N, (1 + P) D) -> (N, D) unit embeddings: the weighted-part feature after its neck."""
         feature, stripes = self._split(raw)
-        return F.normalize(self.part_neck(self.neck(feature) + self.parts(stripes)), dim=1)
+        return F.normalize(self.part_bn(self.bn(feature) + self.parts(stripes)), dim=1)
 
     def _split(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         vectors = raw.unflatten(1, (1 + self.stripes, -1))
         return vectors[:, 0], vectors[:, 1:]
 
 
-def graph_weight(mean_of_others: float | None) -> float:
-    """Weight of the graph's loss: 1 / (1 + mean of the other losses' sum in the previous epoch); 0 in the first (None)."""
-    return 0.0 if mean_of_others is None else 1 / (1 + mean_of_others)
+def graph_weight(mean_of_others: Tensor) -> Tensor:
+    """Weight () of the graph's loss: 1 / (1 + mean of the other losses' sum in the previous epoch); 0 where it is negative.
+
+    The first epoch has none before it, which -1 says.
+    """
+    return torch.where(mean_of_others < 0, torch.zeros_like(mean_of_others), 1 / (1 + mean_of_others.clamp(min=0)))

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.methods.attention import Expansion, MultiLevelAttention
-from tvilfm_plugin.modeling.methods.necks import frozen_bias_neck, small_classifier
+from tvilfm_plugin.modeling.methods.necks import PackedHead, frozen_bias_neck, small_classifier
 
 BRANCHES = 3
 
@@ -86,11 +87,11 @@ class DEENTrunk(nn.Module):
         return side_by_side(self.branches(self.stem(images)))
 
 
-class BranchHead(nn.Module):
+class BranchHead(PackedHead):
     """One neck (bias frozen at 0) and one bias-free classifier for all branches.
 
     Attributes:
-        neck: (3N, D) rows -> (3N, D).
+        bn: the neck, (3N, D) rows -> (3N, D).
         classifier: (3N, D) after the neck -> (3N, K).
     """
 
@@ -105,21 +106,22 @@ class BranchHead(nn.Module):
         if dim % branches:
             raise ValueError(f"An image has {dim} numbers, which are not {branches} vectors side by side.")
         self.branches = branches
-        self.neck = frozen_bias_neck(dim // branches, norm)
+        self.packed_dim = 2 * dim
+        self.bn = frozen_bias_neck(dim // branches, norm)
         self.classifier = small_classifier(dim // branches, num_classes)
 
     def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3D) -> rows (3N, D), stacked by branch, and their logits (3N, K)."""
         rows = stacked(raw, self.branches)
-        return rows, self.classifier(self.neck(rows))
+        return rows, self.classifier(self.bn(rows))
 
     def units(self, raw: Tensor) -> Tensor:
         """(N, 3D) -> (N, 6, D) unit vectors: before and after the neck of branch 0, then of branch 1, then of branch 2."""
         rows = stacked(raw, self.branches)
-        both = torch.stack([F.normalize(rows, dim=1), F.normalize(self.neck(rows), dim=1)], dim=1)
+        both = torch.stack([F.normalize(rows, dim=1), F.normalize(self.bn(rows), dim=1)], dim=1)
         return torch.cat(both.chunk(self.branches), dim=1)
 
-    def pack(self, raw: Tensor) -> Tensor:
+    def pack(self, raw: Tensor, modality: Modality = Modality.RGB) -> Tensor:
         """(N, 3D) -> (N, 6D) unit vectors, whose cosine is the mean of the six similarities."""
         units = self.units(raw)
         return units.flatten(1) / units.shape[1] ** 0.5

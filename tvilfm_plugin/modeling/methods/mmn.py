@@ -14,7 +14,7 @@ from tvilfm_plugin.modality import Embeddings, Modality
 from tvilfm_plugin.modeling.dual_stream import STREAMS
 from tvilfm_plugin.modeling.losses import hard_triplet
 from tvilfm_plugin.modeling.methods.losses import centre_distance
-from tvilfm_plugin.modeling.methods.necks import frozen_bias_neck, small_classifier, unit_length
+from tvilfm_plugin.modeling.methods.necks import PackedHead, frozen_bias_neck, small_classifier, unit_length
 
 STRIPES = 4
 START = 0.333
@@ -60,7 +60,7 @@ class MiddleImages(nn.Module):
         return {m: torch.cat([rows, middle[m]]) for m, rows in images.items()}
 
 
-class StripeHeads(nn.Module):
+class StripeHeads(PackedHead):
     """A neck (bias frozen at 0) and a bias-free classifier for every stripe.
 
     Attributes:
@@ -75,6 +75,7 @@ class StripeHeads(nn.Module):
         stripes: S.
         """
         super().__init__()
+        self.packed_dim = stripes * dim + 2
         self.necks = nn.ModuleList(frozen_bias_neck(dim, norm) for _ in range(stripes))
         self.classifiers = nn.ModuleList(small_classifier(dim, num_classes) for _ in range(stripes))
 

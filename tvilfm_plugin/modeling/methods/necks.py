@@ -1,9 +1,12 @@
 """The neck and the classifier that the methods of 2020..2024 share."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.distributed import SyncBatchNorm
+from tvilfm_plugin.modeling.mip.heads import NeckAffine
 
 NECKS = {"BN": nn.BatchNorm1d, "syncBN": SyncBatchNorm}
 
@@ -45,3 +48,27 @@ def unit_length(rows: Tensor, longest: float, first: bool) -> Tensor:
     lack = (longest**2 - rows.square().sum(dim=1, keepdim=True)).clamp(min=0).sqrt()
     ends = (lack, lack.new_zeros(lack.shape))
     return torch.cat([rows, *(ends if first else ends[::-1])], dim=1) / longest
+
+
+class PackedHead(nn.Module):
+    """A head whose evaluated row is finished: unit vectors side by side, whose cosine is what the method ranks by.
+
+    Attributes:
+        packed_dim: W, numbers of a row.
+    """
+
+    packed_dim: int
+
+    def pack(self, raw: Tensor, modality: Modality) -> Tensor:
+        """(N, D) raw features of a modality -> (N, W) rows that are compared."""
+        raise NotImplementedError
+
+    @property
+    def neck(self) -> NeckAffine:
+        """What still happens to a row before it is compared: nothing."""
+        one = next(self.parameters()).detach().new_ones(self.packed_dim)
+        return NeckAffine(one, one * 0, one * 0, one, 0.0)
+
+    def embed(self, raw: Tensor) -> Tensor:
+        """(N, W) rows of `pack` -> unit rows."""
+        return F.normalize(raw, dim=1)

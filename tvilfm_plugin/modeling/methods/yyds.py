@@ -150,8 +150,9 @@ class JointHead(nn.Module):
             self.requires_grad_(False)
 
     def forward(self, joint: Tensor) -> Tensor:
-        """(N, 2D) -> (N, K), or (N, 2D) where the logits are raw."""
-        return joint if self.logits == "raw" else self.classifier(self.neck(joint))
+        """(N, 2D) -> (N, K), or (N, 2D) where the logits are raw; the neck's statistics follow in either case."""
+        after = self.neck(joint)
+        return joint if self.logits == "raw" else self.classifier(after)
 
 
 def joint_losses(joint: Tensor, logits: Tensor, pids: Tensor) -> tuple[Tensor, Tensor]:
