@@ -29,7 +29,9 @@ def _ours(module: str) -> Any:
 
 
 def _before_fastreid() -> None:
-    _ours("host.gaps").fill()
+    gaps = _ours("host.gaps")
+    gaps.fill()
+    importing.after("faiss", gaps.provide_gpu_faiss)
     _ours("host.mends").apply()
 
 

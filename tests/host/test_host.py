@@ -197,6 +197,23 @@ def test_reranking_searches_on_the_cpu():
     assert np.isfinite(few).all() and not np.array_equal(few, search(features[:5], k1=20, k2=2, search_option=3))
 
 
+def test_projects_that_search_with_gpu_classes_search_exactly_on_the_cpu():
+    import faiss
+
+    if faiss.get_num_gpus():
+        pytest.skip("faiss has its own")
+    rows = np.random.default_rng(0).standard_normal((30, 8)).astype(np.float32)
+    resources, options = faiss.StandardGpuResources(), faiss.GpuIndexFlatConfig()
+    resources.setTempMemory(1 << 20)
+    options.device = 0
+    for gpu, cpu in ((faiss.GpuIndexFlatIP, faiss.IndexFlatIP), (faiss.GpuIndexFlatL2, faiss.IndexFlatL2)):
+        index, twin = gpu(resources, 8, options), cpu(8)
+        index.add(rows)
+        twin.add(rows)
+        assert np.array_equal(index.search(rows, 5)[1], twin.search(rows, 5)[1])
+    assert faiss.index_cpu_to_gpu(resources, 0, twin) is twin
+
+
 def test_random_affine_takes_the_old_arguments():
     import torchvision.transforms as transforms
     from fastreid.data.transforms import build_transforms

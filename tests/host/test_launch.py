@@ -16,17 +16,25 @@ from tvilfm_plugin.host.scripts import run_script
 TESTS = Path(__file__).parents[1]
 
 # A script of the stock shape that trains, resumes and evaluates in one launch (a process takes seconds to start) and
-# keeps the weights of each rank.
-DRIVER = """
+# keeps the weights of each rank. The work is in a module beside the script; its trainer has an optimizer of its own.
+WORK = """
 import copy, os, sys
 
 sys.path.append({tests!r})
 import stock_script
 import torch
-from fastreid.engine import DefaultTrainer, default_argument_parser, launch
+from fastreid.engine import DefaultTrainer
+from fastreid.solver import build_optimizer
 from fastreid.utils import comm
 
 class Recording(DefaultTrainer):
+    @classmethod
+    def build_optimizer(cls, cfg, model):
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.SOLVER.OPT = "AdamW"
+        return build_optimizer(cfg, model)
+
     def train(self):
         results = super().train()
         rank = comm.get_rank()
@@ -53,7 +61,11 @@ def flows(args):
     evaluation = with_options(args, "MODEL.WEIGHTS", weights, "TEST.RERANK.ENABLED", "True", eval_only=True)
     results = stock_script.main(evaluation)
     if comm.is_main_process():
-        print("RESULTS", results["mAP"])
+        print("RESULTS", results["mAP"], DefaultTrainer.__name__)
+"""
+DRIVER = """
+from fastreid.engine import default_argument_parser, launch
+from work import flows
 
 if __name__ == "__main__":
     args = default_argument_parser().parse_args()
@@ -65,14 +77,16 @@ def test_two_processes_train_resume_and_evaluate(tmp_path):
     pytest.importorskip("fastreid")
     config = write_market(tmp_path / "data", identities=8)
     driver, out = tmp_path / "driver.py", tmp_path / "out"
-    driver.write_text(DRIVER.format(tests=str(TESTS)))
+    driver.write_text(DRIVER)
+    driver.with_name("work.py").write_text(WORK.format(tests=str(TESTS)))
     command = [sys.executable, "-m", "tvilfm_plugin", str(driver), "--config-file", str(config)]
     command += ["--num-gpus", "2", "--dist-url", "auto", "OUTPUT_DIR", str(out), "SEED", "1"]
     command += ["SOLVER.MAX_EPOCH", "1", "SOLVER.IMS_PER_BATCH", "16", "DATALOADER.NUM_WORKERS", "1"]
+    command += ["MODEL.BACKBONE.NORM", "syncBN", "MODEL.HEADS.NORM", "syncBN"]
     env = {**os.environ, "FASTREID_DATASETS": str(tmp_path / "data"), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=TESTS.parent, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
-    assert done.stdout.count("RESULTS") == 1
+    assert done.stdout.count("RESULTS") == done.stdout.count("TriTrainer\n") == 1
     assert not [text for text in ("TypedStorage", "addmm_", "broadcast_buffers") if text in done.stderr]
     ranks = [torch.load(out / f"rank{rank}.pth") for rank in range(2)]
     trained = [name for name in ranks[0] if "running" not in name and "num_batches" not in name]

@@ -63,3 +63,31 @@ def fill() -> None:
     """Everything without which `import fastreid.engine` fails. Safe to call again."""
     provide_torch_six()
     provide_collections()
+
+
+def provide_gpu_faiss() -> None:
+    """Projects around fast-reid search with GPU classes of faiss, which the declared dependency, faiss-cpu, lacks.
+
+    They stand for its exact CPU indexes here: same results.
+    """
+    import faiss
+
+    if hasattr(faiss, "StandardGpuResources"):
+        return
+
+    class Ignored:
+        """GPU memory and options, where there is no GPU."""
+
+        def __init__(self, *_: object) -> None: ...
+
+        def __getattr__(self, name: str) -> object:
+            return lambda *_: None
+
+    for name in ("StandardGpuResources", "GpuIndexFlatConfig", "GpuClonerOptions", "GpuMultipleClonerOptions"):
+        setattr(faiss, name, type(name, (Ignored,), {}))
+    faiss.GpuIndexFlatL2 = lambda resources, dim, *options: faiss.IndexFlatL2(dim)
+    faiss.GpuIndexFlatIP = lambda resources, dim, *options: faiss.IndexFlatIP(dim)
+    faiss.index_cpu_to_gpu = lambda resources, device, index, *options: index
+    faiss.index_cpu_to_all_gpus = lambda index, *options, **named: index
+    faiss.index_cpu_to_gpu_multiple_py = lambda resources, index, *options: index
+    faiss.index_gpu_to_cpu = lambda index: index

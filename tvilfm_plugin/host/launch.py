@@ -14,6 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from tvilfm_plugin.host.processes import Place, place_from_environment
+from tvilfm_plugin.host.rendezvous import agents_store
 from tvilfm_plugin.host.replacing import replace
 
 # While rank 0 evaluates, the others wait. NCCL would give up after ten minutes; whoever starts the processes ends them all
@@ -134,9 +135,11 @@ def _work(place: Place, main_func: Callable[..., Any], args: tuple) -> None:
         _check_gpus(place.local_rank + 1, "Processes on this machine:")
         # Before the first collective, or NCCL takes GPU 0 for everybody.
         torch.cuda.set_device(place.local_rank)
+    store = agents_store(place.rank, place.world_size) if place.meeting == "env://" else None
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
-        init_method=place.meeting,
+        init_method=place.meeting if store is None else None,
+        store=store,
         world_size=place.world_size,
         rank=place.rank,
         timeout=PATIENCE,
