@@ -35,7 +35,7 @@ class Trainer(DefaultTrainer):
 
 def work(args):
     assert comm.get_world_size() == 2
-    print("LOCAL", comm.get_local_rank(), "of", comm.get_local_size(), flush=True)
+    os.write(1, f"LOCAL {{comm.get_local_rank()}} of {{comm.get_local_size()}}\\n".encode())  # whole lines
     stock_script.DefaultTrainer = Trainer
     return stock_script.main(args)
 
