@@ -3,7 +3,9 @@
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from test_own_data import KINDS, change
 from tiny_trees import write_own
 
@@ -100,3 +102,26 @@ def test_the_command_for_own_data(tmp_path, capsys):
     assert "Training could not start: A batch needs 8 identities" in capsys.readouterr().out
     assert main([*words, "SOLVER.IMS_PER_BATCH", "12"]) == 0
     assert "OK: complete" in capsys.readouterr().out and "Own folder" in (tmp_path / "report.txt").read_text()
+
+
+def test_texts_that_are_no_english_captions(tmp_path):
+    base = write_own(tmp_path)
+    said = {
+        "train/visible/1/1/0.jpg": "nan",
+        "train/visible/1/1/1.jpg": "一个穿红衣服的人",
+        "train/visible/1/2/0.jpg": "a café-brown coat",
+    }
+    change(base, lambda row: row | {"caption": said[row["path"]]} if row["path"] in said else row)
+    report = check_own("table", str(tmp_path))
+    assert report.rows == ["line 2: the caption is 'nan'; leave it empty."]
+    assert "1 visible captions are in another script (line 3); CLIP's vocabulary is English." in report.notes
+
+
+def test_infrared_counts_get_a_suggestion(tmp_path):
+    base = write_own(tmp_path)
+    for path in sorted(base.glob("*/infrared/*/*/*.jpg")):
+        counts = np.linspace(20000, 28000, 48 * 24).reshape(48, 24).astype(np.uint16)
+        Image.fromarray(counts).save(path, "PNG")
+    report = check_own("table", str(tmp_path), decode=True)
+    assert len(report.broken) == 12 and "more than 8 bits" in report.broken[0]
+    assert 'INPUT.IR_SCALING "(20076, 27923)" in training, evaluation and search' in " ".join(report.notes)

@@ -25,6 +25,7 @@ TEXTS = (
     "a man wearing a blue striped shirt, black trousers and white shoes, and carrying an orange bag &amp; an umbrella",
     "A Boy's  grey HOODIE, caf\u00e9-brown shorts (knee-length) \u2013 no hat!",
     "person",
+    "!(a man) in a red coat!!(tall)",  # CLIP's id 0, which is padding elsewhere, is "!" inside a run of signs
     " ".join(["someone in a dark jacket and light trousers"] * 12),
 )
 

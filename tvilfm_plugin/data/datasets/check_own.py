@@ -209,6 +209,14 @@ def _captions(report: Report, kind: type, table: ImageTable) -> dict[Modality, C
         named = list(zip(rows, keys, strict=True))
         report.rows += [f"{row.where}: {row.path} has no caption." for row, key in named if key not in bank]
         captioned = {key: row.where for row, key in named if key in bank}
+        texts = {key: bank[key].text for key in captioned}
+        nothing = [key for key, text in texts.items() if _is_nothing(text)]
+        report.rows += [f"{captioned[key]}: the caption is {texts[key]!r}; leave it empty." for key in nothing]
+        foreign = [captioned[key] for key, text in texts.items() if _is_foreign(text)]
+        if foreign:
+            report.notes.append(
+                f"{len(foreign)} {name} captions are in another script ({examples(foreign)}); CLIP's vocabulary is English."
+            )
         if captioned:
             tokens = tokenize([bank[key].text for key in captioned])
             # A text that was cut fills its row to the end.
@@ -222,6 +230,17 @@ def _captions(report: Report, kind: type, table: ImageTable) -> dict[Modality, C
         if without:
             report.notes.append(f"{without} of {len(captioned)} {name} captions have no rephrase: they are used as they are.")
     return banks
+
+
+def _is_nothing(text: str) -> bool:
+    """What programs write where there is no caption."""
+    return text.strip().lower() in ("nan", "none", "null", "n/a", "na", "<na>", "undefined")
+
+
+def _is_foreign(text: str) -> bool:
+    """Whether most letters are none of the Latin script."""
+    letters = [char for char in text if char.isalpha()]
+    return sum(ord(char) > 0x24F for char in letters) * 2 > len(letters)
 
 
 def _count(report: Report, rows: Sequence[Row], banks: dict[Modality, CaptionBank]) -> None:
