@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from tiny_trees import write_sysu
 
-from tvilfm_plugin.captioning.audit import Subject, audit_text, count_tokens
+from tvilfm_plugin.captioning.audit import audit_text, count_tokens
 from tvilfm_plugin.captioning.dataset_audit import audit_dataset
+from tvilfm_plugin.captioning.findings import Subject
 from tvilfm_plugin.captioning.lexicon import colours_in, garment_colours, garments_in
 from tvilfm_plugin.data.captions import Caption
 from tvilfm_plugin.data.tokenizer import tokenize
@@ -66,6 +67,28 @@ def test_findings() -> None:
     assert "colour_in_caption" not in counted
     infrared = audit_text(subjects, captions, Modality.IR)
     assert infrared.finding("colour_in_caption").count == 7 and infrared.finding("colour_in_rephrase").count == 2
+
+
+def test_attributes_are_counted_and_compared() -> None:
+    same = "A male in a red shirt."
+    pairs = {
+        "a/1": ("a man with short hair in a red shirt", "A man with short hair in a shirt that is red."),
+        "a/2": ("a woman with long hair in a red shirt", "A woman in a red shirt."),
+        "a/3": ("a man in a red shirt", "a man, in a red shirt"),
+        "a/4": ("a man named Joe in a half-sleeved shirt", "A woman in a short-sleeved shirt."),
+        "a/5": ("a man in a long-sleeved shirt and a frobnicator", "мужчина"),
+    }
+    captions = {key: Caption(*texts) for key, texts in pairs.items()}
+    subjects = [Subject(key, 1, True, camera="1" if key < "a/3" else "2") for key in pairs]
+    audit = audit_text(subjects, captions, Modality.RGB)
+    counted = {found.key: found.count for found in audit.findings}
+    assert counted["sex_contradictions"] == counted["hair_contradictions"] == counted["sleeve_contradictions"] == 1
+    assert counted["rephrases_lost"] == counted["rephrases_copied"] == counted["rephrases_person"] == 1
+    assert counted["rephrases_script"] == 1 and counted["drift"] == 4
+    assert counted["named"] == 1 and counted["unread"] == 1 and counted["foreign_script"] == 0
+    assert "hat" in audit.finding("never_said").examples and "sex 100.0%" in audit.finding("never_said").examples[0]
+    assert audit.cameras["1"] == {"captions": 2, "attributes": 4.0, "unread": 0.0, "drift": 0.5}
+    assert audit_text(subjects[:1], {"a/1": Caption("a man in a red shirt", same)}, Modality.RGB).finding("drift").count == 0
 
 
 def test_tokens_are_clips() -> None:

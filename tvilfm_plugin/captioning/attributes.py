@@ -12,6 +12,7 @@ from tvilfm_plugin.captioning.colour_filter import remove_colours
 from tvilfm_plugin.modality import Modality
 
 UNKNOWN = "unknown"
+_LONGEST = 20_000  # characters of an answer that are looked at
 _MAX_WORDS = 4  # an attribute is a word or two; a sentence is no attribute
 
 
@@ -111,12 +112,12 @@ def _is_plain(value: str) -> bool:
 
 def _first_object(answer: str) -> dict[str, Any]:
     """Models wrap JSON in prose and code fences: the first object that can be read counts."""
-    decoder = json.JSONDecoder()
+    decoder, answer = json.JSONDecoder(), answer[:_LONGEST]
     start = answer.find("{")
     while start >= 0:
         try:
             content, _ = decoder.raw_decode(answer, start)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # no JSON, a number with thousands of digits, nested too deeply
             start = answer.find("{", start + 1)
             continue
         if isinstance(content, dict):

@@ -1,46 +1,20 @@
 """How good the text of a data set is: counts, variety, length, colours in infrared text, contradictions, leaks."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tvilfm_plugin.captioning.attribute_audit import contradictions, coverage, drift, per_camera
 from tvilfm_plugin.captioning.colour_filter import find_colours
-from tvilfm_plugin.captioning.guards import objection
-from tvilfm_plugin.captioning.lexicon import garment_colours, garments_in
+from tvilfm_plugin.captioning.findings import EXAMPLES, Finding, Subject
 from tvilfm_plugin.captioning.rows import write_json, write_text
 from tvilfm_plugin.data.captions import Caption
 from tvilfm_plugin.modality import Modality
 
 CONTEXT = 77
 """CLIP's tokens, the first and the last of which mark the ends."""
-
-_EXAMPLES = 5
-
-
-@dataclass
-class Finding:
-    """One thing that was measured.
-
-    Attributes:
-        key: name in the JSON report and in `--fail-on`.
-        count, of: how many of how many.
-        meaning: what it says, one line.
-        examples: some of the texts or identities.
-    """
-
-    key: str
-    count: int
-    of: int
-    meaning: str
-    examples: list[str] = field(default_factory=list)
-
-    @property
-    def share(self) -> float:
-        """count / of; 0 where there is nothing."""
-        return self.count / self.of if self.of else 0.0
 
 
 @dataclass
@@ -49,6 +23,7 @@ class Audit:
 
     Attributes:
         words, tokens: length of every caption, and of every rephrase, in words and in CLIP tokens.
+        cameras: camera -> what `per_camera` tells.
     """
 
     modality: Modality
@@ -57,6 +32,7 @@ class Audit:
     findings: list[Finding] = field(default_factory=list)
     words: dict[str, list[int]] = field(default_factory=dict)
     tokens: dict[str, list[int]] = field(default_factory=dict)
+    cameras: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def finding(self, key: str) -> Finding:
         """The finding of that name."""
@@ -64,16 +40,6 @@ class Audit:
             if found.key == key:
                 return found
         raise KeyError(f"No finding {key!r}; there are {', '.join(found.key for found in self.findings)}.")
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One image of the audited data set: its caption's key, its person, and its part of the protocol."""
-
-    key: str
-    pid: int
-    train: bool
-    gallery: bool = False
 
 
 def audit_text(
@@ -107,10 +73,12 @@ def audit_text(
         ]
     train = [subject for subject in known if subject.train]
     audit.findings += [
-        *_contradictions(train, texts, modality),
+        *coverage(texts, modality),
+        *contradictions(train, texts, modality),
         _shared(known, texts),
-        *_drift(texts, rephrases, modality),
+        *drift(texts, rephrases, modality),
     ]
+    audit.cameras = per_camera(known, texts, rephrases, modality)
     if query_texts is not None and any(subject.gallery for subject in known):
         audit.findings += _overlap(known, texts, query_texts)
     return audit
@@ -118,12 +86,12 @@ def audit_text(
 
 def _missing(subjects: Sequence[Subject], texts: Mapping[str, str]) -> Finding:
     without = [subject.key for subject in subjects if subject.key not in texts]
-    return Finding("without_caption", len(without), len(subjects), "images without a caption", without[:_EXAMPLES])
+    return Finding("without_caption", len(without), len(subjects), "images without a caption", without[:EXAMPLES])
 
 
 def _variety(texts: Mapping[str, str], rephrases: Mapping[str, str]) -> list[Finding]:
     counted = Counter(texts.values())
-    often = [f"{count} x {text}" for text, count in counted.most_common(_EXAMPLES) if count > 1]
+    often = [f"{count} x {text}" for text, count in counted.most_common(EXAMPLES) if count > 1]
     return [
         Finding("distinct", len(counted), len(texts), "distinct captions", often),
         Finding("distinct_rephrases", len(set(rephrases.values())), len(rephrases), "distinct rephrases"),
@@ -140,7 +108,7 @@ def _lengths(audit: Audit, texts: Mapping[str, str], rephrases: Mapping[str, str
         audit.findings.append(
             Finding(
                 f"truncated_{what}", len(long), len(found), f"{what} that CLIP's {CONTEXT} tokens cut off",
-                [f"{key}: {found[key][:120]}" for key in long[:_EXAMPLES]],
+                [f"{key}: {found[key][:120]}" for key in long[:EXAMPLES]],
             )
         )  # fmt: skip
 
@@ -159,52 +127,8 @@ def count_tokens(texts: Sequence[str]) -> list[int]:
 
 def _colours(key: str, texts: Mapping[str, str], meaning: str) -> Finding:
     found = {name: colours for name, text in texts.items() if (colours := find_colours(text))}
-    examples = [f"{name}: {', '.join(colours)}" for name, colours in list(found.items())[:_EXAMPLES]]
+    examples = [f"{name}: {', '.join(colours)}" for name, colours in list(found.items())[:EXAMPLES]]
     return Finding(key, len(found), len(texts), meaning, examples)
-
-
-def _contradictions(train: Sequence[Subject], texts: Mapping[str, str], modality: Modality) -> list[Finding]:
-    """Training persons whose captions disagree. Test persons are left out on purpose.
-
-    Whoever repairs contradictions needs the identities, and knowing those of test images is knowing the answers.
-    """
-    persons: dict[int, list[str]] = {}
-    for subject in train:
-        persons.setdefault(subject.pid, []).append(texts[subject.key])
-    several = {pid: said for pid, said in persons.items() if len(said) > 1}
-    findings = []
-    if modality is Modality.RGB:
-        clashing: dict[int, str] = {}
-        for pid, said in several.items():
-            seen: dict[str, list[frozenset[str]]] = {}
-            for text in said:
-                for garment, colours in garment_colours(text).items():
-                    seen.setdefault(garment, []).append(frozenset(colours))
-            # Two sets that share a colour may both be right (front and back, "black and white").
-            bad = {g: sets for g, sets in seen.items() if any(not a & b for n, a in enumerate(sets) for b in sets[:n])}
-            if bad:
-                clashing[pid] = "; ".join(f"{g}: {', '.join(sorted(set().union(*sets)))}" for g, sets in sorted(bad.items()))
-        findings.append(
-            Finding(
-                "colour_contradictions", len(clashing), len(several),
-                "training persons with captions that give one garment different colours (front and back may differ)",
-                [f"{pid}: {text}" for pid, text in list(clashing.items())[:_EXAMPLES]],
-            )
-        )  # fmt: skip
-    legs = {"trousers", "shorts", "skirt", "dress"}
-    mixed: dict[int, list[str]] = {}
-    for pid, said in several.items():
-        worn = {name for text in said for name in garments_in(text) & legs}
-        if len(worn) > 1:
-            mixed[pid] = sorted(worn)
-    findings.append(
-        Finding(
-            "garment_contradictions", len(mixed), len(several),
-            "training persons with captions that disagree about what covers the legs",
-            [f"{pid}: {', '.join(worn)}" for pid, worn in list(mixed.items())[:_EXAMPLES]],
-        )
-    )  # fmt: skip
-    return findings
 
 
 def _shared(known: Sequence[Subject], texts: Mapping[str, str]) -> Finding:
@@ -212,29 +136,8 @@ def _shared(known: Sequence[Subject], texts: Mapping[str, str]) -> Finding:
     for subject in known:
         persons.setdefault(texts[subject.key], set()).add(subject.pid)
     shared = sorted(((len(pids), text) for text, pids in persons.items() if len(pids) > 1), reverse=True)
-    examples = [f"{count} persons: {text}" for count, text in shared[:_EXAMPLES]]
+    examples = [f"{count} persons: {text}" for count, text in shared[:EXAMPLES]]
     return Finding("shared", len(shared), len(persons), "distinct captions that several identities share", examples)
-
-
-def _drift(texts: Mapping[str, str], rephrases: Mapping[str, str], modality: Modality) -> list[Finding]:
-    """How far rephrases move from their captions, by the very rules of the guards, and in words."""
-    refused: dict[str, str] = {}
-    overlap = 0.0
-    for key, rephrase in rephrases.items():
-        if reason := objection(texts[key], rephrase, modality):
-            refused[key] = reason
-        overlap += _common_words(texts[key], rephrase)
-    kinds = Counter(reason.split(":")[0] for reason in refused.values())
-    examples = [f"{count} x {kind}" for kind, count in kinds.most_common()]
-    examples += [f"{key}: {reason}" for key, reason in list(refused.items())[:_EXAMPLES]]
-    mean = overlap / len(rephrases) if rephrases else 0.0
-    meaning = f"rephrases that the guards would refuse (mean share of common words {mean:.2f})"
-    return [Finding("drift", len(refused), len(rephrases), meaning, examples)]
-
-
-def _common_words(a: str, b: str) -> float:
-    first, second = (set(re.findall(r"[a-z]+", text.lower())) for text in (a, b))
-    return len(first & second) / max(1, len(first | second))
 
 
 def _overlap(
@@ -269,6 +172,7 @@ def as_dict(audit: Audit) -> dict[str, Any]:
         "source": audit.source,
         "images": audit.images,
         "findings": {f.key: {k: v for k, v in asdict(f).items() if k != "key"} | {"share": f.share} for f in audit.findings},
+        "cameras": audit.cameras,
         "mean_words": {what: sum(counts) / len(counts) for what, counts in audit.words.items()},
         "most_words": {what: max(counts) for what, counts in audit.words.items()},
         "mean_tokens": {what: sum(counts) / len(counts) for what, counts in audit.tokens.items()},
@@ -289,6 +193,14 @@ def _markdown(audits: Sequence[Audit], title: str) -> str:
                 f"{sum(tokens) / len(tokens):.1f}, most {max(tokens)} | {len(words)} | | |"
             )
         lines.append("")
+        if audit.cameras:
+            columns = ("camera", "captions", "attributes per caption", "with unread words", "rephrases refused")
+            lines += [f"| {' | '.join(columns)} |", "|---|---:|---:|---:|---:|"]
+            for camera, one in audit.cameras.items():
+                lines.append(
+                    f"| {camera} | {one['captions']} | {one['attributes']:.1f} | {one['unread']:.1%} | {one['drift']:.1%} |"
+                )
+            lines.append("")
         for f in audit.findings:
             if f.examples:
                 lines += [f"`{f.key}`, for example:", "", *[f"- {example}" for example in f.examples], ""]

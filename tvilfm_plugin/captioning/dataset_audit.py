@@ -3,7 +3,8 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tvilfm_plugin.captioning.audit import Audit, Subject, audit_text
+from tvilfm_plugin.captioning.audit import Audit, audit_text
+from tvilfm_plugin.captioning.findings import Subject
 from tvilfm_plugin.data.captions import CaptionBank
 from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.modality import Modality
@@ -78,7 +79,7 @@ def _subjects(
     for items, is_train in ((train, True), (test, False)):
         for item in items:
             key = relative(item.path)
-            found.setdefault(key, Subject(key, _person(item.path), is_train, item.path in shown))
+            found.setdefault(key, Subject(key, _person(item.path), is_train, item.path in shown, str(item.camid)))
     return list(found.values())
 
 

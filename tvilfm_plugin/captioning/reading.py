@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -364,14 +364,10 @@ class _Reader:
             part.lengths.add(token.value)
 
 
-@cache
-def _read(text: str) -> Attributes:
-    return _Reader().read(_tokens(text))
-
-
+@lru_cache(maxsize=1 << 16)
 def read(text: str) -> Attributes:
     """What a description says of the person."""
-    return _read(text)
+    return _Reader().read(_tokens(text))
 
 
 def read_answer(accepted: Mapping[str, str]) -> Attributes:
