@@ -1,3 +1,4 @@
+import itertools
 import json
 from pathlib import Path
 
@@ -258,3 +259,48 @@ def test_chance_level_of_a_balanced_gallery_is_one_in_the_number_of_identities()
     assert chance.mAP == pytest.approx((m - 1) / (n - 1) + harmonic / n * (n - m) / (n - 1), abs=0.003)
     again = chance_metrics(query, gallery, SYSU, seed=3)
     assert again[1:] == chance[1:] and again.cmc.tolist() == chance.cmc.tolist()
+
+
+def guessed(query, gallery, protocol, repeats=400, seed=0):
+    """The mean over random rankings, which `chance_metrics` used to draw."""
+    rng = np.random.default_rng(seed)
+    drawn = [rank_metrics(rng.random((len(query.pids), len(gallery.pids))), query, gallery, protocol) for _ in range(repeats)]
+    means = (np.mean([getattr(one, name) for one in drawn], axis=0) for name in ("cmc", "mAP", "mINP"))
+    return tuple(means)
+
+
+@pytest.mark.parametrize("protocol", [SYSU, REGDB, LLCM, MARKET])
+def test_chance_level_is_the_mean_of_random_rankings(protocol):
+    """Persons of one to nine images, some only seen by the query's own camera, some queries without a match."""
+    rng = np.random.default_rng(1)
+    gallery = Labels(np.repeat(np.arange(12), rng.integers(1, 10, 12)), rng.integers(1, 4, 100))
+    gallery = Labels(gallery.pids, gallery.camids[: len(gallery.pids)])
+    query = Labels(rng.integers(0, 14, 40), rng.integers(1, 4, 40))
+    cmc, mean_ap, mean_inp = guessed(query, gallery, protocol)
+    exact = chance_metrics(query, gallery, protocol)
+    np.testing.assert_allclose(exact.cmc, cmc, atol=0.015)
+    assert exact.mAP == pytest.approx(mean_ap, abs=0.006) and exact.mINP == pytest.approx(mean_inp, abs=0.006)
+
+
+def test_chance_level_of_small_galleries_by_all_their_orders():
+    gallery, query = Labels(np.array([0, 0, 1, 2, 2, 2]), np.ones(6, int)), Labels(np.array([0, 1, 2, 9]), np.full(4, 6))
+    orders = np.array(list(itertools.permutations(range(6))), dtype=float)
+    for protocol in (SYSU, REGDB):
+        exact = chance_metrics(query, gallery, protocol)
+        ranked = [rank_metrics(np.tile(order, (4, 1)), query, gallery, protocol) for order in orders]
+        np.testing.assert_allclose(exact.cmc, np.mean([one.cmc for one in ranked], axis=0), atol=1e-9)
+        assert exact.mAP == pytest.approx(np.mean([one.mAP for one in ranked]), abs=1e-12)
+        assert exact.mINP == pytest.approx(np.mean([one.mINP for one in ranked]), abs=1e-12)
+
+
+def test_chance_level_of_equal_persons_is_exact_and_costs_little():
+    people = 395
+    gallery = Labels(np.arange(people).repeat(100), np.tile([1, 2, 4, 5], people * 25))
+    query = Labels(np.arange(people).repeat(15), np.full(people * 15, 3))
+    chance = chance_metrics(query, gallery, SYSU)
+    np.testing.assert_allclose(chance.cmc, np.arange(1, 21) / people, rtol=1e-9)
+
+
+def test_chance_level_needs_a_match():
+    with pytest.raises(ValueError, match="None of the 1 queries has a match"):
+        chance_metrics(Labels(np.array([5]), np.array([1])), Labels(np.array([1]), np.array([1])), SYSU)

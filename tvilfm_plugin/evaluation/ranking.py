@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tvilfm_plugin.evaluation import chance
 from tvilfm_plugin.evaluation.protocols import Labels, Protocol
 
 BLOCK_ELEMENTS = 1 << 20  # distances that are worked on at once: bounds the memory at a few dozen MiB
@@ -175,25 +176,51 @@ def nearest(dist: Distances, query: Labels, gallery: Labels, protocol: Protocol,
 
 
 def chance_metrics(
-    query: Labels, gallery: Labels, protocol: Protocol, max_rank: int = 20, seed: int = 0, repeats: int | None = None
+    query: Labels, gallery: Labels, protocol: Protocol, max_rank: int = 20, seed: int | None = None, repeats: int | None = None
 ) -> RankMetrics:
-    """The level that guessing reaches: the mean over random rankings of the same queries and gallery.
+    """The level that guessing reaches: the expectation over all rankings of the same queries and gallery.
 
     Args:
         query: labels of the Q queries.
         gallery: labels of the G gallery images.
         protocol: as in `rank_metrics`.
         max_rank: as in `rank_metrics`.
-        seed: of the random distances.
-        repeats: random rankings per query; None: as many as give about 20,000 in all (R-1 is then within 0.3 points).
+        seed, repeats: of random rankings, which nothing draws any more; scripts that name them go on working.
     """
-    rng = np.random.default_rng(seed)
-    shape = (len(query.pids), len(gallery.pids))
-    repeats = repeats or max(1, -(-20_000 // max(shape[0], 1)))
-    random = (rng.random(shape, dtype=np.float32) for _ in range(repeats))
-    metrics = [rank_metrics(dist, query, gallery, protocol, max_rank) for dist in random]
-    cmc, mean_ap, mean_inp = zip(*metrics, strict=True)
-    return RankMetrics(np.mean(cmc, axis=0), float(np.mean(mean_ap)), float(np.mean(mean_inp)))
+    query, gallery = _labels("query", query, len(query.pids)), _labels("gallery", gallery, len(gallery.pids))
+    length, runs = cmc_length(gallery, protocol, max_rank), _by_identity(gallery)
+    # The rules see a query's labels only, so each pair of labels is asked once.
+    kinds, number = np.unique(np.stack([query.pids, query.camids], axis=1), axis=0, return_counts=True)
+    cmc, mean_ap, mean_inp, total = np.zeros(length), 0.0, 0.0, 0
+    before: dict[bytes, chance.Before] = {}
+    for rows in _slices(len(kinds), max(1, BLOCK_ELEMENTS // max(1, len(gallery.pids)))):
+        pids, camids, weight = kinds[rows, :1], kinds[rows, 1:], number[rows]
+        junk = np.broadcast_to(protocol.is_junk(pids, camids, runs.labels), (len(pids), len(gallery.pids)))
+        sizes = np.add.reduceat(~junk, runs.start, axis=1, dtype=np.int64)
+        own = np.minimum(np.searchsorted(runs.ids, pids[:, 0]), len(runs.ids) - 1)
+        right = np.where(runs.ids[own] == pids[:, 0], sizes[np.arange(len(own)), own], 0)
+        valid = right > 0
+        sizes, own, right, weight = sizes[valid], own[valid], right[valid], weight[valid]
+        if not len(right):
+            continue
+        images = sizes.sum(axis=1)
+        total += int(weight.sum())
+        mean_ap += float(weight @ chance.expected_ap(images, right))
+        mean_inp += float(weight @ chance.expected_inp(images, right))
+        if not protocol.count_identities:
+            cmc += weight @ chance.image_cmc(images, right, length)
+            continue
+        sizes[np.arange(len(own)), own] = 0
+        for row, m, times in zip(sizes, right.tolist(), weight.tolist(), strict=True):
+            others = np.bincount(row)[1:]
+            key = others.tobytes()
+            if key not in before:
+                there = np.flatnonzero(others)
+                before[key] = chance.identities_before(there + 1, others[there], length)
+            cmc += times * chance.identity_cmc(m, before[key], int(others.sum()))
+    if not total:
+        return aggregate(PerQuery(*(np.zeros(len(query.pids), dtype=kind) for kind in (bool, int, float, float))), length)
+    return RankMetrics(cmc / total, mean_ap / total, mean_inp / total)
 
 
 # --- one block of queries ---------------------------------------------------------------------------------------------
