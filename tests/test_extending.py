@@ -16,6 +16,7 @@ PAGES = {
     "backbone": "torch.Size([4, 64])",
     "fusion": "the gate has a gradient",
     "loss": "loss_centre",
+    "method": "loss_halves_apart",
     "captioner": "a person in a red top and blue trousers",
     "dataset": "all/infrared/R-1",
 }

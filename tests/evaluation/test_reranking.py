@@ -5,8 +5,10 @@ import re
 import golden_inputs_baselines as inputs
 import numpy as np
 import pytest
+import torch
 from fastreid.evaluation.rerank import re_ranking
 
+from tvilfm_plugin.evaluation.evaluator import distance_function
 from tvilfm_plugin.evaluation.reranking import rerank, rerank_by_gallery
 
 KIND = {"baseline": "k-reciprocal"}
@@ -83,3 +85,16 @@ def test_wrong_settings(change, message):
     wanted = {"queries": 12, "kind": "divided", "k1": 6, "k2": 3, "lam": 0.1} | change
     with pytest.raises(ValueError, match=message):
         rerank(distances("a", "sysu"), **wanted)
+
+
+@pytest.mark.parametrize("kind", ["constrained", "divided", "extended", "gallery-only"])
+def test_kinds_by_the_config_name(kind):
+    rows = torch.from_numpy(inputs.rerank_features("a")[0]).float()
+    setting = {"k1": 6, "k2": 3, "lambda": 0.3}
+    ours = distance_function({"rerank": setting | {"kind": kind}})(rows[:12], rows[12:])
+    d = (1 - rows.double().numpy() @ rows.double().numpy().T).clip(0)
+    if kind == "gallery-only":
+        expected = rerank_by_gallery(d[:12, 12:], d[12:, 12:], 6, 3, 0.3)
+    else:
+        expected = rerank(d, 12, kind, 6, 3, 0.3)
+    assert np.abs(ours - expected).max() < 1e-5

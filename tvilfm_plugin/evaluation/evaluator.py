@@ -35,6 +35,7 @@ from tvilfm_plugin.evaluation.protocols import PROTOCOLS, Labels, Protocol
 from tvilfm_plugin.evaluation.provenance import NOT_RECORDED
 from tvilfm_plugin.evaluation.ranking import chance_metrics
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard, ResultRow, results_table
+from tvilfm_plugin.evaluation.reranking import K_RECIPROCAL, rerank_vectors
 from tvilfm_plugin.evaluation.stored import Distance, StoredEvaluation, per_draw, percent, row_arrays
 from tvilfm_plugin.files.writing import write_text
 from tvilfm_plugin.modality import Modality
@@ -231,13 +232,15 @@ class MEREvaluator(DatasetEvaluator):
             described["aqe"] = {"times": test.AQE.QE_TIME, "k": test.AQE.QE_K, "alpha": test.AQE.ALPHA}
         if test.RERANK.ENABLED:
             described["rerank"] = {"k1": test.RERANK.K1, "k2": test.RERANK.K2, "lambda": test.RERANK.LAMBDA}
+            if test.RERANK.KIND != K_RECIPROCAL:
+                described["rerank"]["kind"] = test.RERANK.KIND
         return described
 
     def _reranking(self) -> str:
         test = self.cfg.TEST
         used = [f"query expansion x{test.AQE.QE_TIME} over {test.AQE.QE_K}"] if test.AQE.ENABLED else []
         if test.RERANK.ENABLED:
-            used.append(f"k-reciprocal k1={test.RERANK.K1} k2={test.RERANK.K2} lambda={test.RERANK.LAMBDA}")
+            used.append(f"{test.RERANK.KIND} k1={test.RERANK.K1} k2={test.RERANK.K2} lambda={test.RERANK.LAMBDA}")
         return ", ".join(used) or "none"
 
     def _card(self, setting: Any, source: str, drawn: Sequence[Any], weights: str) -> ProtocolCard:
@@ -338,6 +341,8 @@ def distance_function(described: Mapping[str, Any]) -> Distance:
             query, gallery = nn.functional.normalize(query, dim=1), nn.functional.normalize(gallery, dim=1)
         if "rerank" not in described:
             return minus_inner_product(query, gallery).numpy()
+        if kind := described["rerank"].get("kind"):
+            return rerank_vectors(query.numpy(), gallery.numpy(), kind, described["rerank"])
         q_g, q_q, g_g = (_euclidean(a, b) for a, b in ((query, gallery), (query, query), (gallery, gallery)))
         rerank = described["rerank"]
         return re_ranking(q_g, q_q, g_g, rerank["k1"], rerank["k2"], rerank["lambda"])

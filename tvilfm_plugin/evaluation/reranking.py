@@ -1,8 +1,9 @@
 """Re-ranking by shared neighbours: k-reciprocal, the cross-modal kinds, and one that needs no other queries.
 
-Entry points: `rerank` (distances among queries and gallery images -> final distances, by a name of `KINDS`) and
-`rerank_by_gallery`. All kinds but the last are *transductive*: they look at all queries at once, so their numbers belong in
-rows of their own. Letters: Q queries, G gallery images, N = Q + G rows, queries first.
+Entry points: `rerank` (distances among queries and gallery images -> final distances, by a name of `KINDS`),
+`rerank_by_gallery`, and `rerank_vectors` (unit rows, by TEST.RERANK.KIND). All kinds but the gallery's own are *transductive*:
+they look at all queries at once, so their numbers belong in rows of their own. Letters: Q queries, G gallery images,
+N = Q + G rows, queries first.
 
 The kinds (the cross-modal ones as released for YYDS, slips included):
 
@@ -15,12 +16,18 @@ The kinds (the cross-modal ones as released for YYDS, slips included):
   k2 - k3 neighbours among the queries and k3 in the gallery (MA-LQE).
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
+logger = logging.getLogger("fastreid." + __name__)
+
 Array = np.ndarray
+K_RECIPROCAL = "k-reciprocal"
+GALLERY_ONLY = "gallery-only"
 
 
 class Setting(NamedTuple):
@@ -61,7 +68,7 @@ def rerank(
     if k1 < 1 or k2 < 1 or not 0 <= lam <= 1 or (k3 is not None and not 0 <= k3 <= k2):
         raise ValueError(f"Re-ranking needs k1 and k2 of 1 or more, lam and k3 / k2 in 0..1; got {Setting(k1, k2, lam, k3)}.")
     setting = Setting(k1, k2, lam, k3)
-    scaled = _scaled(distance) if kind in ("k-reciprocal", "extended") else _scaled_by_block(distance, queries)
+    scaled = _scaled(distance) if kind in (K_RECIPROCAL, "extended") else _scaled_by_block(distance, queries)
     jaccard = KINDS[kind](scaled, queries, setting, dtype)
     return (1 - lam) * jaccard + lam * scaled[:queries, queries:]
 
@@ -178,7 +185,7 @@ def _order(distance: Array) -> Array:
 
 
 KINDS: dict[str, Callable[[Array, int, Setting, type], Array]] = {
-    "k-reciprocal": _k_reciprocal,
+    K_RECIPROCAL: _k_reciprocal,
     "constrained": _constrained,
     "divided": _divided,
     "extended": _extended,
@@ -213,3 +220,27 @@ def rerank_by_gallery(q_g: Array, g_g: Array, k1: int, k2: int, lam: float) -> A
         queries = np.stack([np.vstack([own, gallery[some]]).mean(axis=0) for own, some in rows])
         gallery = _averaged(gallery, rank[:, :k2])
     return (1 - lam) * _jaccard(queries, gallery) + lam * across
+
+
+def rerank_vectors(query: Array, gallery: Array, kind: str, setting: Mapping[str, Any]) -> Array:
+    """Final distances (Q, G) of unit rows, with 1 - cosine as the distance; logs what a query costs.
+
+    Args:
+        query, gallery: (Q, D), (G, D) unit rows.
+        kind: of `KINDS`, or "gallery-only".
+        setting: `k1`, `k2`, `lambda`.
+    """
+    began = time.perf_counter()
+    numbers = (setting["k1"], setting["k2"], setting["lambda"])
+    if kind == GALLERY_ONLY:
+        final = rerank_by_gallery(_from_cosine(query, gallery), _from_cosine(gallery, gallery), *numbers)
+    else:
+        rows = np.concatenate([query, gallery])
+        final = rerank(_from_cosine(rows, rows), len(query), kind, *numbers)
+    each = 1000 * (time.perf_counter() - began) / len(query)
+    logger.info(f"Re-ranking ({kind}): {each:.1f} ms per query, {len(query)} queries, {len(gallery)} gallery images")
+    return final
+
+
+def _from_cosine(a: Array, b: Array) -> Array:
+    return (1 - a.astype(np.float64) @ b.T.astype(np.float64)).clip(min=0)

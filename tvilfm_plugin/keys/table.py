@@ -83,6 +83,7 @@ KEYS: tuple[Key, ...] = (
     Key("TEST.SPLIT", "test", "Who is searched: the test identities or, on SYSU-MM01, the validation identities (val).", choices=("test", "val")),
     Key("TEST.PROTOCOL", "standard", "standard, or mip: one gallery draw and the Market-1501 rules, as MIP's authors (named so in every result).", choices=("standard", "mip")),
     Key("TEST.IMAGE_PROTOCOL", "", "Rules by which the row without text is scored; empty: the data set's (the authors score LLCM's with SYSU-MM01).", choices="PROTOCOLS", optional=True),
+    Key("TEST.RERANK.KIND", "k-reciprocal", "How TEST.RERANK re-ranks: the host's k-reciprocal, the cross-modal kinds of YYDS, or the gallery alone, without other queries.", choices=("k-reciprocal", "constrained", "divided", "extended", "gallery-only")),
     Key("TEST.EVALUATOR", "MEREvaluator", "What evaluates a Tri- data set.", choices="EVALUATOR"),
     *MIP_KEYS,
 )
