@@ -36,36 +36,9 @@ def config_and_weights(args: argparse.Namespace) -> tuple[Path, Path]:
         if not args.config_file or not args.weights:
             args.parser.error("name a RUN (its output folder), or both --config-file and --weights")
         return find_config(args.config_file), args.weights
-    config = find_config(args.config_file) if args.config_file else run / "config.yaml"
-    if not config.is_file():
-        raise FileNotFoundError(missing_run(run))
+    from tvilfm_plugin.engine.trained import config_of_run, weights_of_run
+
+    config = find_config(args.config_file) if args.config_file else config_of_run(run)
     if args.weights:
         return config, args.weights if args.weights.is_file() or args.weights.is_absolute() else run / args.weights
-    return config, Path(final_weights(run, config))
-
-
-def final_weights(run: Path, config: Path) -> str:
-    """The weights that count of a finished run."""
-    from tvilfm_plugin.config import get_cfg
-    from tvilfm_plugin.engine.epoch_rule import finished_weights
-
-    cfg = get_cfg()
-    cfg.merge_from_file(str(config))
-    cfg.OUTPUT_DIR = str(run)
-    found = finished_weights(cfg)
-    if not found:
-        others = ", ".join(sorted(path.name for path in run.glob("*.pth"))[-3:]) or "none"
-        raise FileNotFoundError(
-            f"{run} is not finished: it has no final weights (checkpoints: {others}). Go on with `tvilfm train "
-            f"{config} --resume`, or name a checkpoint by --weights."
-        )
-    return found
-
-
-def missing_run(run: Path) -> str:
-    """What is said of a folder that is no run."""
-    if not run.is_dir():
-        near = sorted(str(path.parent) for path in Path("logs").glob("*/*/config.yaml"))[:8]
-        known = f"Runs here are {', '.join(near)}." if near else "A run is the OUTPUT_DIR of a training."
-        return f"There is no folder {run}. {known}"
-    return f"{run} is no run: it has no config.yaml, which a training writes into its OUTPUT_DIR. Name the folder of one."
+    return config, weights_of_run(run, config)

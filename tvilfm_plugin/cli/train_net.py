@@ -4,6 +4,7 @@
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -57,6 +58,8 @@ def start(args: argparse.Namespace) -> None:
     """In as many processes as the options say."""
     from tvilfm_plugin.host.launch import launch
 
+    # That the others are ended when one fails goes without saying.
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     launch(
         work, args.num_gpus, num_machines=args.num_machines, machine_rank=args.machine_rank, dist_url=args.dist_url,
         args=(args,),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tvilfm_plugin.cli.command import Command, Parser
-from tvilfm_plugin.cli.run_folder import DEMO_RUN, final_weights, missing_run
+from tvilfm_plugin.cli.run_folder import DEMO_RUN
 from tvilfm_plugin.cli.train_net import process_options, start
 
 RESUME = "The same command with --resume goes on from the last checkpoint."
@@ -47,22 +47,21 @@ def _eval_options(parser: Parser) -> None:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Evaluate a run, or any weights by a config."""
+    from tvilfm_plugin.engine.trained import config_of_run, weights_of_run
     from tvilfm_plugin.files.shipped import find_config
 
     run, weights = args.run, args.weights
     if run.is_dir():
-        args.config_file = str(run / "config.yaml")
-        if not Path(args.config_file).is_file():
-            raise FileNotFoundError(missing_run(run))
+        args.config_file = str(config_of_run(run))
         if weights and not Path(weights).is_file():
             weights = str(run / weights)
-        weights, out = weights or final_weights(run, run / "config.yaml"), args.out_dir or str(run)
-    elif run.suffix in (".yml", ".yaml"):
+        weights, out = weights or str(weights_of_run(run)), args.out_dir or str(run)
+    elif run.suffix in (".yml", ".yaml") or weights:
         args.config_file, out = str(find_config(run)), args.out_dir
         if not weights and "MODEL.WEIGHTS" not in args.opts:
             args.parser.error("a config needs weights: name a checkpoint by --weights")
     else:
-        raise FileNotFoundError(missing_run(run))
+        args.config_file, out = str(config_of_run(run)), None  # there is none: it says what is missing
     args.opts = [*args.opts, *(["MODEL.WEIGHTS", weights] if weights else []), *(["OUTPUT_DIR", out] if out else [])]
     args.eval_only, args.resume = True, False
     del args.parser

@@ -1,7 +1,8 @@
-"""Models that are trained already."""
+"""Models that are trained already, and the folders of their runs."""
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode
@@ -45,19 +46,40 @@ def load_run(run: str | os.PathLike[str], *, device: str = "", opts: Sequence[st
         device: instead of MODEL.DEVICE; without a GPU the CPU.
         opts: `KEY VALUE` overrides.
     """
-    folder = os.fspath(run)
-    config = os.path.join(folder, "config.yaml")
-    if not os.path.isfile(config):
-        what = "has no config.yaml, which a training writes" if os.path.isdir(folder) else "is no folder"
-        raise FileNotFoundError(f"{folder!r} is no run: it {what}. Name the OUTPUT_DIR of a training.")
-    cfg = get_cfg()
-    cfg.merge_from_file(config)
-    cfg.OUTPUT_DIR = folder
-    weights = finished_weights(cfg)
-    if not weights:
-        found = ", ".join(sorted(name for name in os.listdir(folder) if name.endswith(".pth"))) or "none"
+    folder = Path(run)
+    config, weights = config_of_run(folder), weights_of_run(folder)
+    return load_model(config, weights, device=device, opts=["OUTPUT_DIR", str(folder), *opts])
+
+
+def config_of_run(run: Path) -> Path:
+    """The config of a run, by its folder."""
+    if (run / "config.yaml").is_file():
+        return run / "config.yaml"
+    if run.is_dir():
         raise FileNotFoundError(
-            f"The run in {folder!r} is not finished: it has no final weights (checkpoints: {found}). Train it to its end with "
-            "--resume, or load a checkpoint with load_model."
+            f"{run} is no run: it has no config.yaml, which a training writes into its OUTPUT_DIR. Name the folder of one."
         )
-    return load_model(config, weights, device=device, opts=["OUTPUT_DIR", folder, *opts])
+    near = sorted(str(path.parent) for path in Path("logs").glob("*/*/config.yaml"))[:8]
+    known = f"Runs here are {', '.join(near)}." if near else "A run is the OUTPUT_DIR of a training."
+    raise FileNotFoundError(f"There is no folder {run}. {known}")
+
+
+def weights_of_run(run: Path, config: Path | None = None) -> Path:
+    """The weights that count of a finished run.
+
+    Args:
+        run: its folder, wherever it lies now.
+        config: instead of its own.
+    """
+    config = config or config_of_run(run)
+    cfg = get_cfg()
+    cfg.merge_from_file(str(config))
+    cfg.OUTPUT_DIR = str(run)
+    found = finished_weights(cfg)
+    if not found:
+        others = ", ".join(sorted(path.name for path in run.glob("*.pth"))[-3:]) or "none"
+        raise FileNotFoundError(
+            f"{run} is not finished: it has no final weights (checkpoints: {others}). Go on with `tvilfm train {config} "
+            "--resume`, or name a checkpoint by --weights."
+        )
+    return Path(found)

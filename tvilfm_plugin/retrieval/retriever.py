@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.data.resize import Picture, picture_pixels
 from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.engine import load_model
-from tvilfm_plugin.engine.epoch_rule import finished_weights
+from tvilfm_plugin.engine.trained import config_of_run, weights_of_run
 from tvilfm_plugin.evaluation.evaluator import encode_rows, encode_texts, weights_sha256
 from tvilfm_plugin.files.pictures import Window
 from tvilfm_plugin.modality import Modality
@@ -110,16 +109,7 @@ class Retriever(Searcher):
             opts: `KEY VALUE` overrides.
         """
         run = Path(run)
-        config = run / "config.yaml"
-        if not config.is_file():
-            raise FileNotFoundError(f"{run} is no run: it has no config.yaml, which a training writes into its OUTPUT_DIR.")
-        cfg = get_cfg()
-        cfg.merge_from_file(str(config))
-        cfg.OUTPUT_DIR = str(run)
-        weights = finished_weights(cfg)
-        if not weights:
-            raise FileNotFoundError(f"{run} is not finished: it has no final weights. Name a checkpoint: from_checkpoint().")
-        return cls.from_checkpoint(config, weights, device=device, opts=opts)
+        return cls.from_checkpoint(config_of_run(run), weights_of_run(run), device=device, opts=opts)
 
     # --- gallery -----------------------------------------------------------------------------------------------------
 
