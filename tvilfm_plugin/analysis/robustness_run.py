@@ -21,7 +21,7 @@ from tvilfm_plugin.analysis.robustness import (
     default_source,
     robustness_curves,
 )
-from tvilfm_plugin.evaluation.stored import StoredEvaluation
+from tvilfm_plugin.evaluation.stored import NotStoredError, StoredEvaluation
 from tvilfm_plugin.files.writing import write_text
 
 
@@ -67,6 +67,8 @@ def measure_robustness(
     """
     setting, source, text_seed = default_source(stored)
     setting, source = options.setting or setting, options.source or source
+    if setting not in stored.draws:
+        raise NotStoredError(f"There is no setting {setting!r}; choices are {', '.join(stored.draws)}.")
     text_seed = next(iter(stored.seeds(setting, source)), text_seed)
     assert stored.parts.texts is not None
     check_same_weights(encode(stored.texts[:16]), stored.parts.texts[:16], folder.parents[1])

@@ -83,6 +83,8 @@ def paired_randomisation(
             f"{int(np.isfinite(first).sum())} and {int(np.isfinite(second).sum())} valid queries."
         )
     check_confidence(confidence)
+    if resamples < 1 or seed < 0:
+        raise ValueError(f"A paired test needs one resample or more and a seed of at least 0, got {resamples} and {seed}.")
     total, count = _per_identity(second - first, pids)
     differences = total / count
     n, observed = len(differences), float(differences.mean())

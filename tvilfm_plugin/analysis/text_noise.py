@@ -120,6 +120,8 @@ def wrong_person(pids: NDArray[np.int64], share: float, seed: int = 0) -> NDArra
     ids, code = np.unique(pids, return_inverse=True)
     if share > 0 and len(ids) < 2:
         raise ValueError("There is no wrong person: all queries are of one identity.")
+    if seed < 0:
+        raise ValueError(f"The seed of the wrong texts is {seed}; it must be a whole number of at least 0.")
     generator = np.random.RandomState(seed)
     hit, who, which = generator.random_sample((3, len(pids)))
     members = [np.flatnonzero(code == i) for i in range(len(ids))]

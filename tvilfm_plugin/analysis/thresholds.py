@@ -143,6 +143,8 @@ def held_out(pairs: Pairs, rates: Sequence[float] = RATES, seed: int = 0) -> lis
     people = np.unique(pairs.query_pids)
     if len(people) < 2:
         raise ValueError("Held-out thresholds need two identities or more.")
+    if seed < 0:
+        raise ValueError(f"The seed of the random halves is {seed}; it must be a whole number of at least 0.")
     first = np.random.default_rng(seed).permutation(people)[: len(people) // 2]
     masks = (np.isin(pairs.query_pids, first), np.isin(pairs.gallery_pids, first))
     halves = pairs.where(masks[0] & masks[1]), pairs.where(~masks[0] & ~masks[1])

@@ -30,6 +30,7 @@ from tvilfm_plugin.evaluation.stored_files import (
     check_digests,
     draws_in,
     read_arrays,
+    read_cards,
     read_described,
     read_parts,
     texts_in,
@@ -288,9 +289,7 @@ class StoredEvaluation:
         folder = Path(folder)
         described, tensors, arrays = read_described(folder), read_parts(folder), read_arrays(folder)
         check_digests(folder, described.get("sha256", {}))
-        cards = {label: ProtocolCard(**card) for label, card in described["cards"].items()}
-        if not cards:
-            raise NotStoredError(f"{folder / 'results.json'} holds no protocol card: nothing says what was measured. {REMEDY}")
+        cards = read_cards(folder, described)
         dataset = next(iter(cards.values())).dataset
         # Files written before the protocol was stored name it by the data set.
         name = described.get("protocol", dataset.removeprefix("Tri-"))

@@ -6,16 +6,35 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
 from tvilfm_plugin.evaluation.mer import TextIndex
+from tvilfm_plugin.evaluation.report import ProtocolCard
+from tvilfm_plugin.files.json import checked, expect_object
 from tvilfm_plugin.files.weights import WeightsError, read_weights_file, tensors_of
 from tvilfm_plugin.files.writing import sha256_of
 
 REMEDY = "Evaluate the run with tools/train_net.py and TEST.STORE True."
+
+
+# What others may have written; files of older versions lack some.
+SCHEMA: dict[str, Any] = {
+    "results": dict[str, float],
+    "cards": dict[str, dict[str, Any]],
+    "protocol": str,
+    "image_protocol": str,
+    "fusion": str,
+    "members": list[Literal["rgb", "ir", "text", "fusion"]],
+    "image_only": dict[Literal["name", "members"], str | list[Literal["rgb", "ir", "text", "fusion"]]],
+    "distance": dict[str, dict[str, Any]],
+    "query_paths": list[str],
+    "gallery_paths": list[str],
+    "texts": list[str],
+    "sha256": dict[str, str],
+}
 
 
 class NotStoredError(LookupError):
@@ -35,13 +54,32 @@ def read_described(folder: Path) -> dict[str, Any]:
     path = file_of(folder, "results.json")
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}). {REMEDY}") from None
     needed = ("cards", "results", "fusion", "members", "query_paths", "gallery_paths", "texts")
-    missing = [key for key in needed if key not in described]
+    missing = [key for key in needed if key not in expect_object(described, str(path))]
     if missing:
         raise NotStoredError(f"{path} lacks {', '.join(missing)}. {REMEDY}")
-    return described
+    for key, schema in SCHEMA.items():
+        if key in described:
+            checked({key: described[key]}, dict[str, schema], str(path))  # type: ignore[valid-type]
+    if len(described.get("image_only", "ab")) < 2:
+        raise NotStoredError(f"{path}: image_only lacks its name or its members. {REMEDY}")
+    return dict(described)
+
+
+def read_cards(folder: Path, described: Mapping[str, Any]) -> dict[str, ProtocolCard]:
+    """Label -> protocol card, of what results.json says."""
+    path = folder / "results.json"
+    cards = {}
+    for label, card in described["cards"].items():
+        try:
+            cards[label] = ProtocolCard(**card)
+        except (TypeError, ValueError) as error:
+            raise NotStoredError(f"The protocol card {label!r:.60} in {path} cannot be read ({error}). {REMEDY}") from None
+    if not cards:
+        raise NotStoredError(f"{path} holds no protocol card: nothing says what was measured. {REMEDY}")
+    return cards
 
 
 def read_parts(folder: Path) -> dict[str, Tensor]:

@@ -92,6 +92,8 @@ class Ranked:
 
     def spread(self, count: int) -> list[int]:
         """Queries that count in the first draw, evenly spread over all of them."""
+        if count < 1:
+            raise ValueError(f"Cannot draw {count} queries; draw one or more.")
         chosen = np.flatnonzero(self.first_match_rank[0, 0] > 0)
         return [int(q) for q in chosen[np.linspace(0, len(chosen) - 1, min(count, len(chosen))).astype(int)]]
 
