@@ -9,7 +9,12 @@ import pytest
 from tvilfm_plugin.captioning.guards import objection, reminder
 from tvilfm_plugin.modality import Modality
 
-ROWS = [json.loads(line) for line in (Path(__file__).parent / "answers.jsonl").read_text(encoding="utf-8").splitlines()]
+HERE = Path(__file__).parent
+# The word lists were written with the first file in view, and not the second (seed 17 of write_answers.py).
+ROWS = {
+    name: [json.loads(line) for line in (HERE / name).read_text(encoding="utf-8").splitlines()]
+    for name in ("answers.jsonl", "held_out.jsonl")
+}
 
 # The same attributes in other words, written by hand.
 FAITHFUL = [
@@ -57,22 +62,22 @@ CHANGES = [
     ("A young", "The description: a young", "talks about the task"),
     ("lady", "lady\x00", "is in another script: control"),
     ("lady", "dame élégante", "is in another script: é"),
+    ("bag.", "bag, a blue skirt and white shoes, without a bag.", "repeats itself: a blue skirt and white"),
     (SAME, "Une jeune femme aux longs cheveux noirs, sans sac.", "names somebody: Une"),
     (SAME, "The quick fox.", "changes who it is"),
     (SAME, CAPTION.replace(",", "").upper(), "copies the caption"),
 ]
 
 
-def test_what_a_real_model_wrote(capsys: pytest.CaptureFixture[str]) -> None:
-    """260 answers of a small chat model (see write_answers.py), labelled by hand; copies and quotations count as unfaithful."""
-    assert len(ROWS) >= 200 and {row["modality"] for row in ROWS} == {"rgb", "ir"}
-    table = Counter(
-        (row["faithful"], not objection(row["caption"], row["answer"], Modality(row["modality"]))) for row in ROWS
-    )
-    with capsys.disabled():
-        print(f"\n{'':12}accepted refused")
-        for label, name in ((True, "faithful"), (False, "unfaithful")):
-            print(f"{name:12}{table[label, True]:8}{table[label, False]:8}")
+@pytest.mark.parametrize("name", ROWS)
+def test_what_a_real_model_wrote(name: str) -> None:
+    """Answers of a small chat model (see write_answers.py), labelled by hand; copies and quotations count as unfaithful."""
+    rows = ROWS[name]
+    assert {row["modality"] for row in rows} == {"rgb", "ir"} and sum(map(len, ROWS.values())) >= 200
+    table = Counter((row["faithful"], not objection(row["caption"], row["answer"], Modality(row["modality"]))) for row in rows)
+    print(f"\n{name:16}accepted refused")
+    for label, what in ((True, "faithful"), (False, "unfaithful")):
+        print(f"{what:16}{table[label, True]:8}{table[label, False]:8}")
     assert table[False, False] >= 0.95 * (table[False, False] + table[False, True])
     assert table[True, False] <= 0.05 * (table[True, False] + table[True, True])
 

@@ -1,6 +1,7 @@
 """What a rephrase must not do: leave out an attribute of the caption, bring one in, or talk about anything but the person."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 from tvilfm_plugin.captioning.colour_filter import find_colours
@@ -19,6 +20,7 @@ _LEAD_IN = re.compile(
 )
 _QUOTE = re.compile("[\"\u201c\u201d\u00ab\u00bb`*\\[\\]{}<>|&@#\\\\/=_~^:]")
 _MOST_WORDS = 150
+_RUN = 5
 # A sweater may be called a top, but a top no sweater.
 _ALSO_CALLED = {
     "sweater": {"top"}, "sweatshirt": {"top", "sweater"}, "t-shirt": {"top"}, "shirt": {"top"}, "blouse": {"top"},
@@ -68,9 +70,17 @@ def _form(caption: str, rephrase: str) -> str:
     foreign = sorted({char for char in rephrase if char.isalpha() and not char.isascii()} - set(caption))
     if foreign or any(not char.isprintable() for char in rephrase):
         return f"is in another script: {' '.join(foreign) or 'control characters'}"
+    if again := _repeated(_words(rephrase), _words(caption)):
+        return f"repeats itself: {again}"
     if signs := sorted(set(_QUOTE.findall(rephrase)) - set(caption)):
         return f"quotes or lists: {' '.join(signs)}"
     return ""
+
+
+def _repeated(said: list[str], caption: list[str]) -> str:
+    """A run of five words that a rephrase says more often than once and than its caption; ""."""
+    runs, own = (Counter(zip(*(words[n:] for n in range(_RUN)), strict=False)) for words in (said, caption))
+    return next((" ".join(run) for run, count in runs.items() if count > max(1, own[run])), "")
 
 
 def _words(text: str) -> list[str]:
