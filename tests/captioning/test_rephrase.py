@@ -345,3 +345,34 @@ def test_the_key_goes_to_the_named_server_only(monkeypatch: pytest.MonkeyPatch) 
                 server.answer(["x"], 0)
     assert moved.requests[0][2]["Authorization"] == "Bearer secret" and not other.requests
     assert "secret" not in json.dumps(server.provenance())
+
+
+def test_gguf_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no such file, is damaged, or cannot be read here says what to do."""
+    file = tmp_path / "model.gguf"
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        LocalRephraser.load(str(file))
+    file.write_bytes(b"PK\x03\x04" * 9)
+    with pytest.raises(ValueError, match="is no GGUF file"):
+        LocalRephraser.load(str(file))
+    file.write_bytes(b"GGUF" + bytes(range(60)))
+    with pytest.raises(ValueError, match="llama-server -m .*--llm http"):
+        LocalRephraser.load(str(file))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install gguf"):
+        LocalRephraser.load(str(file))
+
+
+def test_a_refused_rephrase_is_asked_for_with_what_was_missing(images: SourceSet, tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    class Listening(Scripted):
+        def answer(self, messages: Sequence[str], seed: int) -> list[str | Exception]:
+            heard.extend(messages)
+            return super().answer(messages, seed)
+
+    good = "Someone in a red shirt and blue pants"
+    text = {images.sources[0].key: caption("red", "blue")}
+    outcome = run(Listening(["Someone in a red shirt", good]), images, text, tmp_path)
+    assert outcome.refused == {"leaves out": 1} and outcome.empty == 0
+    assert heard == [instruct(caption("red", "blue")), instruct(caption("red", "blue"), hint="Mention blue trousers.")]

@@ -109,7 +109,9 @@ def _content(before: Attributes, after: Attributes, caption: str, rephrase: str,
     if sides := after.sides - before.sides:
         return f"brings in a side: {', '.join(sorted(sides))}"
     lost = {fact for fact in given - stated if not set(_other_names(fact)) & stated}
-    return f"leaves out: {', '.join(sorted(map(_spoken, lost)))}" if lost else ""
+    # "blue trousers" says "trousers" too.
+    told = {(k, t) for k, t in lost if not any(slot.startswith(f"{k}_") and what.startswith(f"{t} ") for slot, what in lost)}
+    return f"leaves out: {', '.join(sorted(map(_spoken, told)))}" if lost else ""
 
 
 def _person(before: Attributes, after: Attributes) -> str:
