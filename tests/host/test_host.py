@@ -118,6 +118,29 @@ def test_importing_the_plugin_costs_nothing_and_brings_everything_with_the_host(
     assert lines == ["[]", "TriSYSUMM01 TVILFM False", "SourceFileLoader SourceFileLoader"]
 
 
+def test_the_host_may_be_there_before_the_plugin():
+    lines = python("""
+        import collections, collections.abc, sys, types
+        collections.Mapping = collections.abc.Mapping
+        sys.modules["torch._six"] = types.SimpleNamespace(string_classes=(str, bytes))
+        try:
+            import torchvision
+        except RuntimeError:
+            sys.exit(print("torchvision needs the plugin first"))
+        from fastreid.engine import DefaultTrainer, SimpleTrainer, hooks, launch
+        from fastreid.data.datasets import DATASET_REGISTRY
+        import tvilfm_plugin
+        import fastreid.engine
+        print(fastreid.engine.launch.__module__, DATASET_REGISTRY.get("TriSYSUMM01").__name__)
+        same = DefaultTrainer is fastreid.engine.DefaultTrainer
+        print(same, DefaultTrainer.__init__.__module__, hasattr(hooks.EvalHook, "_evaluated_epoch"))
+    """)
+    assert lines in (
+        ["torchvision needs the plugin first"],
+        ["tvilfm_plugin.host.launch TriSYSUMM01", "True fastreid.engine.defaults True"],
+    )
+
+
 @pytest.mark.parametrize("first", ["modeling.backbones", "data.datasets.sysu_mm01", "engine.trainer", "modeling.mip.mip"])
 def test_any_module_may_be_the_first(first):
     lines = python(f"""

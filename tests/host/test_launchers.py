@@ -114,6 +114,9 @@ def test_a_killed_worker_of_torchrun_comes_back_and_nothing_differs(job, spawned
 
 
 def test_a_launcher_and_options_that_contradict_it():
+    from fastreid.config import get_cfg
+    from fastreid.engine import DefaultTrainer
+
     from tvilfm_plugin.host.launch import launch
 
     with pytest.MonkeyPatch.context() as patch:
@@ -121,3 +124,5 @@ def test_a_launcher_and_options_that_contradict_it():
             patch.setenv(name, value)
         with pytest.raises(ValueError, match="one of 2 that a launcher .* asks for 4"):
             launch(print, 4)
+        with pytest.raises(RuntimeError, match="have not met"):
+            DefaultTrainer(get_cfg())

@@ -7,10 +7,12 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn as nn
 from yacs.config import CfgNode
 
 from tvilfm_plugin.host.devices import usable_device
+from tvilfm_plugin.host.processes import place_from_environment
 from tvilfm_plugin.host.replacing import replace
 from tvilfm_plugin.host.steps import AnyDeviceDDP
 
@@ -43,12 +45,24 @@ def train_on_any_device(defaults: types.ModuleType) -> None:
     replace(defaults.DefaultTrainer, "train", _from_any_epoch)
 
 
+def _check_group() -> None:
+    """Raise where a launcher has started several processes that know nothing of one another: each would be rank 0."""
+    place = place_from_environment()
+    if place is not None and not torch.distributed.is_initialized():
+        raise RuntimeError(
+            f"This process is one of {place.world_size} that a launcher (torchrun or srun) has started, but they have not met: "
+            "each would train by itself, into one OUTPUT_DIR. Call your main function by fastreid.engine.launch(main, 1, "
+            "args=...), which joins them, or start one process."
+        )
+
+
 def _with_whole_checkpoints(init: Callable[[Any, CfgNode], None]) -> Callable[[Any, CfgNode], None]:
     @functools.wraps(init)
     def __init__(self: Any, cfg: CfgNode) -> None:
         from fastreid.engine import hooks
         from fastreid.utils import comm
 
+        _check_group()
         # The original opens files in OUTPUT_DIR but leaves it to default_setup to make the folder.
         if comm.is_main_process():
             os.makedirs(cfg.OUTPUT_DIR or ".", exist_ok=True)
