@@ -16,7 +16,7 @@ from tvilfm_plugin.retrieval.approximation import compare_with_flat
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint, FingerprintError
 from tvilfm_plugin.retrieval.index import GalleryIndex
 from tvilfm_plugin.retrieval.index_file import FlatFile, read_index_file
-from tvilfm_plugin.retrieval.kinds import KINDS
+from tvilfm_plugin.retrieval.kinds import KINDS, two_stages
 from tvilfm_plugin.retrieval.records import Filter, Record, Records
 
 ROOT = Path(__file__).parents[2]
@@ -372,3 +372,19 @@ def test_a_filter_that_finds_nothing_says_why():
 
 def test_it_says_what_it_is():
     assert repr(built("flat", 20)[0]) == "GalleryIndex(20 images of 16 numbers, flat, weights abc)"
+
+
+def test_the_width_of_short_codes_keeps_the_energy():
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(600, 40)) @ rng.normal(size=(40, 256)) + 0.5
+    vectors = (latent / np.linalg.norm(latent, axis=1, keepdims=True)).astype(np.float32)
+    index = two_stages(vectors)
+    turn = faiss.downcast_VectorTransform(faiss.downcast_index(index.base_index).chain.at(0))
+    axes = faiss.vector_to_array(turn.A).reshape(turn.d_out, turn.d_in)
+    assert 32 <= turn.d_out <= 48 and np.allclose(axes @ axes.T, np.eye(turn.d_out), atol=1e-5)
+    assert ((vectors @ axes.T) ** 2).sum() >= 0.95 * (vectors**2).sum()
+    records = [Record(f"{n}.jpg") for n in range(600)]
+    built = GalleryIndex.build(vectors, records, Fingerprint(**{**PRINT.to_dict(), "dim": 256}), "refined", say=None)
+    np.testing.assert_array_equal(built.vectors(np.arange(600)), vectors)
+    report = compare_with_flat(built, vectors)
+    assert report.recall >= 0.99

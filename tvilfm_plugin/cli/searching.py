@@ -9,7 +9,7 @@ from pathlib import Path
 from tvilfm_plugin.cli.command import Command, Parser
 from tvilfm_plugin.cli.run_folder import DEMO_RUN, config_and_weights, model_options
 
-KINDS = ("flat", "fp16", "int8", "ivf", "hnsw", "pq")
+KINDS = ("flat", "fp16", "int8", "refined", "ivf", "hnsw", "pq")
 MEMBERS = ("ir", "text", "fusion")
 
 

@@ -77,6 +77,8 @@ class GalleryIndex:
         self._index = kinds.make(kind, fingerprint.dim, count)
         self._mapped: FileIdentity | None = None
         self._files: dict[Path, FileIdentity] = {}
+        # A type that is made from vectors has a stand-in before there are any.
+        self._unfitted = kinds.choose_kind(kind).fitted is not None
 
     @classmethod
     def build(
@@ -226,10 +228,15 @@ class GalleryIndex:
                 )
 
     def _fit(self, vectors: np.ndarray) -> None:
-        if not self._index.is_trained:
-            wanted = kinds.choose_kind(self.kind).trained(len(vectors))
-            rows = np.sort(np.random.default_rng(0).choice(len(vectors), wanted, replace=False))
+        kind = kinds.choose_kind(self.kind)
+        if self._index.is_trained and not (kind.fitted and self._unfitted and len(vectors)):
+            return
+        rows = np.sort(np.random.default_rng(0).choice(len(vectors), kind.trained(len(vectors)), replace=False))
+        if kind.fitted is None:
             self._index.train(self._checked(vectors[rows]))
+        else:
+            self._index = kind.fitted(self._checked(vectors[rows]))
+            self._unfitted = False
 
     def _checked(self, vectors: np.ndarray) -> np.ndarray:
         vectors = as_floats(vectors, "Vectors")
@@ -302,6 +309,8 @@ class GalleryIndex:
         loaded.report = None
         loaded._mapped = before if mapped else None
         loaded._files = {}
+        fitted = kinds.choose_kind(content.kind).fitted
+        loaded._unfitted = fitted is not None and not isinstance(content.stored, faiss.IndexRefine)
         loaded._remember(path)
         return loaded
 

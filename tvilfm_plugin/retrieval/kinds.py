@@ -21,6 +21,7 @@ class Kind(NamedTuple):
         trained: how many of n vectors it learns from.
         lists: whether it searches the nearest of many lists.
         removes: whether faiss can take vectors out; else those that stay are added again.
+        fitted: (n, D) unit vectors -> the trained, empty index, where its form depends on them; None: faiss trains it.
     """
 
     recipe: Callable[[int, int], str]
@@ -28,6 +29,7 @@ class Kind(NamedTuple):
     trained: Callable[[int], int] = lambda count: 0
     lists: bool = False
     removes: bool = True
+    fitted: Callable[[np.ndarray], faiss.Index] | None = None
 
 
 def lists_of(count: int) -> int:
@@ -40,10 +42,47 @@ def pieces_of(dim: int) -> int:
     return next(pieces for pieces in range(max(1, dim // 8), 0, -1) if dim % pieces == 0)
 
 
+# Of the two-stage type: share of the energy that the short codes keep, their widths, and candidates per hit that are looked at
+# again with the exact vectors.
+ENERGY, WIDTHS, CANDIDATES = 0.95, (32, 256), 30
+
+
+def two_stages(vectors: np.ndarray) -> faiss.Index:
+    """An empty index of short codes (the first principal axes, 8 bits each) with the exact vectors behind them.
+
+    The axes are those of the second moments, not of the variance: inner products are what is compared, so no mean is taken off.
+    Their number is the smallest that keeps `ENERGY` of the vectors' length, within `WIDTHS`.
+
+    Args:
+        vectors: (n, D) to learn from.
+    """
+    dim = vectors.shape[1]
+    energy, axes = np.linalg.eigh((vectors.T @ vectors).astype(np.float64))
+    kept = np.cumsum(energy[::-1]) / energy.sum()
+    least, most = (min(width, dim) for width in WIDTHS)
+    width = min(most, max(least, 8 * -(-int(np.searchsorted(kept, ENERGY) + 1) // 8)))
+    turn = faiss.LinearTransform(dim, width, False)
+    faiss.copy_array_to_vector(np.ascontiguousarray(axes[:, ::-1][:, :width].T, dtype=np.float32).ravel(), turn.A)
+    turn.is_trained = True
+    codes = faiss.IndexScalarQuantizer(width, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+    base = faiss.IndexPreTransform(turn, codes)
+    base.train(vectors)
+    index = faiss.IndexRefine(base, faiss.IndexFlatIP(dim))
+    index.k_factor = CANDIDATES
+    return index
+
+
 KINDS: dict[str, Kind] = {
     "flat": Kind(lambda dim, count: "Flat", "exact; 4 D bytes per image"),
     "fp16": Kind(lambda dim, count: "SQfp16", "half precision; 2 D bytes"),
     "int8": Kind(lambda dim, count: "SQ8", "8-bit scalar quantiser; D bytes", lambda count: min(count, 20_000)),
+    "refined": Kind(
+        lambda dim, count: "Flat",
+        "8-bit codes of the main axes, then the exact vectors of the candidates; 4 D (mapped) + up to 256 bytes",
+        lambda count: min(count, 8_192),
+        removes=False,
+        fitted=two_stages,
+    ),
     "ivf": Kind(
         lambda dim, count: f"IVF{lists_of(count)},Flat",
         "inverted lists, an eighth of them searched; 4 D bytes",
@@ -99,6 +138,9 @@ def parameters(name: str, index: faiss.Index, allowed: np.ndarray | None, exhaus
         chosen["sel"] = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
     if choose_kind(name).lists:
         return faiss.SearchParametersIVF(nprobe=index.nlist if exhaustive else index.nprobe, **chosen)
+    if name == "refined":
+        inner = faiss.SearchParametersPreTransform(index_params=faiss.SearchParameters(**chosen))
+        return faiss.IndexRefineSearchParameters(k_factor=index.k_factor, base_index_params=inner)
     if name == "hnsw":
         return faiss.SearchParametersHNSW(efSearch=index.ntotal if exhaustive else index.hnsw.efSearch, **chosen)
     return faiss.SearchParameters(**chosen)
@@ -106,4 +148,6 @@ def parameters(name: str, index: faiss.Index, allowed: np.ndarray | None, exhaus
 
 def exact_part(name: str, index: faiss.Index) -> faiss.Index:
     """What holds the vectors of an index and can be searched through, for the few that a narrow filter leaves."""
+    if name == "refined":
+        return faiss.downcast_index(index.refine_index)
     return faiss.downcast_index(index.storage) if name == "hnsw" else index

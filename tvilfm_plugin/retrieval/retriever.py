@@ -122,7 +122,7 @@ class Retriever(Searcher):
             source: a folder, a list of paths, or a DataFrame with columns path[, pid, camid, time].
             index_file: where the index is written; needed for a gallery that does not fit in memory, and after a crash the
                 same call goes on behind the last whole block. None keeps the index in memory.
-            kind: type of index: flat (exact), fp16, int8, ivf, hnsw, pq.
+            kind: type of index: flat (exact), fp16, int8, refined, ivf, hnsw, pq.
             block: images between two writes.
         """
         images = list_gallery(source)
