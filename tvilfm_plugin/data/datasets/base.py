@@ -381,11 +381,13 @@ class TriDataset(ImageDataset):
     # --- tables ------------------------------------------------------------------------------------------------------
     def show_train(self) -> None:
         """Log the size of the training split."""
-        self._show(train_table(self))
+        images = {Modality.RGB: self.train_rgb, Modality.IR: self.train_ir}
+        self._show(train_table(images, self.captions, self.relative))
 
     def show_test(self) -> None:
         """Log the size of the queries and of every setting's galleries."""
-        self._show(test_table(self))
+        query, gallery = (self.query_modality, self.query), (self.gallery_modality, self.gallery)
+        self._show(test_table(query, gallery, self.settings))
 
     def _show(self, table: str) -> None:
         note = f" ({self.note})" if self.note else ""

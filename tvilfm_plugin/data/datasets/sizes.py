@@ -1,39 +1,42 @@
 """How large a data set is, as the tables of the log."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from tabulate import tabulate
 
-from tvilfm_plugin.data.items import Item
+from tvilfm_plugin.data.captions import CaptionBank
+from tvilfm_plugin.data.items import EvalSetting, Item
 from tvilfm_plugin.modality import Modality
 
-if TYPE_CHECKING:
-    from tvilfm_plugin.data.datasets.base import TriDataset
 
+def train_table(
+    images: Mapping[Modality, Sequence[Item]], captions: Mapping[Modality, CaptionBank], relative: Callable[[str], str]
+) -> str:
+    """The training split: identities, images, cameras, captions and rephrases of each kind.
 
-def train_table(data: "TriDataset") -> str:
-    """The training split: identities, images, cameras, captions and rephrases of each kind."""
+    Args:
+        relative: path -> key of its caption.
+    """
     rows = []
-    for modality, items in ((Modality.RGB, data.train_rgb), (Modality.IR, data.train_ir)):
-        texts = rephrases = 0
-        if modality in data.captions:
-            bank = data.captions[modality]
-            found = [bank[path] for item in items if (path := data.relative(item.path)) in bank]
-            texts, rephrases = len(found), sum(bool(caption.rephrase) for caption in found)
-        pids, images, cameras = _count(items)
-        rows.append([f"train {modality.value}", pids, images, cameras, texts, rephrases])
+    for modality, items in images.items():
+        bank = captions.get(modality, CaptionBank({}, ""))
+        found = [bank[path] for item in items if (path := relative(item.path)) in bank]
+        rephrases = sum(bool(caption.rephrase) for caption in found)
+        rows.append([f"train {modality.value}", *_count(items), len(found), rephrases])
     return _table(rows, ["subset", "# ids", "# images", "# cameras", "# captions", "# rephrases"])
 
 
-def test_table(data: "TriDataset") -> str:
+def test_table(
+    query: tuple[Modality, Sequence[Item]], gallery: tuple[Modality, Sequence[Item]], settings: Sequence[EvalSetting]
+) -> str:
     """The queries, every setting's first gallery, and the union of all draws."""
-    rows: list[list[Any]] = [[f"query {data.query_modality.value}", *_count(data.query), ""]]
-    gallery = f"gallery {data.gallery_modality.value}"
-    for setting in data.settings:
-        first = [data.gallery[index] for index in setting.draws[0]]
-        rows.append([f"{gallery}, {setting.name}", *_count(first), len(setting.draws)])
-    rows.append([f"{gallery}, all draws", *_count(data.gallery), ""])
+    rows: list[list[Any]] = [[f"query {query[0].value}", *_count(query[1]), ""]]
+    name = f"gallery {gallery[0].value}"
+    for setting in settings:
+        first = [gallery[1][index] for index in setting.draws[0]]
+        rows.append([f"{name}, {setting.name}", *_count(first), len(setting.draws)])
+    rows.append([f"{name}, all draws", *_count(gallery[1]), ""])
     return _table(rows, ["subset", "# ids", "# images", "# cameras", "# draws"])
 
 
