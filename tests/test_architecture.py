@@ -54,13 +54,15 @@ def imports(path: Path, everywhere: bool = True) -> tuple[str, ...]:
     """Modules that a file imports: anywhere, or only when it is imported itself."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = list(ast.walk(tree)) if everywhere else [node for node in tree.body if not is_type_checking(node)]
+    # What importlib is given: a string that is the name of a module of ours.
+    strings = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     for node in nodes:
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
             names.append(node.module)
             names += [f"{node.module}.{alias.name}" for alias in node.names]
-    return tuple(names)
+    return (*names, *(text for text in strings if text.removeprefix("tvilfm_plugin.") in modules()))
 
 
 def is_type_checking(node: ast.stmt) -> bool:
@@ -85,6 +87,55 @@ def test_imports_look_one_way():
                 if other in ORDER and ORDER.index(other) > ORDER.index(layer):
                     wrong.append(f"{name} imports {target}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_circles_between_files():
+    files = modules()
+    edges = {
+        name: {t.removeprefix("tvilfm_plugin.") for t in imports(path) if t.startswith("tvilfm_plugin.")} & set(files) - {name}
+        for name, path in files.items()
+    }
+    while free := {name for name, targets in edges.items() if not targets & set(edges)}:
+        edges = {name: targets for name, targets in edges.items() if name not in free}
+    # What is left lies on a circle, or above one.
+    assert not edges, {name: sorted(targets & set(edges)) for name, targets in edges.items()}
+
+
+def test_files_can_be_read_in_one_sitting():
+    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules().items()}
+    assert not {name: n for name, n in lines.items() if n > 400 and not name.startswith("synthetic.")}
+
+
+SATELLITES = ("analysis", "synthetic", "captioning", "retrieval", "runtime", "export", "visualization", "cli")
+
+
+def test_the_plugin_works_without_its_satellites(tmp_path):
+    """Each of them can be taken away: with all of them blocked both stages train, are evaluated and stored."""
+    code = f"""
+        import sys
+
+        class Blocked:
+            @staticmethod
+            def find_spec(name, path=None, target=None):
+                if name.startswith(tuple("tvilfm_plugin." + room for room in {SATELLITES})):
+                    raise ModuleNotFoundError(f"{{name}} was taken away", name=name)
+
+        sys.meta_path.insert(0, Blocked)
+        sys.path.insert(0, {str(ROOT / "tests")!r})
+        import tvilfm_plugin
+        from pathlib import Path
+        from tiny_runs import TinyRuns
+
+        results = TinyRuns(Path({str(tmp_path)!r}))("run", "TEST.STORE", "True")
+        assert "all/ensemble/R-1" in results, results
+        assert list(Path({str(tmp_path)!r}).glob("run/evaluation/*/results.json"))
+        print("works")
+    """
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env=env, capture_output=True, text=True, timeout=200, cwd=ROOT
+    )
+    assert done.returncode == 0 and done.stdout.endswith("works\n"), done.stderr[-3000:]
 
 
 def test_tools_and_projects_are_never_imported():
