@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tvilfm_plugin.evaluation import fusion as fusions
 from tvilfm_plugin.evaluation.mer import (
     Fusion,
     Parts,
@@ -386,12 +387,11 @@ def row_arrays(label: str, of_seeds: Sequence[Sequence[Trial]]) -> dict[str, np.
 def registered_fusion(name: str, dim: int, state: Mapping[str, Tensor]) -> Fusion:
     """A fusion by the name that a config gives it, with its weights.
 
-    It is looked up where the config looks it up, and only when asked for: evaluation does not depend on modeling.
+    Our own are known without the host; others are looked up where the config looks them up.
     """
-    module = importlib.import_module("tvilfm_plugin.modeling.fusion")
-    kind = getattr(module, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, module.Fusion)):
-        registries = importlib.import_module("tvilfm_plugin.modeling.registries")
+    kind = getattr(fusions, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, fusions.Fusion)):
+        registries = importlib.import_module("tvilfm_plugin.registries")
         kind = registries.choose(registries.FUSION_REGISTRY, name, "The evaluation's fusion")
     fusion = kind(dim=dim)
     fusion.load_state_dict(dict(state))
