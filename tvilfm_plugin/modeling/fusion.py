@@ -1,4 +1,4 @@
-"""Fusions as parts of a model. The formulas lie beside the ensemble's, since an evaluation applies them to stored embeddings."""
+"""Fusions as parts of a model; the formulas lie beside the ensemble, since evaluations apply them to stored embeddings."""
 
 from tvilfm_plugin.evaluation.fusion import Add, FilteredAdd, Fusion
 
