@@ -44,7 +44,7 @@ def middle_key(name):
 
 def stripe_key(name):
     part, number, kind = name.split(".")
-    return f"{ {'necks': 'bottleneck', 'classifiers': 'classifier'}[part] }{int(number) + 1}.{kind}"
+    return f"{ {'necks': 'bottleneck', 'classifier': 'classifier'}[part] }{int(number) + 1}.{kind}"
 
 
 def projection_key(name):
@@ -53,6 +53,7 @@ def projection_key(name):
 
 
 def part_key(name):
+    name = name.replace("classifier.graph.", "graph.").replace("classifier.identity.", "classifier.")
     if name.startswith("bn."):
         return f"bottleneck.{name[3:]}"
     if name.startswith("part_bn."):

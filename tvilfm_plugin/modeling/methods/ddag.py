@@ -86,8 +86,7 @@ class PartHead(PackedHead):
     Attributes:
         bn, part_bn: the necks, (N, D) -> (N, D).
         parts: `WeightedParts`.
-        classifier: of both.
-        graph: `CrossModalGraph`; it is not used in evaluation.
+        classifier: "identity": of both; "graph": `CrossModalGraph`, not used in evaluation.
     """
 
     def __init__(self, *, dim: int, num_classes: int, norm: str = "BN", stripes: int = STRIPES, dropout: float = 0.2) -> None:
@@ -104,14 +103,20 @@ class PartHead(PackedHead):
         self.bn = frozen_bias_neck(dim, norm)
         self.part_bn = frozen_bias_neck(dim, norm)
         self.parts = WeightedParts(dim, stripes)
-        self.classifier = small_classifier(dim, num_classes)
-        self.graph = CrossModalGraph(dim, num_classes, dropout=dropout)
+        # Together, because both have a row per identity: a model that is only evaluated has neither.
+        graph = CrossModalGraph(dim, num_classes, dropout=dropout)
+        self.classifier = nn.ModuleDict({"identity": small_classifier(dim, num_classes), "graph": graph})
 
     def forward(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(N, (1 + P) D) -> the feature (N, D), its logits (N, K), and those with weighted parts (N, K)."""
         feature, stripes = self._split(raw)
         after = self.bn(feature)
-        return feature, self.classifier(after), self.classifier(self.part_bn(after + self.parts(stripes)))
+        classify = self.classifier["identity"]
+        return feature, classify(after), classify(self.part_bn(after + self.parts(stripes)))
+
+    def graph(self, rows: Tensor, pids: Tensor) -> Tensor:
+        """(N, D) features and their (N,) identities -> (N, K) log probabilities of the graph."""
+        return self.classifier["graph"](rows, pids)
 
     def pack(self, raw: Tensor, modality: Modality = Modality.RGB) -> Tensor:
         """(N, (1 + P) D) -> (N, D) unit embeddings: the weighted-part feature after its neck."""

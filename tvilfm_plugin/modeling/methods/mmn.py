@@ -64,7 +64,7 @@ class StripeHeads(PackedHead):
     """A neck (bias frozen at 0) and a bias-free classifier for every stripe.
 
     Attributes:
-        necks, classifiers: per stripe.
+        necks, classifier: per stripe.
     """
 
     def __init__(self, *, dim: int, num_classes: int, norm: str = "BN", stripes: int = STRIPES) -> None:
@@ -77,11 +77,11 @@ class StripeHeads(PackedHead):
         super().__init__()
         self.packed_dim = stripes * dim + 2
         self.necks = nn.ModuleList(frozen_bias_neck(dim, norm) for _ in range(stripes))
-        self.classifiers = nn.ModuleList(small_classifier(dim, num_classes) for _ in range(stripes))
+        self.classifier = nn.ModuleList(small_classifier(dim, num_classes) for _ in range(stripes))
 
     def forward(self, vectors: Tensor) -> list[Tensor]:
         """(N, SD) stripes side by side -> per stripe, (N, K) logits."""
-        rows = zip(self._after(vectors), self.classifiers, strict=True)
+        rows = zip(self._after(vectors), self.classifier, strict=True)
         return [classify(row) for row, classify in rows]
 
     def _after(self, vectors: Tensor) -> list[Tensor]:
