@@ -51,7 +51,7 @@ def wheel(tmp_path_factory):
     """Built from a copy: setuptools would leave its build folder in the checkout."""
     pytest.importorskip("setuptools")
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("setup.py", "pyproject.toml", "README.md", "requirements.txt", "LICENSE", "MANIFEST.in"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "requirements.txt", "LICENSE", "NOTICE", "MANIFEST.in"):
         (source / name).write_bytes((ROOT / name).read_bytes())
     for path in files_of("tvilfm_plugin", "configs", "projects"):
         target = source / path
@@ -68,6 +68,7 @@ def test_the_wheel_holds_the_package_and_the_configs_and_nothing_else(wheel):
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
         read = lambda end: archive.read(next(n for n in archive.namelist() if n.endswith(end))).decode()
         metadata, scripts, licence = read("/METADATA"), read("/entry_points.txt"), read("/LICENSE")
+        assert read("/NOTICE") == (ROOT / "NOTICE").read_text(encoding="utf-8")
     ours = {path.as_posix() for path in files_of("tvilfm_plugin")}
     assert packed == ours | {f"tvilfm_plugin/{path.as_posix()}" for path in files_of("configs", "projects")}
     assert "tvilfm = tvilfm_plugin.cli.main:entry" in scripts and licence == (ROOT / "LICENSE").read_text()
