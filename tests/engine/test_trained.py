@@ -56,8 +56,8 @@ def test_paths_travel_below_the_data_sets_only(tmp_path, monkeypatch):
 def test_missing_pictures_are_grey_tiles(trained, tmp_path, monkeypatch, caplog):
     from tvilfm_plugin.visualization.stored import Ranked
 
-    ranked = Ranked.read(trained / "evaluation" / "TriSYSUMM01", "all/ensemble")
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    ranked = Ranked.read(trained / "evaluation" / "TriSYSUMM01", "all/ensemble")
     row = ranked.drawn_row(0)
     assert row.image.shape == (128, 64, 3) and all(hit.image.std() == 0 for hit in row.hits)
     assert ranked.row(0).image == ranked.query_paths[0]

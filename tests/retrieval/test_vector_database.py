@@ -103,5 +103,5 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(uri):
 
 def test_the_missing_client_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pymilvus", None)
-    with pytest.raises(ImportError, match=r"pip install tvilfm-plugin\[vectordb\]"):
+    with pytest.raises(ImportError, match=r"pip install pymilvus"):
         DatabaseGallery("http://127.0.0.1:1", "x", PRINT)

@@ -40,7 +40,7 @@ from tvilfm_plugin.evaluation.stored_files import NotStoredError as NotStoredErr
 from tvilfm_plugin.evaluation.stored_files import found_within as found_within
 from tvilfm_plugin.evaluation.stored_files import per_query_values as per_query_values
 from tvilfm_plugin.evaluation.stored_files import rank_of as rank_of
-from tvilfm_plugin.files.places import local, travelling
+from tvilfm_plugin.files.places import seen_from, travelling
 from tvilfm_plugin.files.writing import atomic_file, sha256_of, write_text
 from tvilfm_plugin.modality import Modality
 
@@ -263,6 +263,7 @@ class StoredEvaluation:
             "query_paths": [travelling(path) for path in self.query_paths],
             "gallery_paths": [travelling(path) for path in self.gallery_paths],
             "texts": list(self.texts),
+            "datasets": seen_from(folder),
         }
         with atomic_file(folder / "rankings.npz") as file:
             np.savez_compressed(file, **{**numbers, **arrays})
@@ -327,8 +328,8 @@ class StoredEvaluation:
             text_index=texts_in(arrays),
             cards=cards,
             results=described["results"],
-            query_paths=tuple(local(path) for path in described["query_paths"]),
-            gallery_paths=tuple(local(path) for path in described["gallery_paths"]),
+            query_paths=tuple(described["query_paths"]),
+            gallery_paths=tuple(described["gallery_paths"]),
             fusion_name=described["fusion"],
             distance_settings=described.get("distance", {}),
             distance=make_distance(described["distance"]) if described.get("distance") and make_distance else None,

@@ -14,6 +14,7 @@ from torch import Tensor
 from tvilfm_plugin.evaluation.mer import TextIndex
 from tvilfm_plugin.evaluation.report import ProtocolCard
 from tvilfm_plugin.files.json import checked, expect_object
+from tvilfm_plugin.files.places import local
 from tvilfm_plugin.files.weights import WeightsError, read_weights_file, tensors_of
 from tvilfm_plugin.files.writing import sha256_of
 
@@ -33,6 +34,7 @@ SCHEMA: dict[str, Any] = {
     "query_paths": list[str],
     "gallery_paths": list[str],
     "texts": list[str],
+    "datasets": str,
     "sha256": dict[str, str],
 }
 
@@ -50,7 +52,7 @@ def file_of(folder: Path, name: str) -> Path:
 
 
 def read_described(folder: Path) -> dict[str, Any]:
-    """results.json."""
+    """results.json, with the paths of pictures as they are on this machine."""
     path = file_of(folder, "results.json")
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
@@ -65,7 +67,9 @@ def read_described(folder: Path) -> dict[str, Any]:
             checked({key: described[key]}, dict[str, schema], str(path))  # type: ignore[valid-type]
     if len(described.get("image_only", "ab")) < 2:
         raise NotStoredError(f"{path}: image_only lacks its name or its members. {REMEDY}")
-    return dict(described)
+    near = folder / described["datasets"] if described.get("datasets") else ""
+    pictures = {key: [local(path, near) for path in described[key]] for key in ("query_paths", "gallery_paths")}
+    return {**described, **pictures}
 
 
 def read_cards(folder: Path, described: Mapping[str, Any]) -> dict[str, ProtocolCard]:

@@ -19,7 +19,23 @@ def travelling(path: str) -> str:
     return PurePath(os.path.relpath(absolute, root)).as_posix() if below else path
 
 
-def local(path: str) -> str:
-    """Where the picture of a stored path lies on this machine; the stored path where it is not there."""
-    here = Path(datasets_root()) / path
-    return str(here) if not os.path.isabs(path) and not os.path.isfile(path) and here.is_file() else path
+def local(path: str, near: str | os.PathLike[str] = "") -> str:
+    """Where the picture of a stored path lies on this machine; the stored path where it is not there.
+
+    Args:
+        path: as `travelling` made it.
+        near: where the data sets' folder lay as seen from the artefact, for one that has not moved; asked where
+            $FASTREID_DATASETS says nothing.
+    """
+    if os.path.isabs(path) or os.path.isfile(path):
+        return path
+    roots = [near, datasets_root()] if near and "FASTREID_DATASETS" not in os.environ else [datasets_root()]
+    return next((str(here) for root in roots if (here := Path(root) / path).is_file()), path)
+
+
+def seen_from(folder: str | os.PathLike[str]) -> str:
+    """The data sets' folder as a relative path from a folder, with forward slashes; "" where there is none (another drive)."""
+    try:
+        return PurePath(os.path.relpath(datasets_root(), folder)).as_posix()
+    except ValueError:
+        return ""

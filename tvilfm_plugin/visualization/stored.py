@@ -1,7 +1,6 @@
 """Pictures from what an evaluation stored: the ranking that gave the numbers is the one that is drawn."""
 
 import functools
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard
+from tvilfm_plugin.evaluation.stored_files import read_described
 from tvilfm_plugin.files.places import local
 from tvilfm_plugin.visualization.rank_sheet import Hit, Picture, QueryRow, draw_rank_sheet
 
@@ -136,8 +136,7 @@ def _say_missing(folder: str) -> None:
 
 def described_evaluation(folder: Path) -> dict[str, Any]:
     """What an evaluation's results.json says."""
-    described: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    return described
+    return read_described(folder)
 
 
 def draw_queries(folder: Path, query_type: str, count: int) -> Path:

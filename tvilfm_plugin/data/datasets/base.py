@@ -13,6 +13,11 @@ from fastreid.data.datasets.bases import ImageDataset
 from tvilfm_plugin.data.captions import Caption, CaptionBank
 from tvilfm_plugin.data.datasets.galleries import hold_out, union_of_draws
 from tvilfm_plugin.data.datasets.listing import caption_folders, examples, find_one, missing_files, person_of, repeated
+
+# What the class of a new data set needs beside `TriDataset` (docs/extending/dataset.md).
+from tvilfm_plugin.data.datasets.listing import list_images as list_images
+from tvilfm_plugin.data.datasets.listing import read_ids as read_ids
+from tvilfm_plugin.data.datasets.listing import require_file as require_file
 from tvilfm_plugin.data.datasets.sizes import test_table, train_table
 from tvilfm_plugin.data.items import EvalSetting, Item, draw_gallery, group_by_person
 from tvilfm_plugin.evaluation.protocols import MIP, PROTOCOLS, Protocol
