@@ -106,7 +106,7 @@ def test_files_can_be_read_in_one_sitting():
     assert not {name: n for name, n in lines.items() if n > 400 and not name.startswith("synthetic.")}
 
 
-SATELLITES = ("analysis", "synthetic", "captioning", "retrieval", "runtime", "export", "visualization", "cli")
+SATELLITES = ("analysis", "synthetic", "captioning", "retrieval", "runtime", "export", "visualization")
 
 
 def test_the_plugin_works_without_its_satellites(tmp_path):
