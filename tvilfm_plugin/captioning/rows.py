@@ -149,7 +149,7 @@ def _read_lines(file: Path) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                row = parse_json(line, f"{file}, line {number}")
+                row = parse_json(line, f"{file}, line {number}", half_characters=True)  # `is_text` refuses them
             except ValueError as error:
                 raise ValueError(f"{error} Or remove the line: what it said is then made again.") from None
             if not isinstance(row, dict) or not isinstance(row.get("image"), str):

@@ -28,11 +28,12 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     return parse_json(read_text(path), os.fspath(path))
 
 
-def parse_json(text: str | bytes, source: str) -> Any:
+def parse_json(text: str | bytes, source: str, half_characters: bool = False) -> Any:
     """What a text says; a key that an object has twice is refused, since only one of its values could be kept.
 
     Args:
         source: where the text comes from; errors begin with it.
+        half_characters: let lone surrogates pass, for a caller that looks at the texts itself.
     """
     if isinstance(text, bytes):
         text = decode_text(text, source)
@@ -47,7 +48,7 @@ def parse_json(text: str | bytes, source: str) -> Any:
 
     try:
         content = json.loads(text, object_pairs_hook=once)
-        if "\\ud" in text.lower():  # emoji are written as two of these
+        if not half_characters and "\\ud" in text.lower():  # emoji are written as two of these
             json.dumps(content, ensure_ascii=False).encode()
         return content
     except JsonError:
