@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tvilfm_plugin.files.places import datasets_root
+
 if TYPE_CHECKING:
     from tvilfm_plugin.captioning.sources import SourceSet
 
@@ -23,7 +25,7 @@ def add_source_options(parser: argparse.ArgumentParser, *, split: str = "all", w
     choices = ("sysu", "regdb", "llcm", "table", "folder")
     parser.add_argument("--dataset", required=True, choices=choices, help="the data set")
     root = "folder that holds the data sets (default: $FASTREID_DATASETS or datasets)"
-    parser.add_argument("--root", default=os.environ.get("FASTREID_DATASETS", "datasets"), help=root)
+    parser.add_argument("--root", default=datasets_root(), help=root)
     parser.add_argument("--folder", default="", help="the data set's folder below the root (default: its own names)")
     parser.add_argument("--split", default=split, choices=SPLITS, help=f"whose images{why and '; '}{why}")
     parser.add_argument("--trial", type=int, default=1, help="RegDB's train/test split, 1..10")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tvilfm_plugin.cli.command import Command, Parser
+from tvilfm_plugin.files.places import datasets_root
 
 BENCHMARKS = ("llcm", "regdb", "sysu")
 OWN = ("folder", "table")
@@ -17,8 +18,8 @@ LAYOUTS = ("sysu", "regdb", "llcm", "own")
 
 def root_option(parser: Parser) -> None:
     """Where data sets lie."""
-    default = os.environ.get("FASTREID_DATASETS", "datasets")
-    parser.option("--root", default=default, help="folder that holds the data sets (default: $FASTREID_DATASETS or datasets)")
+    about = "folder that holds the data sets (default: $FASTREID_DATASETS or datasets)"
+    parser.option("--root", default=datasets_root(), help=about)
 
 
 def dataset_options(parser: Parser, choices: tuple[str, ...], trial: str = "RegDB's train/test split, 1..10") -> None:

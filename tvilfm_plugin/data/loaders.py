@@ -1,7 +1,6 @@
 """Assembly of data sets, caches, samplers and batches from a fast-reid config."""
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from tvilfm_plugin.data.samplers.pairs import IdentityPairSampler
 from tvilfm_plugin.data.token_cache import stored_tokens
 from tvilfm_plugin.data.tokenizer import TokenStore
 from tvilfm_plugin.files.pictures import Window
+from tvilfm_plugin.files.places import datasets_root
 from tvilfm_plugin.host.devices import to_device, usable_device, worker_context
 from tvilfm_plugin.keys.host import HOST_SAMPLER, SAMPLER
 from tvilfm_plugin.modality import Modality
@@ -44,7 +44,7 @@ def build_dataset(cfg: CfgNode, name: str, text: bool, verbose: bool = True) -> 
         verbose: whether the main process logs warnings.
     """
     return DATASET_REGISTRY.get(name)(
-        root=os.getenv("FASTREID_DATASETS", "datasets"),
+        root=datasets_root(),
         folder=cfg.DATASETS.ROOT,
         direction=cfg.DATASETS.DIRECTION,
         trial=cfg.DATASETS.TRIAL,

@@ -1,13 +1,13 @@
 """In the place of fast-reid's builders of loaders: batches on MODEL.DEVICE, and errors instead of endless waiting."""
 
 import importlib
-import os
 import types
 from typing import Any
 
 from torch.utils.data import BatchSampler
 from yacs.config import CfgNode
 
+from tvilfm_plugin.files.places import datasets_root
 from tvilfm_plugin.host.batches import DeviceLoader, collate
 from tvilfm_plugin.host.devices import usable_device
 from tvilfm_plugin.host.replacing import lend, replace
@@ -26,11 +26,6 @@ def load_on_any_device(build: types.ModuleType) -> None:
 def _host() -> tuple[Any, Any]:
     """fast-reid's module of loaders, and its knowledge of processes."""
     return importlib.import_module("fastreid.data.build"), importlib.import_module("fastreid.utils.comm")
-
-
-def _datasets_root() -> str:
-    """$FASTREID_DATASETS now; fast-reid reads it once, when it is imported."""
-    return os.getenv("FASTREID_DATASETS", "datasets")
 
 
 def _check_batch(dataset: Any, sampler: Any, batch: int) -> None:
@@ -79,7 +74,7 @@ def build_train_loader(
             cfg = cfg.clone()
             cfg.defrost()
             cfg.SOLVER.IMS_PER_BATCH = total_batch_size
-        with lend(host_data, _root=_datasets_root()):
+        with lend(host_data, _root=datasets_root()):
             parts = host_data._train_loader_from_config(cfg, **options)
         dataset, sampler, total_batch_size = parts["train_set"], parts["sampler"], parts["total_batch_size"]
         num_workers = parts["num_workers"] if num_workers is None else num_workers
@@ -110,7 +105,7 @@ def build_test_loader(
     """
     host_data, comm = _host()
     if isinstance(cfg, CfgNode):
-        with lend(host_data, _root=_datasets_root()):
+        with lend(host_data, _root=datasets_root()):
             parts = host_data._test_loader_from_config(cfg, dataset_name=dataset_name, num_query=num_query, **options)
         dataset, batch, num_query = parts["test_set"], parts["test_batch_size"], parts["num_query"]
         num_workers = cfg.DATALOADER.NUM_WORKERS if num_workers is None else num_workers
