@@ -10,7 +10,6 @@ from torch import Tensor
 
 from tvilfm_plugin.checkpoints.released_mip import from_official, official_names
 from tvilfm_plugin.config import get_cfg
-from tvilfm_plugin.modeling.mip.config import add_mip_config
 from tvilfm_plugin.modeling.mip.mip import MIP
 
 RELEASED = {"BLOCKS": 10, "QUERY": "zeros", "IAEL_WEIGHT": 0.0}
@@ -21,7 +20,6 @@ DETERMINISTIC = {"DROP_PATH": 0.0, "PROMPT_DROPOUT": 0.0}
 def mip_config(size: tuple[int, int] = (256, 128), classes: int = 395, **mip: Any) -> CfgNode:
     """A config of MIP; `mip` overrides keys of MODEL.MIP."""
     cfg = get_cfg()
-    add_mip_config(cfg)
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.META_ARCHITECTURE = "MIP"
     cfg.MODEL.PIXEL_MEAN = cfg.MODEL.PIXEL_STD = [127.5] * 3

@@ -6,7 +6,7 @@ from tvilfm_plugin.analysis.fallback import (
     Evidence,
     caption_evidence,
     fall_back,
-    gallery_evidence,
+    joint_peak,
     other_peaks,
     standardised,
     text_trust,
@@ -30,6 +30,10 @@ def world(seed=0, people=60, dim=24):
 
 def mean_ap(similarity, query, gallery):
     return rank_metrics(-similarity, query, gallery, REGDB).mAP
+
+
+def gallery_evidence(image, text, others):
+    return Evidence(joint_peak(image, text), other_peaks(image, others))
 
 
 def trust_in(image, text, others, low=0.5):

@@ -3,7 +3,7 @@ import oracles_evaluation as oracle
 import pytest
 from stored_runs import DRAWS, TinyEvaluation
 
-from tvilfm_plugin.analysis.rules import Galleries, compare_rules, rules_table, stored_rules, tied_share
+from tvilfm_plugin.analysis.rules import Galleries, compare_rules, rules_table, stored_rules
 from tvilfm_plugin.evaluation.protocols import LLCM, REGDB, SYSU, Labels, Protocol
 from tvilfm_plugin.evaluation.ranking import rank_metrics
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
@@ -37,6 +37,12 @@ def test_every_rule_is_that_protocol():
         np.testing.assert_allclose(row.difference, row.values - rows[0].values)
     singles = find(rows, "best single draw").values[4], find(rows, "worst single draw").values[4]
     assert singles[0] > rows[0].values[4] > singles[1]
+
+
+def tied_share(galleries):
+    """Share of neighbouring pairs in the sorted lists that have equal distances: how much a tie rule can matter."""
+    ties = sum(int((np.diff(np.sort(d, axis=1), axis=1) == 0).sum()) for d in galleries.dist)
+    return ties / max(1, sum(d.shape[0] * (d.shape[1] - 1) for d in galleries.dist))
 
 
 def test_the_order_of_ties_is_turned_round():

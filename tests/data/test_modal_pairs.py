@@ -9,7 +9,7 @@ from yacs.config import CfgNode
 from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.data.augment.modal import ModalAugmentation
 from tvilfm_plugin.data.items import Item
-from tvilfm_plugin.data.modal_loader import build_mip_train_loader
+from tvilfm_plugin.data.loaders import TrainLoader, build_train_loader
 from tvilfm_plugin.data.modal_pairs import ModalPairs
 from tvilfm_plugin.data.samplers.pairs import Pair
 
@@ -43,6 +43,12 @@ def test_errors() -> None:
         pairs((0, 7))
 
 
+def mip_loader(cfg: CfgNode, seed: int) -> TrainLoader:
+    cfg.DATALOADER.SAMPLER_TRAIN, cfg.INPUT.AUGMENTATION = "ModalPairSampler", "MIP"
+    cfg.INPUT.PADDING.ENABLED = cfg.INPUT.FLIP.ENABLED = True
+    return build_train_loader(cfg, False, seed)
+
+
 @pytest.mark.parametrize("resample", ["lanczos", "bicubic"])
 def test_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resample: str) -> None:
     write_sysu(tmp_path, captions=False)
@@ -53,7 +59,7 @@ def test_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resample: str) 
     cfg.INPUT.RESAMPLE_TRAIN = resample
     cfg.DATASETS.NAMES = ("TriSYSUMM01",)
     cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.NUM_INSTANCE, cfg.SOLVER.IMS_PER_BATCH = 0, 2, 6
-    loader = build_mip_train_loader(cfg, seed=0)
+    loader = mip_loader(cfg, 0)
     # Unless the config says otherwise, the authors' augmentation.
     assert loader.dataset.augmentation == ModalAugmentation()
     assert loader.dataset.num_classes == 5
@@ -65,7 +71,7 @@ def test_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resample: str) 
         assert len(batch["targets"].unique()) == 3
         assert set(batch["ir_camids"].tolist()) <= {3, 6} and set(batch["rgb_camids"].tolist()) <= {1, 2, 4, 5}
     # Position is what a checkpoint stores.
-    resumed = build_mip_train_loader(cfg, seed=99)
+    resumed = mip_loader(cfg, 99)
     resumed.load_state_dict({"batches": 2, "seed": 0})
     again = next(iter(resumed))
     assert torch.equal(again["rgb"], batches[2]["rgb"]) and again["ir_path"] == batches[2]["ir_path"]
@@ -83,14 +89,14 @@ def _regdb(folder: Path, monkeypatch: pytest.MonkeyPatch) -> CfgNode:
 def test_loader_checks_the_camera_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = _regdb(tmp_path, monkeypatch)
     with pytest.raises(ValueError, match=r"cameras \[0, 1\], but MODEL.MIP.CAMERAS 6"):
-        build_mip_train_loader(cfg, seed=0)
+        mip_loader(cfg, 0)
     cfg.MODEL.MIP.CAMERAS, cfg.MODEL.MIP.FIRST_CAMERA = 2, 0
-    build_mip_train_loader(cfg, seed=0)
+    mip_loader(cfg, 0)
 
 
 def test_a_smaller_image_may_be_shifted_and_blurred_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = _regdb(tmp_path, monkeypatch)
     cfg.MODEL.MIP.CAMERAS, cfg.MODEL.MIP.FIRST_CAMERA = 2, 0
     cfg.INPUT.PADDING.SIZE, cfg.INPUT.BLUR_SIGMA = 3, [0.1, 1.0]
-    augmentation = build_mip_train_loader(cfg, seed=0).dataset.augmentation
+    augmentation = mip_loader(cfg, 0).dataset.augmentation
     assert augmentation.crop.pad == 3 and augmentation.blur_sigma == (0.1, 1.0)

@@ -69,7 +69,7 @@ def test_gallery_is_the_union_of_the_draws(golden):
 def test_training_is_train_and_val_with_ascending_labels(tmp_path):
     base = tiny_trees.write_sysu(tmp_path, train_ids=(9, 4, 1), val_ids=(7, 2), size=None)
     dataset = TriSYSUMM01(root=str(tmp_path))
-    assert dataset.train_ids == [1, 2, 4, 7, 9] and dataset.num_train_pids == dataset.num_classes == 5
+    assert dataset.train_ids == [1, 2, 4, 7, 9] and dataset.num_classes == 5
     assert len(dataset.train_rgb) == 5 * 4 * 3 and len(dataset.train_ir) == 5 * 2 * 3
     assert dataset.train == dataset.train_rgb + dataset.train_ir
     assert [item.pid for item in dataset.train_rgb] == sorted(item.pid for item in dataset.train_rgb)

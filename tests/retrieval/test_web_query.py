@@ -11,7 +11,9 @@ from PIL import Image
 
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval import web_query
-from tvilfm_plugin.retrieval.web_query import MEMBERS, Refused, decode_picture, read_query, read_search
+from tvilfm_plugin.retrieval.web_query import MEMBERS, Refused, decode_picture, read_search
+
+UNKNOWN = "Unknown field; a search has image, text, infrared_text, members, top, images and threshold."
 
 
 def body(**fields) -> bytes:
@@ -26,14 +28,18 @@ def saved(image: Image.Image, kind: str = "PNG", **options) -> bytes:
     return file.getvalue()
 
 
+def read(data: bytes, members=MEMBERS):
+    return read_search(data, members).query
+
+
 def reason(data: bytes, members=MEMBERS) -> tuple[int, str]:
     with pytest.raises(Refused) as refused:
-        read_query(data, members)
+        read(data, members)
     return refused.value.status, refused.value.reason
 
 
 def test_a_whole_query():
-    query = read_query(
+    query = read(
         body(image=picture("PNG"), text=" a  man\nin\x00red ", infrared_text="a man", members=["fusion", "ir"], top=3)
     )
     assert query.text == "a man in red" and query.infrared_text == "a man" and query.top == 3
@@ -43,8 +49,8 @@ def test_a_whole_query():
 
 def test_what_is_missing_has_a_default():
     for data in (body(text="a man"), body(text="a man", image=None, infrared_text=None, members=None, top=None)):
-        assert read_query(data) == (None, "a man", "", MEMBERS, 10)
-    assert read_query(body(image=picture())).text == ""
+        assert read(data) == (None, "a man", "", MEMBERS, 10)
+    assert read(body(image=picture())).text == ""
 
 
 @pytest.mark.parametrize("kind", web_query.IMAGE_FORMATS)
@@ -126,7 +132,7 @@ NAMES = (422, "members is a list of ir, text, fusion.")
         (b'{"top": ' + b"9" * 10_000 + b"}", NO_OBJECT),
         (body(), (422, "Nothing to search for: give an infrared picture, what the witness said, or both.")),
         (body(image="", text=" \n"), (422, "Nothing to search for: give an infrared picture, what the witness said, or both.")),
-        (body(text="a", path="/x"), (422, "Unknown field; a search has image, text, infrared_text, members and top.")),
+        (body(text="a", path="/x"), (422, UNKNOWN)),
         (body(text=5), (422, "text is a text.")),
         (body(text="a", infrared_text=["a"]), (422, "infrared_text is a text.")),
         (body(text="a" * 501), (413, "text is too long; at most 500 characters.")),
@@ -154,7 +160,7 @@ def test_a_model_without_text_refuses_words():
         422,
         "This model has no text: search with a picture only.",
     )
-    assert read_query(body(image=picture()), [Modality.IR]).members == (Modality.IR,)
+    assert read(body(image=picture()), [Modality.IR]).members == (Modality.IR,)
 
 
 def test_the_body_limit_admits_the_largest_query():
@@ -170,7 +176,7 @@ def test_further_pictures_and_a_threshold():
     assert [one.size for one in found.pictures] == [(48, 96)] * 3 and found.pictures[0] is found.query.infrared
     assert found.threshold == 1.0 and found.query.top == 10
     plain = read_search(body(text="a man"))
-    assert plain.pictures == () and plain.threshold is None and plain.query == read_query(body(text="a man"))
+    assert plain.pictures == () and plain.threshold is None and plain.query == read(body(text="a man"))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +191,7 @@ def test_further_pictures_and_a_threshold():
         ({"images": ["AAAA"]}, "images holds further pictures of the person in image; give image first."),
         ({"image": "AAAA", "images": ["AAAA"] * 16}, "At most 16 pictures of one person can be searched for at once."),
         ({"image": "A" * (6 << 20), "images": ["A" * (6 << 20)]}, "The pictures' files are too large; at most 8 MiB together."),
-        ({"path": 1}, "Unknown field; a search has image, text, infrared_text, members, top, images and threshold."),
+        ({"path": 1}, UNKNOWN),
     ],
 )
 def test_refused_searches(fields, expected):

@@ -40,9 +40,9 @@ def test_the_real_loaders_read_it(trees: dict[str, Path], layout: str, cls: type
     data = cls(root=str(trees[layout].parent), folder=layout, verbose=False)
     spec = Spec(layout, **SMALL)
     assert data.warnings == []
-    assert data.num_train_pids == spec.ids - spec.test_ids
-    assert len(data.train_rgb) == data.num_train_pids * spec.images_rgb
-    assert len(data.train_ir) == data.num_train_pids * spec.images_ir
+    assert data.num_classes == spec.ids - spec.test_ids
+    assert len(data.train_rgb) == data.num_classes * spec.images_rgb
+    assert len(data.train_ir) == data.num_classes * spec.images_ir
     assert {item.pid for item in data.query} == set(cast(spec).test_ids) == {item.pid for item in data.gallery}
     for modality, items in ((Modality.RGB, data.train_rgb + data.visible_pool), (Modality.IR, data.train_ir + data.query)):
         captions = [data.captions[modality][data.relative(item.path)] for item in items]

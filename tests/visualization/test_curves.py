@@ -1,11 +1,13 @@
 import matplotlib.image
 import pytest
 
-from tvilfm_plugin.visualization.curves import STYLES, Curve, build_curves, draw_curves
+from tvilfm_plugin.visualization.curves import STYLES, Curve, build_curves
+from tvilfm_plugin.visualization.figures import save_figure
 
 
 def draw(tmp_path, **panels):
-    return draw_curves(panels, tmp_path / "new" / "c.png", title="t", x_label="x", y_label="y", levels={"level": 2.0})
+    figure = build_curves(panels, title="t", x_label="x", y_label="y", levels={"level": 2.0})
+    return save_figure(figure, tmp_path / "new" / "c.png")
 
 
 def test_a_chart_is_drawn(tmp_path):

@@ -45,17 +45,6 @@ def caption_evidence(text: np.ndarray, others: np.ndarray, caption: np.ndarray) 
     return Evidence((seen * said).sum(axis=1), seen @ pool.T)
 
 
-def gallery_evidence(image: np.ndarray, text: np.ndarray, others: np.ndarray) -> Evidence:
-    """`joint_peak` of image and text.
-
-    Args:
-        image: (Q, G) similarities of the query images to the gallery.
-        text: (Q, G) similarities of their texts.
-        others: (P, G) similarities of arbitrary texts.
-    """
-    return Evidence(joint_peak(image, text), other_peaks(image, others))
-
-
 def joint_peak(image: np.ndarray, text: np.ndarray) -> np.ndarray:
     """How well the best joint candidate of each query fits: max over the gallery of the two standardised scores' sum.
 

@@ -102,12 +102,6 @@ def stored_rules(stored: StoredEvaluation, label: str) -> list[RuleRow]:
     return compare_rules(Galleries(exact, stored.query, labels), stored.protocol, variants)
 
 
-def tied_share(galleries: Galleries) -> float:
-    """Share of neighbouring pairs in the sorted lists that have equal distances: how much a tie rule can matter."""
-    ties = sum(int((np.diff(np.sort(d, axis=1), axis=1) == 0).sum()) for d in galleries.dist)
-    return ties / max(1, sum(d.shape[0] * (d.shape[1] - 1) for d in galleries.dist))
-
-
 def rules_table(rows: Sequence[RuleRow]) -> str:
     """A Markdown table: the metrics in percent, and what the rule alone changes."""
     cells = [["rule", *COLUMNS, *(f"Δ {column}" for column in COLUMNS)]]

@@ -15,7 +15,6 @@ from tvilfm_plugin.captioning.pairs import TextPair
 from tvilfm_plugin.captioning.rows import write_json
 from tvilfm_plugin.captioning.small_blip import build_small_blip
 from tvilfm_plugin.captioning.weights import Weights
-from tvilfm_plugin.files.json import expect_object, read_json
 from tvilfm_plugin.files.pictures import open_picture
 
 if TYPE_CHECKING:
@@ -313,9 +312,3 @@ def draw_sample_sheet(captioner: Captioner, pairs: Sequence[TextPair], file: Pat
     part = file.with_name(f".{file.name}.part")
     figure.savefig(part, dpi=110, format="png")
     part.replace(file)
-
-
-def read_training_report(folder: Path) -> dict[str, Any]:
-    """`training.json` of a fine-tuned captioner."""
-    content: dict[str, Any] = expect_object(read_json(folder / "training.json"), str(folder / "training.json"))
-    return content

@@ -9,7 +9,7 @@ from tvilfm_plugin.data.augment.caj import CropFlip
 from tvilfm_plugin.data.augment.modal import ModalAugmentation
 from tvilfm_plugin.data.datasets.base import TriDataset
 from tvilfm_plugin.data.items import Item
-from tvilfm_plugin.data.loaders import TrainLoader, build_train_loader, crop_and_flip, image_cache
+from tvilfm_plugin.data.loaders import crop_and_flip, image_cache
 from tvilfm_plugin.data.modal_pairs import ModalPairs
 from tvilfm_plugin.data.samplers.modal import ModalPairSampler
 from tvilfm_plugin.modality import Modality
@@ -48,19 +48,6 @@ def mip_pairs(cfg: CfgNode, data: TriDataset, text: bool, batches_per_epoch: int
         batches_per_epoch=batches_per_epoch,
         batch_size=cfg.SOLVER.IMS_PER_BATCH,
     )
-
-
-def build_mip_train_loader(cfg: CfgNode, seed: int) -> TrainLoader:
-    """MIP's batches with all of its published augmentation, whatever sampler and augmentation the config names.
-
-    Args:
-        seed: seed of the modal sampler and, through it, of every augmentation.
-    """
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.DATALOADER.SAMPLER_TRAIN, cfg.INPUT.AUGMENTATION = "ModalPairSampler", "MIP"
-    cfg.INPUT.PADDING.ENABLED = cfg.INPUT.FLIP.ENABLED = True
-    return build_train_loader(cfg, False, seed)
 
 
 def _check_cameras(cfg: CfgNode, items: Sequence[Item]) -> None:

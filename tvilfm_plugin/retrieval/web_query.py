@@ -70,11 +70,15 @@ class Search(NamedTuple):
 
 
 def read_search(body: bytes, members: Sequence[Modality] = MEMBERS) -> Search:
-    """The search of a request body: the fields of a query, `images` (more pictures of the same person) and `threshold`.
+    """The search of a request body: a JSON object with `image` (base64), `images` (more pictures of the same person), `text`,
+    `infrared_text`, `members`, `top` and `threshold`.
 
     Args:
-        body: as for `read_query`.
+        body: every field may be missing or null; without `members` all vote, without `top` there are ten hits.
         members: the members that can vote here.
+
+    Raises:
+        Refused: with the reason for the client.
     """
     fields = _object(body)
     threshold, more = fields.pop("threshold", None), fields.pop("images", None)
@@ -93,27 +97,14 @@ def read_search(body: bytes, members: Sequence[Modality] = MEMBERS) -> Search:
     first = fields.get("image")
     if len(first if isinstance(first, str) else "") + sum(map(len, more)) > IMAGE_BYTES * 4 // 3 + 4 * PICTURES:
         raise Refused(413, f"The pictures' files are too large; at most {IMAGE_BYTES >> 20} MiB together.")
-    query = _query(fields, members, (*FIELDS, "images", "threshold"))
+    query = _query(fields, members)
     pictures = () if query.infrared is None else (query.infrared, *(decode_picture(_bytes(one)) for one in more))
     return Search(query, pictures, None if threshold is None else float(threshold))
 
 
-def read_query(body: bytes, members: Sequence[Modality] = MEMBERS) -> Query:
-    """The query of a request body: a JSON object with `image` (base64), `text`, `infrared_text`, `members` and `top`.
-
-    Args:
-        body: every field may be missing or null; without `members` all vote, without `top` there are ten hits.
-        members: the members that can vote here.
-
-    Raises:
-        Refused: with the reason for the client.
-    """
-    return _query(_object(body), members, FIELDS)
-
-
-def _query(fields: dict[str, Any], members: Sequence[Modality], known: Sequence[str]) -> Query:
+def _query(fields: dict[str, Any], members: Sequence[Modality]) -> Query:
     if set(fields) - set(FIELDS):
-        raise Refused(422, f"Unknown field; a search has {', '.join(known[:-1])} and {known[-1]}.")
+        raise Refused(422, f"Unknown field; a search has {', '.join(FIELDS)}, images and threshold.")
     chosen = fields.get("members")
     if chosen is None:
         chosen = [member.value for member in members]

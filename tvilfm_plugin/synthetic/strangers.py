@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ProcessPoolExecutor
@@ -15,17 +13,6 @@ from typing import IO, Any
 from tvilfm_plugin.files.writing import atomic_file, write_text
 from tvilfm_plugin.synthetic.people import Person, draw_people
 from tvilfm_plugin.synthetic.writer import Spec, cast, looks_in
-
-
-def add_stranger_options(parser: argparse.ArgumentParser, *, people: int, seed: int, steps: int) -> None:
-    """Who is learned from, and how long; the arguments are the defaults."""
-    parser.add_argument("--people", type=int, default=people, help="synthetic people to learn from")
-    parser.add_argument("--seed", type=int, default=seed)
-    parser.add_argument("--steps", type=int, default=steps)
-    parser.add_argument(
-        "--benchmark", action="append", default=[], help="folder of a synthetic benchmark whose people must not be learned from"
-    )
-    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes that draw")
 
 
 def benchmark_looks(folders: Iterable[str]) -> set[tuple[object, ...]]:

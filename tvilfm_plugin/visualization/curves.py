@@ -1,8 +1,7 @@
 """Line charts: several curves in panels that share their scale, told apart by colour, marker and dash."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tvilfm_plugin.visualization.figures import (
     BLUE,
@@ -13,7 +12,6 @@ from tvilfm_plugin.visualization.figures import (
     SKY,
     VERMILION,
     new_figure,
-    save_figure,
     style,
 )
 
@@ -44,11 +42,6 @@ class Curve(NamedTuple):
 
 Panels = Mapping[str, Mapping[str, Curve]]
 """Panel title -> curve name -> curve."""
-
-
-def draw_curves(panels: Panels, out: str | Path, **labels: Any) -> Path:
-    """Draw panels into a PNG or SVG, written all or nothing; arguments as in `build_curves`."""
-    return save_figure(build_curves(panels, **labels), out)
 
 
 def build_curves(

@@ -12,7 +12,6 @@ from torch import nn
 from tvilfm_plugin.evaluation.mer import batch_norm_affine, unit_after
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.backbones import build_visual_encoder
-from tvilfm_plugin.modeling.mip.config import add_mip_config
 from tvilfm_plugin.modeling.mip.encoder import MIPEncoder
 from tvilfm_plugin.modeling.mip.mip import MIP
 from tvilfm_plugin.modeling.vi_baseline import VIBaseline
@@ -255,8 +254,6 @@ def test_shipped_configs(path: Path) -> None:
     from tvilfm_plugin.config import get_cfg
 
     cfg = get_cfg()
-    add_mip_config(cfg)
-    add_mip_config(cfg)
     cfg.merge_from_file(str(path))
     cfg.MODEL.DEVICE, cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.HEADS.NUM_CLASSES = "cpu", False, 7
     with torch.device("meta"):

@@ -228,13 +228,8 @@ class TriDataset(ImageDataset):
         )
 
     @property
-    def num_train_pids(self) -> int:
-        """K, the number of training identities."""
-        return len(self.train_ids)
-
-    @property
     def num_classes(self) -> int:
-        """K, under the name that fast-reid's own data sets have."""
+        """K, the number of training identities."""
         return len(self.train_ids)
 
     def _require_files(self, items: Sequence[Item]) -> None:
