@@ -3,7 +3,9 @@ import json
 
 import pytest
 
+from tvilfm_plugin.data.datasets.listing import population
 from tvilfm_plugin.evaluation.provenance import LeakError, Provenance, TrainingSet
+from tvilfm_plugin.synthetic.plans import Spec, spec_of
 
 SPLIT_1 = TrainingSet("regdb", 1, (1, 3, 5))
 
@@ -39,3 +41,19 @@ def test_a_changed_record_is_refused():
     state["trained_on"][0]["identities"] = [1, 3]
     with pytest.raises(ValueError, match="the file was changed"):
         Provenance().load_state_dict(state)
+
+
+def test_synthetic_people_are_known_by_their_draw(tmp_path):
+    def drawn(layout, seed):
+        folder = tmp_path / f"{layout}{seed}"
+        folder.mkdir()
+        (folder / "synthetic.json").write_text(json.dumps(spec_of(Spec(layout, ids=8, test_ids=4, seed=seed))))
+        return population(layout, str(folder))
+
+    others, same = drawn("sysu", 1000), drawn("llcm", 0)
+    assert drawn("sysu", 0) == same != others and population("sysu", str(tmp_path)) == "sysu"
+    record = Provenance((TrainingSet(others, 1, (1, 2)),))
+    record.check_unseen(same, 1, {1, 2})
+    record.check_unseen("sysu", 1, {1, 2})
+    with pytest.raises(LeakError, match="of synthetic people, seed 1000, ids 8, test_ids 4 tests"):
+        record.check_unseen(others, 1, {2, 3})

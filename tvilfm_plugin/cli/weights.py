@@ -64,7 +64,8 @@ def import_weights(args: argparse.Namespace) -> int:
     from tvilfm_plugin.checkpoints.import_released import import_released
     from tvilfm_plugin.config import get_cfg
     from tvilfm_plugin.data.datasets.check import DATASETS
-    from tvilfm_plugin.evaluation.provenance import Provenance, TrainingSet
+    from tvilfm_plugin.engine.stages import trained_on
+    from tvilfm_plugin.evaluation.provenance import Provenance
     from tvilfm_plugin.files.shipped import find_config
 
     cfg = get_cfg()
@@ -73,7 +74,7 @@ def import_weights(args: argparse.Namespace) -> int:
     record = Provenance()
     if args.dataset:
         data = DATASETS[args.dataset](root=args.root, trial=args.trial, text=False, verbose=False)
-        record = Provenance((TrainingSet(data.key, data.trial, tuple(sorted(data.train_ids))),))
+        record = Provenance((trained_on(data),))
     print(f"{import_released(args.method, args.weights, args.out, cfg, record)}\nwritten: {args.out}")
     return 0
 

@@ -9,9 +9,10 @@ from yacs.config import CfgNode
 
 from tvilfm_plugin.config import stage1_config
 from tvilfm_plugin.data.datasets.base import TriDataset
+from tvilfm_plugin.data.datasets.listing import population
 from tvilfm_plugin.engine.epoch_rule import BEST, SCORES, finished_weights
 from tvilfm_plugin.engine.run import RUN, what_differs
-from tvilfm_plugin.evaluation.provenance import Provenance
+from tvilfm_plugin.evaluation.provenance import Provenance, TrainingSet
 from tvilfm_plugin.host.setup import seed_everything
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -51,9 +52,15 @@ def train_stage1(trainer: Any, run: CfgNode, resume: bool) -> str:
     return finished_weights(cfg)
 
 
+def trained_on(data: TriDataset) -> TrainingSet:
+    """The persons whom a training on a data set sees."""
+    return TrainingSet(population(data.key, data.dataset_dir), data.trial, tuple(sorted(data.train_ids)))
+
+
 def check_unseen(provenance: Provenance, data: TriDataset) -> None:
     """Raise if weights would be tested on persons that they were trained on."""
-    provenance.check_unseen(data.key, data.trial, {item.pid for item in (*data.query, *data.gallery)})
+    tested = {item.pid for item in (*data.query, *data.gallery)}
+    provenance.check_unseen(population(data.key, data.dataset_dir), data.trial, tested)
 
 
 def forget_older_run(folder: str) -> None:

@@ -24,8 +24,8 @@ from tvilfm_plugin.engine.epoch_rule import LABELS, BestEpoch, EpochLabel, check
 from tvilfm_plugin.engine.hooks import EpochSeed, ModelEpoch, RollingCheckpoint, StoredViews, stores_views
 from tvilfm_plugin.engine.optim import check_optimizer_state
 from tvilfm_plugin.engine.run import identity, refuse_another_run, write_run
-from tvilfm_plugin.engine.stages import check_unseen, forget_older_run, train_stage1
-from tvilfm_plugin.evaluation.provenance import KEY, Provenance, TrainingSet
+from tvilfm_plugin.engine.stages import check_unseen, forget_older_run, train_stage1, trained_on
+from tvilfm_plugin.evaluation.provenance import KEY, Provenance
 from tvilfm_plugin.host.devices import usable_device
 from tvilfm_plugin.host.memory import keep_freed_memory
 from tvilfm_plugin.host.optimizer import contiguous_optimizer
@@ -56,7 +56,7 @@ class TriTrainer(DefaultTrainer):
         if self._is_ours(cfg):
             self.checkpointer.checkpointables["data"] = self.data_loader
             data = self.data_loader.data
-            self.provenance = Provenance((TrainingSet(data.key, data.trial, tuple(sorted(data.train_ids))),))
+            self.provenance = Provenance((trained_on(data),))
             check_unseen(self.provenance, data)
             self._bare_model().provenance = self.provenance
             self.checkpointer.checkpointables[KEY] = self.provenance

@@ -12,6 +12,7 @@ from fastreid.data.datasets.bases import ImageDataset
 
 from tvilfm_plugin.data.captions import Caption, CaptionBank
 from tvilfm_plugin.data.datasets.galleries import hold_out, union_of_draws
+from tvilfm_plugin.data.datasets.listing import SYNTHETIC as SYNTHETIC
 from tvilfm_plugin.data.datasets.listing import caption_folders, examples, find_one, missing_files, person_of, repeated
 
 # What the class of a new data set needs beside `TriDataset` (docs/extending/dataset.md).
@@ -27,8 +28,6 @@ __all__ = ["DIRECTIONS", "EvalSetting", "Split", "TriDataset"]
 
 logger = logging.getLogger("fastreid." + __name__)
 
-# What our own generator leaves beside its pictures: numbers on them must not carry the real benchmark's name.
-SYNTHETIC = "synthetic.json"
 DIRECTIONS = ("infrared-to-visible", "visible-to-infrared")
 GALLERIES = ("seeded", "rand_perm_cam")
 PROTOCOL_CHOICES = ("standard", "mip")

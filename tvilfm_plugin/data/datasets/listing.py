@@ -7,9 +7,25 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tvilfm_plugin.files.json import expect_object, read_json
 from tvilfm_plugin.files.pictures import is_picture
 from tvilfm_plugin.files.text import read_lines, read_text
 from tvilfm_plugin.modality import Modality
+
+# What our own generator leaves beside its pictures: numbers on them must not carry the real benchmark's name.
+SYNTHETIC = "synthetic.json"
+
+
+def population(key: str, dataset_dir: str) -> str:
+    """Whose the identity numbers of a data set are: its key, or the draw of synthetic people that it shows.
+
+    The same number is another person under another seed, and the same person in every layout.
+    """
+    path = os.path.join(dataset_dir, SYNTHETIC)
+    if not os.path.isfile(path):
+        return key
+    spec = expect_object(read_json(path), path)
+    return "synthetic people, " + ", ".join(f"{name} {spec.get(name)}" for name in ("seed", "ids", "test_ids"))
 
 
 def person_of(path: str) -> int:
