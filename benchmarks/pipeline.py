@@ -30,7 +30,7 @@ def run(smoke: bool, machine: Machine) -> list[Figure]:
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) * 255 for v in (reference.MEAN, reference.STD))
 
     def device(batch: dict) -> list:
-        return [apply_channel_ops((batch[view] - mean).div_(std), batch[f"{view}_draws"]) for view in VIEWS]
+        return [apply_channel_ops((batch[view] - mean).div_(std), batch[f"{view}_ops"]) for view in VIEWS]
 
     def theirs(batch: list[Pair]) -> list:
         samples = []

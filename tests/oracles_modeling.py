@@ -86,7 +86,7 @@ def small_batch(pids: tuple[int, ...] = (1, 1, 4, 4), seed: int = 0) -> dict[str
     shape = (len(pids), 3, 32, 16)
     batch = {n: torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8) for n in ("rgb", "rgb_aug", "ir")}
     for view, op in (("rgb", 0), ("rgb_aug", 2), ("ir", 4)):
-        batch[f"{view}_draws"] = torch.tensor([[3, 2, 8, 5, op], [0, 0, 0, 0, op]]).repeat(len(pids), 1)[: len(pids)]
+        batch[f"{view}_ops"] = torch.tensor([[3, 2, 8, 5, op], [0, 0, 0, 0, op]]).repeat(len(pids), 1)[: len(pids)]
     batch["rgb_tokens"] = torch.from_numpy(tokens(50 + seed, len(pids)))
     batch["ir_tokens"] = torch.from_numpy(tokens(60 + seed, len(pids)))
     batch["targets"] = torch.tensor(pids)
@@ -128,10 +128,10 @@ def identity_by_loops(logits: Tensor, pids: Tensor) -> Tensor:
     return -sum(torch.log(row.exp() / row.exp().sum())[pid] for row, pid in zip(logits, pids, strict=True)) / len(pids)
 
 
-def erase_and_mix(image: Tensor, draw: Tensor) -> Tensor:
+def erase_and_mix(image: Tensor, ops: Tensor) -> Tensor:
     """One normalised image (3, H, W) after erasing and its channel operation."""
     image = image.clone()
-    top, left, height, width, op = draw.tolist()[:5]
+    top, left, height, width, op = ops.tolist()[:5]
     for c, fill in enumerate((0.4914, 0.4822, 0.4465)):
         image[c, top : top + height, left : left + width] = fill
     if 1 <= op <= 3:
@@ -214,8 +214,8 @@ def stage2_losses_by_hand(
 
     def images(view: str, modality: str) -> list[Tensor]:
         feats = []
-        for pixels, draw in zip(batch[view], batch[f"{view}_draws"], strict=True):
-            normal = erase_and_mix((pixels / 255.0 - mean) / std, draw).to(state["visual.pool.p"].dtype)
+        for pixels, ops in zip(batch[view], batch[f"{view}_ops"], strict=True):
+            normal = erase_and_mix((pixels / 255.0 - mean) / std, ops).to(state["visual.pool.p"].dtype)
             feats.append(small_resnet_by_hand(state, normal, modality).detach())
         return feats
 

@@ -45,9 +45,9 @@ TWINS = {
 def test_goldens(name):
     rng = random.Random(GOLDEN_SEED)
     images = torch.from_numpy(np.stack([aug_tensor(k) for k in range(12)]))
-    draws = torch.tensor([[int(x) for x in DRAWS[name](rng)] for _ in range(12)])
+    ops = torch.tensor([[int(x) for x in DRAWS[name](rng)] for _ in range(12)])
     assert rng.random() == GOLDEN[f"{name}/random_after"]
-    assert torch.equal(apply_channel_ops(images, draws), torch.from_numpy(GOLDEN[name]))
+    assert torch.equal(apply_channel_ops(images, ops), torch.from_numpy(GOLDEN[name]))
 
 
 @pytest.mark.parametrize("name", TWINS)
@@ -63,44 +63,44 @@ def test_the_slow_twins_give_the_goldens(name):
 def test_draws_and_application_equal_the_slow_twin(name, seed):
     fast, slow = random.Random(seed), random.Random(seed)
     images = torch.randn(40, 3, 32, 16, generator=torch.Generator().manual_seed(seed))
-    draws = torch.tensor([[int(x) for x in DRAWS[name](fast)] for _ in images])
+    ops = torch.tensor([[int(x) for x in DRAWS[name](fast)] for _ in images])
     expected = torch.stack([TWINS[name](image, slow) for image in images])
-    assert torch.equal(apply_channel_ops(images, draws), expected)
+    assert torch.equal(apply_channel_ops(images, ops), expected)
     assert fast.random() == slow.random()
 
 
 def test_erasing_and_channel_operation_of_one_image_happen_in_this_order():
     rng = np.random.RandomState(0)
     images = torch.randn(60, 3, 20, 12, generator=torch.Generator().manual_seed(0))
-    draws = np.stack([rng.randint(0, 20, 60), rng.randint(0, 12, 60), rng.randint(0, 15, 60), rng.randint(0, 9, 60)], 1)
-    draws = torch.from_numpy(np.column_stack([draws, np.arange(60) % 5]))
+    ops = np.stack([rng.randint(0, 20, 60), rng.randint(0, 12, 60), rng.randint(0, 15, 60), rng.randint(0, 9, 60)], 1)
+    ops = torch.from_numpy(np.column_stack([ops, np.arange(60) % 5]))
     before = images.clone()
-    result = apply_channel_ops(images, draws)
+    result = apply_channel_ops(images, ops)
     assert torch.equal(images, before), "the input is left alone"
-    assert torch.equal(result, torch.stack([oracles.apply_one(*each) for each in zip(images, draws.tolist(), strict=True)]))
-    assert torch.equal(apply_channel_ops(images, torch.nn.functional.pad(draws, (0, 2))), result), "further columns"
+    assert torch.equal(result, torch.stack([oracles.apply_one(*each) for each in zip(images, ops.tolist(), strict=True)]))
+    assert torch.equal(apply_channel_ops(images, torch.nn.functional.pad(ops, (0, 2))), result), "further columns"
 
 
 def test_application_keeps_layout_independent_and_dtype():
     images = torch.randn(4, 3, 8, 6).to(memory_format=torch.channels_last)
-    draws = torch.tensor([[1, 1, 3, 3, op] for op in range(1, 5)])
-    assert torch.equal(apply_channel_ops(images, draws), apply_channel_ops(images.contiguous(), draws))
-    assert apply_channel_ops(images.half(), draws).dtype == torch.float16
+    ops = torch.tensor([[1, 1, 3, 3, op] for op in range(1, 5)])
+    assert torch.equal(apply_channel_ops(images, ops), apply_channel_ops(images.contiguous(), ops))
+    assert apply_channel_ops(images.half(), ops).dtype == torch.float16
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(apply_channel_ops(images, draws), apply_channel_ops(images.contiguous(), draws))
+        assert torch.equal(apply_channel_ops(images, ops), apply_channel_ops(images.contiguous(), ops))
 
 
 def test_other_channels_cannot_leak():
     images = torch.ones(3, 3, 4, 4)
     images[0, 1:] = float("nan")
-    draws = torch.tensor([[0, 0, 0, 0, 1], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]])
-    assert torch.equal(apply_channel_ops(images, draws), torch.ones(3, 3, 4, 4))
+    ops = torch.tensor([[0, 0, 0, 0, 1], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]])
+    assert torch.equal(apply_channel_ops(images, ops), torch.ones(3, 3, 4, 4))
 
 
 def test_no_step_looks_at_a_value():
     """On the meta device there are none: whatever waited for the device to read one would fail here."""
-    draws = torch.zeros(2, 5, dtype=torch.int64, device="meta")
-    assert apply_channel_ops(torch.empty(2, 3, 8, 4, device="meta"), draws).shape == (2, 3, 8, 4)
+    ops = torch.zeros(2, 5, dtype=torch.int64, device="meta")
+    assert apply_channel_ops(torch.empty(2, 3, 8, 4, device="meta"), ops).shape == (2, 3, 8, 4)
 
 
 def test_no_images():
@@ -192,9 +192,9 @@ def test_the_recipe():
     counts = {}
     for name in ("rgb", "rgb_aug", "ir"):
         results = [getattr(recipe, name)(image, rng) for _ in range(n)]
-        draws = np.array([draw for _, draw in results])
+        ops = np.array([draw for _, draw in results])
         gray = np.mean([bool((planes[0] == planes[1]).all() and (planes[1] == planes[2]).all()) for planes, _ in results])
-        counts[name] = gray, np.mean(draws[:, 2] > 0), np.bincount(draws[:, 4], minlength=5) / n
+        counts[name] = gray, np.mean(ops[:, 2] > 0), np.bincount(ops[:, 4], minlength=5) / n
     near = lambda value, wanted: np.allclose(value, wanted, atol=0.033)
     assert near(counts["rgb"][0], 0.1) and near(counts["rgb"][1], 0.6) and near(counts["rgb"][2], [1, 0, 0, 0, 0])
     assert counts["rgb_aug"][0] == 0 and near(counts["rgb_aug"][1], 0.6)
@@ -205,7 +205,7 @@ def test_the_recipe():
 
 def test_no_augmentation_changes_nothing():
     image = np.random.RandomState(0).randint(0, 256, (9, 7, 3), np.uint8)
-    planes, draw = TrainAugmentation.none().ir(image, random.Random(0))
+    planes, draw = View(CropFlip(pad=0, flip_prob=0.0))(image, random.Random(0))
     np.testing.assert_array_equal(planes, image.transpose(2, 0, 1))
     assert draw == [0, 0, 0, 0, 0]
 

@@ -2,7 +2,7 @@ import random
 
 import numpy as np
 
-from tvilfm_plugin.data.items import Item, draw_gallery, gallery_cells, group_by_person
+from tvilfm_plugin.data.items import Item, draw_gallery, gallery_groups, group_by_person
 
 
 def test_group_by_person_is_ascending_and_keeps_order():
@@ -12,7 +12,7 @@ def test_group_by_person_is_ascending_and_keeps_order():
 
 def test_cells_are_sorted_by_identity_camera_and_path():
     items = [Item("z", 2, 4), Item("y", 2, 1), Item("x", 1, 5), Item("a", 2, 4), Item("q", 1, 3)]
-    assert gallery_cells(items, (1, 4, 5)) == [[2], [1], [3, 0]]
+    assert gallery_groups(items, (1, 4, 5)) == [[2], [1], [3, 0]]
 
 
 def test_draws_leave_the_global_generators_alone():
@@ -26,10 +26,10 @@ def test_draws_leave_the_global_generators_alone():
 
 
 def test_single_shot_is_one_seeded_choice_per_cell():
-    cells = [list(range(k, k + 9)) for k in range(0, 90, 9)]
+    groups = [list(range(k, k + 9)) for k in range(0, 90, 9)]
     random.seed(4)
-    expected = [random.choice(cell) for cell in cells]
-    assert draw_gallery(cells, 1, seed=4) == expected
+    expected = [random.choice(group) for group in groups]
+    assert draw_gallery(groups, 1, seed=4) == expected
 
 
 def test_a_short_cell_gives_everything_and_draws_nothing():

@@ -66,19 +66,19 @@ def test_erase_then_gray() -> None:
     """Row by row: noise only in the box, then luminance of what stands there, and the argument stays as it is."""
     images = torch.rand(4, 3, 12, 8) * 2 - 1
     kept = images.clone()
-    draws = torch.tensor([[0, 0, 0, 0, 0], [2, 1, 5, 4, 0], [0, 0, 0, 0, 1], [3, 2, 6, 3, 1]])
-    found = erase_and_gray(images, draws, torch.Generator().manual_seed(1))
+    ops = torch.tensor([[0, 0, 0, 0, 0], [2, 1, 5, 4, 0], [0, 0, 0, 0, 1], [3, 2, 6, 3, 1]])
+    found = erase_and_gray(images, ops, torch.Generator().manual_seed(1))
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
     assert torch.equal(images, kept)
-    for image, draw, out, n in zip(images, draws.tolist(), found, noise, strict=True):
+    for image, draw, out, n in zip(images, ops.tolist(), found, noise, strict=True):
         expected = image.clone()
         top, left, height, width, gray = draw
         expected[:, top : top + height, left : left + width] = n[:, top : top + height, left : left + width]
         if gray:
             expected = (0.2989 * expected[0] + 0.587 * expected[1] + 0.114 * expected[2]).expand(3, -1, -1)
         assert torch.allclose(out, expected, atol=1e-6)
-    with pytest.raises(ValueError, match=r"draws \(N, 5\)"):
-        erase_and_gray(images, draws[:2])
+    with pytest.raises(ValueError, match=r"ops \(N, 5\)"):
+        erase_and_gray(images, ops[:2])
 
 
 def test_noise_is_standard_normal_in_each_channel() -> None:

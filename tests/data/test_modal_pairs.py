@@ -29,10 +29,10 @@ def test_sample() -> None:
     assert len(data) == 28 and data.num_classes == 2
     sample = data[Pair(1, 1, 5)]
     assert sample["rgb"].shape == sample["ir"].shape == (3, 24, 12) and sample["rgb"].dtype is torch.uint8
-    assert sample["rgb_draws"].shape == (5,) and sample["rgb_draws"].dtype is torch.int64
+    assert sample["rgb_ops"].shape == (5,) and sample["rgb_ops"].dtype is torch.int64
     assert (sample["targets"], sample["rgb_camids"], sample["ir_camids"], sample["ir_path"]) == (1, 2, 3, "i1")
     again = data[Pair(1, 1, 5)]
-    assert all(torch.equal(sample[k], again[k]) for k in ("rgb", "ir", "rgb_draws", "ir_draws"))
+    assert all(torch.equal(sample[k], again[k]) for k in ("rgb", "ir", "rgb_ops", "ir_ops"))
     assert not torch.equal(sample["rgb"], data[Pair(1, 1, 6)]["rgb"])
 
 

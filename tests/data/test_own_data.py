@@ -15,7 +15,7 @@ from tvilfm_plugin.captioning.sources import find_sources
 from tvilfm_plugin.data.datasets.own import TriFolder, TriTable
 from tvilfm_plugin.data.datasets.sysu_mm01 import TriSYSUMM01
 from tvilfm_plugin.data.image_table import identity_number
-from tvilfm_plugin.data.items import draw_gallery, gallery_cells
+from tvilfm_plugin.data.items import draw_gallery, gallery_groups
 from tvilfm_plugin.data.text_sources import draw_query_texts
 from tvilfm_plugin.evaluation.protocols import LLCM, MIP, REGDB, SYSU
 from tvilfm_plugin.modality import Modality
@@ -43,9 +43,9 @@ def test_both_conventions_give_the_same_data(tmp_path, kind):
     assert {item.pid for item in data.train_rgb} == {0, 1, 2} and {item.camid for item in data.train_ir} == {3}
     assert {item.pid for item in data.query} == {6, 25, BERT} and not data.warnings
     assert data.key == f"{kind.key}/own" and data.protocol is LLCM and data.settings[0].name == "all"
-    cells = gallery_cells(data.visible_pool, {1, 2})
+    groups = gallery_groups(data.visible_pool, {1, 2})
     for number, draw in enumerate(data.settings[0].draws):
-        expected = [data.visible_pool[n].path for n in draw_gallery(cells, 1, number)]
+        expected = [data.visible_pool[n].path for n in draw_gallery(groups, 1, number)]
         assert [data.gallery[n].path for n in draw] == expected
     bank = data.captions[Modality.RGB]
     caption = bank[data.relative(data.train_rgb[0].path)]

@@ -6,13 +6,14 @@ import torch
 from PIL import Image
 from torch.utils.data import BatchSampler, DataLoader
 
-from tvilfm_plugin.data.augment.caj import TrainAugmentation
+from tvilfm_plugin.data.augment.caj import CropFlip, TrainAugmentation, View
 from tvilfm_plugin.data.image_cache import ImageCache
 from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.data.paired import PairedDataset, TokenTable, collate_pairs
 from tvilfm_plugin.data.samplers.pairs import IdentityPairSampler, Pair
 
 START, END = 49406, 49407
+PLAIN = View(CropFlip(pad=0, flip_prob=0.0))
 IMAGES = np.random.RandomState(0).randint(0, 256, (24, 32, 16, 3), np.uint8)
 
 
@@ -50,11 +51,11 @@ def same(one, other):
 
 
 def test_a_sample():
-    sample = make(augmentation=TrainAugmentation.none(), rephrase_prob=0)[Pair(5, 9, 1)]
+    sample = make(augmentation=TrainAugmentation(PLAIN, PLAIN, PLAIN), rephrase_prob=0)[Pair(5, 9, 1)]
     for key, image in (("rgb", IMAGES[5]), ("rgb_aug", IMAGES[5]), ("ir", IMAGES[12 + 9])):
         assert sample[key].dtype == torch.uint8
         np.testing.assert_array_equal(sample[key].numpy(), image.transpose(2, 0, 1))
-        assert sample[f"{key}_draws"].tolist() == [0] * 5 and sample[f"{key}_draws"].dtype == torch.int64
+        assert sample[f"{key}_ops"].tolist() == [0] * 5 and sample[f"{key}_ops"].dtype == torch.int64
     assert torch.equal(sample["rgb_tokens"], row(10, 105)) and torch.equal(sample["ir_tokens"], row(4, 309))
     assert {k: sample[k] for k in ("targets", "rgb_camids", "ir_camids", "rgb_path", "ir_path")} == {
         "targets": 1, "rgb_camids": 2, "ir_camids": 4, "rgb_path": "rgb/5.jpg", "ir_path": "ir/9.jpg",
@@ -105,7 +106,7 @@ def test_collate_stacks_and_trims_to_the_longest_caption():
     samples = [dataset[Pair(k, k, k)] for k in (0, 4, 2, 7)]
     batch = collate_pairs(samples)
     assert batch["rgb"].shape == (4, 3, 32, 16) and batch["rgb"].dtype == torch.uint8
-    assert batch["ir_draws"].shape == (4, 5) and batch["targets"].tolist() == [0, 0, 2, 3]
+    assert batch["ir_ops"].shape == (4, 5) and batch["targets"].tolist() == [0, 0, 2, 3]
     assert batch["rgb_path"] == ["rgb/0.jpg", "rgb/4.jpg", "rgb/2.jpg", "rgb/7.jpg"]
     # Caption 7 has 12 ids between start and end.
     assert batch["rgb_tokens"].shape == batch["ir_tokens"].shape == (4, 14)

@@ -122,7 +122,7 @@ def test_identities_of_one_kind_are_left_out_with_one_warning(tmp_path, caplog):
     assert len(caplog.records) == 1
     text = caplog.records[0].getMessage()
     assert "1 training identities with 12 images have images of one kind only (4)" in text
-    assert "all-10shot: 12 of 12 (identity, camera) cells have fewer than 10 images" in text
+    assert "all-10shot: 12 of 12 (identity, camera) groups have fewer than 10 images" in text
 
 
 def test_short_cells_are_whole_in_every_multi_shot_gallery(tmp_path):

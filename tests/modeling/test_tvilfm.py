@@ -124,7 +124,7 @@ def test_rows_of_the_losses(tower, overrides, blocks, at_once, monkeypatch):
     model, batch = tvilfm(tower, *overrides).eval(), small_batch()
     rows, copies = model._training_rows(batch)
     parts = {
-        view: model.visual({m: batch[view]}, draws={m: batch[f"{view}_draws"]})[m]
+        view: model.visual({m: batch[view]}, ops={m: batch[f"{view}_ops"]})[m]
         for view, m in (("rgb", Modality.RGB), ("rgb_aug", Modality.RGB), ("ir", Modality.IR))
     }
     parts["text"] = model.encode_text(batch["rgb_tokens"])

@@ -25,7 +25,7 @@ def test_rows_are_visible_twice_then_infrared():
     blocks = rows.chunk(copies)
     with torch.no_grad():
         for block, view, m in zip(blocks, ("rgb", "rgb_aug", "ir"), (Modality.RGB, Modality.RGB, Modality.IR), strict=True):
-            alone = model.visual({m: batch[view]}, draws={m: batch[f"{view}_draws"]})[m]
+            alone = model.visual({m: batch[view]}, ops={m: batch[f"{view}_ops"]})[m]
             assert torch.allclose(block, alone, rtol=1e-4, atol=1e-5)
 
 
@@ -39,10 +39,10 @@ def test_the_trunk_runs_once_a_step():
 
 def test_draws_are_optional_but_not_by_halves():
     model, batch = small_model().train(), small_batch()
-    plain = {k: v for k, v in batch.items() if not k.endswith("_draws")}
+    plain = {k: v for k, v in batch.items() if not k.endswith("_ops")}
     assert model(plain)["loss_identity"] > 0
-    with pytest.raises(KeyError, match="rgb_draws.*but not rgb_aug_draws"):
-        model(plain | {"rgb_draws": batch["rgb_draws"]})
+    with pytest.raises(KeyError, match="rgb_ops.*but not rgb_aug_ops"):
+        model(plain | {"rgb_ops": batch["rgb_ops"]})
 
 
 def test_a_batch_of_something_else_is_refused():

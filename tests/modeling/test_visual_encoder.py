@@ -54,13 +54,13 @@ def test_normalise_takes_uint8_and_float_and_changes_neither():
 def test_equals_the_twin_image_by_image():
     visual = encoder()
     rows = {RGB: pixels(0, 3), IR: pixels(1, 2)}
-    draws = {IR: torch.tensor([[4, 2, 10, 6, 4, 99], [0, 0, 0, 0, 3, 99]])}
+    ops = {IR: torch.tensor([[4, 2, 10, 6, 4, 99], [0, 0, 0, 0, 3, 99]])}
     state = {f"visual.{name}": value for name, value in visual.state_dict().items()}
     with torch.no_grad():
-        ours = visual(rows, draws=draws)
+        ours = visual(rows, ops=ops)
         for m in rows:
             for n, normal in enumerate(visual.normalise(rows[m])):
-                image = erase_and_mix(normal, draws[m][n]) if m in draws else normal
+                image = erase_and_mix(normal, ops[m][n]) if m in ops else normal
                 assert torch.allclose(ours[m][n], small_resnet_by_hand(state, image, m.value), rtol=1e-4, atol=1e-5)
 
 
@@ -69,10 +69,10 @@ def test_equals_the_twin_image_by_image():
 def test_a_few_at_a_time_equal_all_at_once(at_once, monkeypatch):
     monkeypatch.setattr("tvilfm_plugin.modeling.visual_encoder.ROWS_AT_ONCE", at_once)
     visual, rows = encoder(), {RGB: pixels(0, 5), IR: pixels(1, 3)}
-    draws = {IR: torch.tensor([[4, 2, 10, 6, 4], [0, 0, 0, 0, 3], [1, 1, 5, 5, 0]])}
+    ops = {IR: torch.tensor([[4, 2, 10, 6, 4], [0, 0, 0, 0, 3], [1, 1, 5, 5, 0]])}
     calls = []
     visual.register_forward_hook(lambda *_: calls.append(1))
-    ours, whole = visual.encode(rows, draws=draws), visual(rows, draws=draws)
+    ours, whole = visual.encode(rows, ops=ops), visual(rows, ops=ops)
     assert len(calls) == 1 + {1: 8, 2: 5, 16: 2}[at_once]
     for m in rows:
         assert torch.allclose(ours[m], whole[m], rtol=1e-4, atol=1e-5)

@@ -17,7 +17,7 @@ ALL = (IR, TEXT, FUSION)
 
 @pytest.mark.parametrize("image,text,infrared_text,filters", itertools.product([True, False], repeat=4))
 @pytest.mark.parametrize("members", [None, *(set(some) for n in (1, 2, 3) for some in itertools.combinations(ALL, n))])
-def test_every_ballot_follows_the_rules(image, text, infrared_text, filters, members):
+def test_every_choice_follows_the_rules(image, text, infrared_text, filters, members):
     wanted = ALL if members is None else tuple(m for m in ALL if m in members)
     possible = [m for m in wanted if (m is not TEXT or text) and (m is not IR or image) and (m is not FUSION or image and text)]
     options = {"image": image, "text": text, "infrared_text": infrared_text, "filters": filters, "members": members}
@@ -25,16 +25,16 @@ def test_every_ballot_follows_the_rules(image, text, infrared_text, filters, mem
         with pytest.raises(ValueError, match="needs an infrared image, a text, or both|cannot vote"):
             choose_members(ALL, **options)
         return
-    ballot = choose_members(ALL, **options)
+    choice = choose_members(ALL, **options)
     unfiltered = FUSION in possible and filters and not infrared_text
-    assert ballot.filter_text == unfiltered
+    assert choice.filter_text == unfiltered
     if unfiltered and len(possible) > 1:
         possible.remove(FUSION)
-    assert list(ballot.members) == possible
-    assert ("filters itself" in ballot.note) == unfiltered
-    assert ("no text: " in ballot.note) == (image and not text and set(wanted) != {IR})
-    assert ("no infrared image: " in ballot.note) == (text and not image and set(wanted) != {TEXT})
-    assert ("is not used" in ballot.note) == (infrared_text and FUSION not in possible)
+    assert list(choice.members) == possible
+    assert ("filters itself" in choice.note) == unfiltered
+    assert ("no text: " in choice.note) == (image and not text and set(wanted) != {IR})
+    assert ("no infrared image: " in choice.note) == (text and not image and set(wanted) != {TEXT})
+    assert ("is not used" in choice.note) == (infrared_text and FUSION not in possible)
 
 
 def test_members_may_be_named_by_strings_and_strangers_are_refused():

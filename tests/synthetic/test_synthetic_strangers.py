@@ -14,7 +14,7 @@ from tvilfm_plugin.synthetic.strangers import (
     in_processes,
     write_with_facts,
 )
-from tvilfm_plugin.synthetic.writer import Spec, cast, make_synthetic
+from tvilfm_plugin.synthetic.writer import Spec, draw_identities, make_synthetic
 
 
 def test_nobody_of_the_benchmark_is_learned_from() -> None:
@@ -30,10 +30,10 @@ def test_nobody_of_the_benchmark_is_learned_from() -> None:
 
 def test_the_default_benchmark_is_always_kept_away_from(tmp_path: Path) -> None:
     spec = Spec("sysu", ids=12, test_ids=6, seed=3, height=48)
-    default = {person.looks for person in cast(Spec("sysu")).people.values()}
+    default = {person.looks for person in draw_identities(Spec("sysu")).people.values()}
     assert benchmark_looks([]) == default
     folder = make_synthetic(spec, tmp_path / "other", progress=False)
-    others = {person.looks for person in cast(spec).people.values()}
+    others = {person.looks for person in draw_identities(spec).people.values()}
     assert benchmark_looks([str(folder)]) == default | others and not others <= default
 
 

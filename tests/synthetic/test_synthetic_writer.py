@@ -17,7 +17,7 @@ from tvilfm_plugin.data.text_sources import draw_query_texts
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.synthetic import writer
 from tvilfm_plugin.synthetic.captioning import agrees
-from tvilfm_plugin.synthetic.writer import Spec, cast, looks_in, make_synthetic, plan, take
+from tvilfm_plugin.synthetic.writer import Spec, draw_identities, looks_in, make_synthetic, plan, take
 
 SMALL = {"ids": 14, "test_ids": 6, "height": 32, "test_images_rgb": 9}
 
@@ -43,7 +43,7 @@ def test_the_real_loaders_read_it(trees: dict[str, Path], layout: str, cls: type
     assert data.num_classes == spec.ids - spec.test_ids
     assert len(data.train_rgb) == data.num_classes * spec.images_rgb
     assert len(data.train_ir) == data.num_classes * spec.images_ir
-    assert {item.pid for item in data.query} == set(cast(spec).test_ids) == {item.pid for item in data.gallery}
+    assert {item.pid for item in data.query} == set(draw_identities(spec).test_ids) == {item.pid for item in data.gallery}
     for modality, items in ((Modality.RGB, data.train_rgb + data.visible_pool), (Modality.IR, data.train_ir + data.query)):
         captions = [data.captions[modality][data.relative(item.path)] for item in items]
         assert all(caption.text and caption.rephrase for caption in captions)
@@ -72,7 +72,7 @@ def test_captions_and_truth_belong_to_the_image(trees: dict[str, Path]) -> None:
     file = trees["sysu"] / "Text" / "Blip_RGB" / "caption_dict_Blip_RGB.json"
     texts = {key.removeprefix("datasets/sysu/"): value["description"] for key, value in json.loads(file.read_text()).items()}
     spec = Spec("sysu", **SMALL)
-    people = cast(spec).people
+    people = draw_identities(spec).people
     for path, truth in facts["images"].items():
         assert (trees["sysu"] / path).is_file()
         person = people[truth["identity"]]
@@ -80,7 +80,7 @@ def test_captions_and_truth_belong_to_the_image(trees: dict[str, Path]) -> None:
         colour = truth["said"].get("upper colour")
         if path in texts and colour:
             assert colour in texts[path]
-    photo = take(plan(spec, cast(spec))[0], people[1], spec)
+    photo = take(plan(spec, draw_identities(spec))[0], people[1], spec)
     assert texts[photo.shot.path] == photo.text
     assert {"chance", "shape", "caption", "both"} == set(facts["ceilings"])
 
@@ -148,7 +148,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 
 def test_regdb_has_ten_splits_of_whole_blocks(trees: dict[str, Path]) -> None:
     spec = Spec("regdb", **SMALL)
-    people, tests = cast(spec).people, set()
+    people, tests = draw_identities(spec).people, set()
     for trial in range(1, 11):
         lists = {}
         for split in ("train", "test"):
@@ -165,24 +165,24 @@ def test_regdb_has_ten_splits_of_whole_blocks(trees: dict[str, Path]) -> None:
 def test_gallery_draws_leave_images_for_witnesses() -> None:
     spec = Spec("sysu")
     per_camera = defaultdict(int)
-    cast_ = cast(spec)
-    for shot in plan(spec, cast_):
-        if shot.pid in set(cast_.test_ids) and not shot.camera.infrared:
+    drawn = draw_identities(spec)
+    for shot in plan(spec, drawn):
+        if shot.pid in set(drawn.test_ids) and not shot.camera.infrared:
             per_camera[shot.pid, shot.camera.number] += 1
     assert set(per_camera.values()) == {6}  # ten draws of one of six leave one in all but 16 %
 
 
 def test_train_and_test_people_are_different_and_on_grids_of_their_own() -> None:
-    cast_ = cast(Spec("sysu", ids=40, test_ids=12))
-    test = [cast_.people[pid] for pid in cast_.test_ids]
-    train = [person for pid, person in cast_.people.items() if pid not in set(cast_.test_ids)]
+    drawn = draw_identities(Spec("sysu", ids=40, test_ids=12))
+    test = [drawn.people[pid] for pid in drawn.test_ids]
+    train = [person for pid, person in drawn.people.items() if pid not in set(drawn.test_ids)]
     assert not {p.looks for p in test} & {p.looks for p in train}
     assert not {p.block for p in test} & {p.block for p in train}
-    assert list(cast_.people) == list(range(1, 41))
+    assert list(drawn.people) == list(range(1, 41))
 
 
 def test_looks_are_read_back(trees: dict[str, Path], tmp_path: Path) -> None:
-    assert looks_in(trees["llcm"]) == {person.looks for person in cast(Spec("llcm", **SMALL)).people.values()}
+    assert looks_in(trees["llcm"]) == {person.looks for person in draw_identities(Spec("llcm", **SMALL)).people.values()}
     with pytest.raises(FileNotFoundError, match="no synthetic benchmark"):
         looks_in(tmp_path)
 

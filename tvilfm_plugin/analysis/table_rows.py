@@ -73,8 +73,8 @@ RUNS = {
     run.name: run
     for run in (
         STAGE1,
-        Run(name="b", overrides=("TVILFM.FUSION", "Add", "TVILFM.JOINT", "False", *_NO_REPHRASE)),
-        Run(name="sff", overrides=("TVILFM.JOINT", "False", *_NO_REPHRASE)),
+        Run(name="b", overrides=("TVILFM.FUSION", "Add", "TVILFM.ROWS", "baseline", *_NO_REPHRASE)),
+        Run(name="sff", overrides=("TVILFM.ROWS", "baseline", *_NO_REPHRASE)),
         Run(name="sff_mjl", overrides=_NO_REPHRASE),
         Run(name="full"),
         Run(name="scratch", overrides=("TVILFM.FROM_SCRATCH", "True"), start="", scratch=True),

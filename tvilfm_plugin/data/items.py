@@ -55,34 +55,34 @@ def check_same_person(rgb: Item, ir: Item) -> None:
         )
 
 
-def gallery_cells(items: Sequence[Item], camids: Collection[int]) -> list[list[int]]:
-    """Indices of each (identity, camera) that has images, both ascending, each cell sorted by path.
+def gallery_groups(items: Sequence[Item], camids: Collection[int]) -> list[list[int]]:
+    """Indices of each (identity, camera) that has images, both ascending, each group sorted by path.
 
     Args:
         items: images of one modality, in any order.
         camids: cameras that the gallery uses.
     """
-    cells: dict[tuple[int, int], list[int]] = {}
+    groups: dict[tuple[int, int], list[int]] = {}
     for index, item in enumerate(items):
         if item.camid in camids:
-            cells.setdefault((item.pid, item.camid), []).append(index)
-    return [sorted(cells[key], key=lambda index: items[index].path) for key in sorted(cells)]
+            groups.setdefault((item.pid, item.camid), []).append(index)
+    return [sorted(groups[key], key=lambda index: items[index].path) for key in sorted(groups)]
 
 
-def draw_gallery(cells: Sequence[Sequence[int]], shots: int, seed: int) -> list[int]:
-    """One seeded gallery: `shots` members of every cell, in the order of the cells.
+def draw_gallery(groups: Sequence[Sequence[int]], shots: int, seed: int) -> list[int]:
+    """One seeded gallery: `shots` members of every group, in the order of the groups.
 
     Single-shot uses Python's generator and multi-shot numpy's, as the published draws do; both are local, and one
-    generator runs through all cells. A cell with fewer than `shots` members gives all of them and draws nothing.
+    generator runs through all groups. A group with fewer than `shots` members gives all of them and draws nothing.
     """
     if shots == 1:
         python = random.Random(seed)
-        return [python.choice(cell) for cell in cells]
+        return [python.choice(group) for group in groups]
     numpy = np.random.RandomState(seed)
     drawn: list[int] = []
-    for cell in cells:
-        if len(cell) < shots:
-            drawn.extend(cell)
+    for group in groups:
+        if len(group) < shots:
+            drawn.extend(group)
         else:
-            drawn.extend(cell[k] for k in numpy.choice(len(cell), shots, replace=False))
+            drawn.extend(group[k] for k in numpy.choice(len(group), shots, replace=False))
     return drawn

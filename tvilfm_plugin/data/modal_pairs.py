@@ -63,13 +63,13 @@ class ModalPairs(Dataset[dict[str, Any]]):
         rgb_item, ir_item = self.rgb_items[pair.rgb], self.ir_items[pair.ir]
         check_same_person(rgb_item, ir_item)
         rng = random.Random(pair.seed)
-        rgb, rgb_draws = self.augmentation(self.rgb_images[pair.rgb], rng)
-        ir, ir_draws = self.augmentation(self.ir_images[pair.ir], rng)
+        rgb, rgb_ops = self.augmentation(self.rgb_images[pair.rgb], rng)
+        ir, ir_ops = self.augmentation(self.ir_images[pair.ir], rng)
         return {
             "rgb": torch.from_numpy(rgb),
             "ir": torch.from_numpy(ir),
-            "rgb_draws": torch.tensor(rgb_draws),
-            "ir_draws": torch.tensor(ir_draws),
+            "rgb_ops": torch.tensor(rgb_ops),
+            "ir_ops": torch.tensor(ir_ops),
             "targets": rgb_item.pid,
             "rgb_camids": rgb_item.camid,
             "ir_camids": ir_item.camid,

@@ -114,7 +114,7 @@ class PairedDataset(Dataset[dict[str, Any]]):
         return sample
 
     def _seen(self, pair: Pair, rng: random.Random, out: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """The views of a pair: pixels and draws, or stored features."""
+        """The views of a pair: pixels and operations, or stored features."""
         if not self.views:
             return self.rgb_views(pair.rgb, rng, out) | self.ir_view(pair.ir, rng, out)
         of_rgb, of_ir = rng.randrange(self.views), rng.randrange(self.views)
@@ -129,26 +129,26 @@ class PairedDataset(Dataset[dict[str, Any]]):
         }
 
     def rgb_views(self, image: int, rng: random.Random, out: Mapping[str, np.ndarray] | None = None) -> dict[str, Tensor]:
-        """Both views of a visible image, and their draws.
+        """Both views of a visible image, and their operations for the device.
 
         Args:
             out: (3, H, W) uint8 arrays that are to hold the views, by name; without one, a view gets its own memory.
         """
         pixels, out = self.rgb_images[image], out or {}
-        rgb, rgb_draws = self.augmentation.rgb(pixels, rng, out.get("rgb"))
-        rgb_aug, rgb_aug_draws = self.augmentation.rgb_aug(pixels, rng, out.get("rgb_aug"))
-        draws = torch.tensor((rgb_draws, rgb_aug_draws))
+        rgb, rgb_ops = self.augmentation.rgb(pixels, rng, out.get("rgb"))
+        rgb_aug, rgb_aug_ops = self.augmentation.rgb_aug(pixels, rng, out.get("rgb_aug"))
+        ops = torch.tensor((rgb_ops, rgb_aug_ops))
         return {
             "rgb": torch.from_numpy(rgb),
             "rgb_aug": torch.from_numpy(rgb_aug),
-            "rgb_draws": draws[0],
-            "rgb_aug_draws": draws[1],
+            "rgb_ops": ops[0],
+            "rgb_aug_ops": ops[1],
         }
 
     def ir_view(self, image: int, rng: random.Random, out: Mapping[str, np.ndarray] | None = None) -> dict[str, Tensor]:
-        """The view of an infrared image, and its draw; `out` as in `rgb_views`."""
-        ir, draws = self.augmentation.ir(self.ir_images[image], rng, (out or {}).get("ir"))
-        return {"ir": torch.from_numpy(ir), "ir_draws": torch.tensor(draws)}
+        """The view of an infrared image, and its operations; `out` as in `rgb_views`."""
+        ir, ops = self.augmentation.ir(self.ir_images[image], rng, (out or {}).get("ir"))
+        return {"ir": torch.from_numpy(ir), "ir_ops": torch.tensor(ops)}
 
 
 def _block(count: int, shape: tuple[int, ...]) -> Tensor:
@@ -209,7 +209,7 @@ def collate_pairs(samples: Sequence[dict[str, Any]], stacked: Mapping[str, Tenso
         stacked: what lies in one tensor already, by key.
 
     Returns:
-        images (B, 3, H, W) uint8, draws (B, 5), tokens (B, L), labels (B,) int64, paths as lists of B strings.
+        images (B, 3, H, W) uint8, ops (B, 5), tokens (B, L), labels (B,) int64, paths as lists of B strings.
     """
     batch: dict[str, Any] = dict(stacked or {})
     for key in (key for key in samples[0] if key not in batch):

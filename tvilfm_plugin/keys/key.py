@@ -15,7 +15,7 @@ class Key:
     """A key of the config.
 
     Attributes:
-        name: in full, e.g. "TVILFM.JOINT".
+        name: in full, e.g. "TVILFM.ROWS".
         default: a bool, int, float, str, or a tuple or list of one of these.
         meaning: one line.
         low, high: bounds, included, of a number or of every number of a list; None: none.

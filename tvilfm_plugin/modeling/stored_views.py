@@ -85,14 +85,14 @@ class _Encoder:
         training = self.visual.training
         self.visual.eval()
         with full_precision(device):
-            rows = [self._features(_stacked(samples, name), _stacked(samples, f"{name}_draws"), camids) for name in self.names]
+            rows = [self._features(_stacked(samples, name), _stacked(samples, f"{name}_ops"), camids) for name in self.names]
         self.visual.train(training)
         # (images * views, names, D): the names of one view lie beside each other.
         return torch.stack(rows, dim=1).view(end - first, -1, self.visual.dim).numpy()
 
-    def _features(self, images: Tensor, draws: Tensor, camids: Tensor) -> Tensor:
+    def _features(self, images: Tensor, ops: Tensor, camids: Tensor) -> Tensor:
         m, device = self.modality, camids.device
-        return self.visual.encode({m: images.to(device)}, {m: camids}, {m: draws.to(device)})[m].float().cpu()
+        return self.visual.encode({m: images.to(device)}, {m: camids}, {m: ops.to(device)})[m].float().cpu()
 
 
 def _stacked(samples: Sequence[dict[str, Tensor]], key: str) -> Tensor:

@@ -88,7 +88,7 @@ class VIBaseline(nn.Module):
         """Training: a `PairedDataset` batch -> scalar losses. Evaluation: images -> what the stock evaluator compares.
 
         Args:
-            batch: in training, `rgb, rgb_aug, ir` (B, 3, H, W) pixels, `targets` (B,), optionally `<view>_draws` (B, 5+);
+            batch: in training, `rgb, rgb_aug, ir` (B, 3, H, W) pixels, `targets` (B,), optionally `<view>_ops` (B, 5+);
                 in evaluation, `images` (N, 3, H, W) with `modality` (one, or one per image; visible if absent), or the
                 images alone, which are then visible.
 
@@ -125,11 +125,11 @@ class VIBaseline(nn.Module):
         views: dict[Modality, tuple[str, ...]] = {Modality.RGB: self.rgb_views, Modality.IR: ("ir",)}
         images = {m: torch.cat([batch[name] for name in names]) for m, names in views.items()}
         camids = {m: _joined(batch, [f"{m.value}_camids"] * len(names)) for m, names in views.items()}
-        draws = {m: _joined(batch, [f"{name}_draws" for name in names]) for m, names in views.items()}
+        ops = {m: _joined(batch, [f"{name}_ops" for name in names]) for m, names in views.items()}
         return self.visual.encode(
             images,
             {m: rows for m, rows in camids.items() if rows is not None} or None,
-            {m: rows for m, rows in draws.items() if rows is not None} or None,
+            {m: rows for m, rows in ops.items() if rows is not None} or None,
         )
 
     def _check_batch(self, batch: Batch) -> None:

@@ -42,24 +42,24 @@ class VisualEncoder(nn.Module, ABC):
         """Pixels (N, 3, H, W), uint8 or float, 0..255 -> normalised float32; the argument stays as it is."""
         return (images - self.pixel_mean).div_(self.pixel_std)
 
-    def prepare(self, images: Mapping[Modality, Tensor], draws: Mapping[Modality, Tensor] | None) -> Embeddings:
-        """Normalise, then erase and mix channels where there are draws (CAJ acts on normalised values)."""
+    def prepare(self, images: Mapping[Modality, Tensor], ops: Mapping[Modality, Tensor] | None) -> Embeddings:
+        """Normalise, then erase and mix channels where there are ops (CAJ acts on normalised values)."""
         normal = {m: self.normalise(rows) for m, rows in images.items()}
-        return normal | {m: apply_channel_ops(normal[m], rows, self.fill) for m, rows in (draws or {}).items()}
+        return normal | {m: apply_channel_ops(normal[m], rows, self.fill) for m, rows in (ops or {}).items()}
 
     @abstractmethod
     def forward(
         self,
         images: Mapping[Modality, Tensor],
         camids: Mapping[Modality, Tensor] | None = None,
-        draws: Mapping[Modality, Tensor] | None = None,
+        ops: Mapping[Modality, Tensor] | None = None,
     ) -> Embeddings:
         """Raw features, i.e. before the neck.
 
         Args:
             images: (N_m, 3, H, W) pixels 0..255, uint8 or float, per modality.
             camids: (N_m,) camera numbers, for encoders that use them.
-            draws: (N_m, 5+) channel operations of training images, from `data.augment`.
+            ops: (N_m, 5+) channel operations of training images, from `data.augment`.
 
         Returns:
             (N_m, D) per modality.
@@ -69,11 +69,11 @@ class VisualEncoder(nn.Module, ABC):
         self,
         images: Mapping[Modality, Tensor],
         camids: Mapping[Modality, Tensor] | None = None,
-        draws: Mapping[Modality, Tensor] | None = None,
+        ops: Mapping[Modality, Tensor] | None = None,
     ) -> Embeddings:
         """`forward`; evaluated on a CPU, a few images at a time take less time and far less memory."""
         if self.training or torch.is_grad_enabled() or self.pixel_mean.device.type != "cpu":
-            return self(images, camids, draws)
+            return self(images, camids, ops)
 
         def some(of: Mapping[Modality, Tensor] | None, m: Modality, at: slice) -> dict[Modality, Tensor] | None:
             return {m: of[m][at]} if of and m in of else None
@@ -81,7 +81,7 @@ class VisualEncoder(nn.Module, ABC):
         encoded: Embeddings = {}
         for m, rows in images.items():
             blocks = [slice(at, at + ROWS_AT_ONCE) for at in range(0, max(len(rows), 1), ROWS_AT_ONCE)]
-            encoded[m] = torch.cat([self({m: rows[at]}, some(camids, m, at), some(draws, m, at))[m] for at in blocks])
+            encoded[m] = torch.cat([self({m: rows[at]}, some(camids, m, at), some(ops, m, at))[m] for at in blocks])
         return encoded
 
 
@@ -106,14 +106,14 @@ class DualStreamEncoder(VisualEncoder):
         self,
         images: Mapping[Modality, Tensor],
         camids: Mapping[Modality, Tensor] | None = None,
-        draws: Mapping[Modality, Tensor] | None = None,
+        ops: Mapping[Modality, Tensor] | None = None,
     ) -> Embeddings:
         """See `VisualEncoder.forward`; cameras are not used."""
-        return {m: self.vectors(maps, self.pool) for m, maps in self.maps(images, draws).items()}
+        return {m: self.vectors(maps, self.pool) for m, maps in self.maps(images, ops).items()}
 
-    def maps(self, images: Mapping[Modality, Tensor], draws: Mapping[Modality, Tensor] | None = None) -> Embeddings:
+    def maps(self, images: Mapping[Modality, Tensor], ops: Mapping[Modality, Tensor] | None = None) -> Embeddings:
         """What the pooling gets: (N_m, C, h, w) per modality; the arguments as in `forward`."""
-        return self.backbone(self.prepare(images, draws))
+        return self.backbone(self.prepare(images, ops))
 
     def vectors(self, maps: Tensor, pool: nn.Module) -> Tensor:
         """(N, C, h, w) -> (N, D) by a pooling of this width."""

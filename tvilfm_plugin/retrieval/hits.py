@@ -61,7 +61,7 @@ class Index(Protocol):
         ...
 
 
-class Ballot(NamedTuple):
+class MemberChoice(NamedTuple):
     """Who votes in a search, and how.
 
     Attributes:
@@ -83,7 +83,7 @@ def choose_members(
     infrared_text: bool,
     filters: bool = True,
     members: Collection[Modality | str] | None = None,
-) -> Ballot:
+) -> MemberChoice:
     """Who can vote with what was given.
 
     Args:
@@ -124,7 +124,7 @@ def choose_members(
         notes.append(rule if alone else f"{rule}; it is left out")
     if infrared_text and Modality.FUSION not in voting:
         notes.append("the text of the infrared image is not used: it filters the fusion only")
-    return Ballot(voting, same, "; ".join(notes))
+    return MemberChoice(voting, same, "; ".join(notes))
 
 
 def check_top(top: int) -> None:

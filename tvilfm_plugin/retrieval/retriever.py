@@ -19,7 +19,7 @@ from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.building import BLOCK, Embedded, embed_in_memory, embed_to_file
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
 from tvilfm_plugin.retrieval.gallery_list import list_gallery
-from tvilfm_plugin.retrieval.hits import Ballot
+from tvilfm_plugin.retrieval.hits import MemberChoice
 from tvilfm_plugin.retrieval.index import GalleryIndex
 from tvilfm_plugin.retrieval.pictures import Unreadable, read_pictures
 from tvilfm_plugin.retrieval.records import Record
@@ -212,19 +212,19 @@ class Retriever(Searcher):
         return ""
 
     def embed_members(
-        self, ballot: Ballot, infrared: Picture | None, text: str | None, filter_text: str | None
+        self, choice: MemberChoice, infrared: Picture | None, text: str | None, filter_text: str | None
     ) -> dict[Modality, np.ndarray]:
         """See `Searcher.embed_members`."""
         raw: dict[Modality, Tensor] = {}
         if infrared is not None:
             raw[Modality.IR] = self._encode([self.pixels(infrared, Modality.IR)], Modality.IR, None)
         with torch.no_grad():
-            if text is not None and set(ballot.members) != {Modality.IR}:
+            if text is not None and set(choice.members) != {Modality.IR}:
                 said = encode_texts(self.model, tokenize, [text, *([filter_text] if filter_text else [])]).to(self.model.device)
                 raw[Modality.TEXT] = said[:1]
-                if Modality.FUSION in ballot.members:
+                if Modality.FUSION in choice.members:
                     raw[Modality.FUSION] = self.model.fusion(raw[Modality.IR], said[:1], said[1:2] if filter_text else None)
-            return {m: _numpy(self.model.embed(raw[m]))[0] for m in ballot.members}
+            return {m: _numpy(self.model.embed(raw[m]))[0] for m in choice.members}
 
 
 def _numpy(vectors: Tensor) -> np.ndarray:

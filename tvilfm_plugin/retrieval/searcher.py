@@ -8,7 +8,15 @@ import numpy as np
 
 from tvilfm_plugin.data.resize import Picture
 from tvilfm_plugin.modality import Modality
-from tvilfm_plugin.retrieval.hits import Ballot, Index, SearchResult, check_threshold, check_top, choose_members, search_index
+from tvilfm_plugin.retrieval.hits import (
+    Index,
+    MemberChoice,
+    SearchResult,
+    check_threshold,
+    check_top,
+    choose_members,
+    search_index,
+)
 from tvilfm_plugin.retrieval.records import Filter, Records
 
 
@@ -43,9 +51,9 @@ class Searcher(ABC):
 
     @abstractmethod
     def embed_members(
-        self, ballot: Ballot, infrared: Picture | None, text: str | None, filter_text: str | None
+        self, choice: MemberChoice, infrared: Picture | None, text: str | None, filter_text: str | None
     ) -> dict[Modality, np.ndarray]:
-        """The (D,) unit embedding of each member of the ballot."""
+        """The (D,) unit embedding of each member of the choice."""
 
     def remark(self, members: tuple[Modality, ...]) -> str:
         """What else must be said of this model when these members vote, or ""."""
@@ -114,7 +122,7 @@ class Searcher(ABC):
                 raise ValueError("The list of infrared images is empty: give one or more, or None to search by text.")
         elif infrared is not None:
             pictures = [cast(Picture, infrared)]
-        ballot = choose_members(
+        choice = choose_members(
             self.members,
             image=bool(pictures),
             text=text is not None,
@@ -122,11 +130,11 @@ class Searcher(ABC):
             filters=self.filters,
             members=members,
         )
-        filter_text = text if ballot.filter_text else infrared_text
-        found = [self.embed_members(ballot, picture, text, filter_text) for picture in pictures or [None]]
+        filter_text = text if choice.filter_text else infrared_text
+        found = [self.embed_members(choice, picture, text, filter_text) for picture in pictures or [None]]
         queries = found[0] if len(found) == 1 else {m: _mean_of_units([one[m] for one in found]) for m in found[0]}
         said = f"{len(pictures)} images of one person, as the mean of their vectors" if len(pictures) > 1 else ""
-        return queries, "; ".join(filter(None, (ballot.note, said, self.remark(ballot.members))))
+        return queries, "; ".join(filter(None, (choice.note, said, self.remark(choice.members))))
 
 
 def _mean_of_units(vectors: Sequence[np.ndarray]) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from tvilfm_plugin.data.resize import Picture, picture_pixels
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.gallery_list import list_gallery
-from tvilfm_plugin.retrieval.hits import Ballot, Index
+from tvilfm_plugin.retrieval.hits import Index, MemberChoice
 from tvilfm_plugin.retrieval.pictures import Unreadable, read_pictures
 from tvilfm_plugin.retrieval.searcher import Searcher
 from tvilfm_plugin.runtime.model import OnnxModel
@@ -117,16 +117,16 @@ class OnnxRetriever(Searcher):
         return self.model.filters
 
     def embed_members(
-        self, ballot: Ballot, infrared: Picture | None, text: str | None, filter_text: str | None
+        self, choice: MemberChoice, infrared: Picture | None, text: str | None, filter_text: str | None
     ) -> dict[Modality, np.ndarray]:
         """See `Searcher.embed_members`."""
         units: dict[Modality, np.ndarray] = {}
         raw = np.empty(0, np.float32)
         if infrared is not None:
             raw, units[Modality.IR] = self.model.images(self.pixels(infrared, Modality.IR)[None], Modality.IR)
-        if text is not None and set(ballot.members) != {Modality.IR}:
+        if text is not None and set(choice.members) != {Modality.IR}:
             said, embedded = self.model.texts([text, *([filter_text] if filter_text else [])])
             units[Modality.TEXT] = embedded[:1]
-            if Modality.FUSION in ballot.members:
+            if Modality.FUSION in choice.members:
                 units[Modality.FUSION] = self.model.fuse(raw, said[:1], said[1:2] if filter_text else None)[1]
-        return {m: units[m][0] for m in ballot.members}
+        return {m: units[m][0] for m in choice.members}

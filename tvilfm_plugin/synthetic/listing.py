@@ -14,17 +14,17 @@ from tvilfm_plugin.synthetic.captioning import SAID, Statement
 from tvilfm_plugin.synthetic.ceilings import ceilings
 from tvilfm_plugin.synthetic.materials import Slot
 from tvilfm_plugin.synthetic.photos import Photo
-from tvilfm_plugin.synthetic.plans import Cast, Shot, Spec, spec_of
+from tvilfm_plugin.synthetic.plans import Identities, Shot, Spec, spec_of
 
 _TRIALS = 10
 
 
-def write_lists(spec: Spec, root: Path, cast_: Cast, shots: Sequence[Shot]) -> None:
-    train_ids = [pid for pid in cast_.people if pid not in set(cast_.test_ids)]
+def write_lists(spec: Spec, root: Path, drawn: Identities, shots: Sequence[Shot]) -> None:
+    train_ids = [pid for pid in drawn.people if pid not in set(drawn.test_ids)]
     if spec.layout == "sysu":
         (root / "exp").mkdir()
         held = max(1, len(train_ids) // 8) if len(train_ids) > 1 else 0
-        parts = {"train": train_ids[held:], "val": train_ids[:held], "test": cast_.test_ids}
+        parts = {"train": train_ids[held:], "val": train_ids[:held], "test": drawn.test_ids}
         for name, ids in parts.items():
             (root / "exp" / f"{name}_id.txt").write_text(",".join(map(str, ids)) + "\n")
         return
@@ -34,11 +34,11 @@ def write_lists(spec: Spec, root: Path, cast_: Cast, shots: Sequence[Shot]) -> N
         for kind, infrared in (("vis", False), ("nir", True)):
             chosen = [shot for shot in shots if shot.pid in labels and shot.camera.infrared is infrared]
             _write_list(root / "idx" / f"train_{kind}.txt", chosen, labels)
-        (root / "idx" / "test_id.txt").write_text(",".join(map(str, cast_.test_ids)) + "\n")
+        (root / "idx" / "test_id.txt").write_text(",".join(map(str, drawn.test_ids)) + "\n")
         return
     for trial in range(1, _TRIALS + 1):
-        test = set(cast_.test_ids) if trial == 1 else _draw_test_blocks(cast_, spec, trial)
-        for split, ids in (("train", sorted(set(cast_.people) - test)), ("test", sorted(test))):
+        test = set(drawn.test_ids) if trial == 1 else _draw_test_blocks(drawn, spec, trial)
+        for split, ids in (("train", sorted(set(drawn.people) - test)), ("test", sorted(test))):
             labels = {pid: n for n, pid in enumerate(ids)}
             for kind, infrared in (("visible", False), ("thermal", True)):
                 chosen = [shot for shot in shots if shot.pid in labels and shot.camera.infrared is infrared]
@@ -63,10 +63,10 @@ def _write_list(file: Path, shots: Iterable[Shot], labels: Mapping[int, int]) ->
     file.write_text("".join(f"{shot.path} {labels[shot.pid]}\n" for shot in shots))
 
 
-def _draw_test_blocks(cast_: Cast, spec: Spec, trial: int) -> set[int]:
+def _draw_test_blocks(drawn: Identities, spec: Spec, trial: int) -> set[int]:
     """Identities of whole blocks that are together as many as the test people."""
     blocks: dict[int, list[int]] = {}
-    for pid, person in cast_.people.items():
+    for pid, person in drawn.people.items():
         blocks.setdefault(person.block, []).append(pid)
     order = sorted(blocks)
     random.Random(f"trial/{spec.seed}/{trial}").shuffle(order)
@@ -74,9 +74,9 @@ def _draw_test_blocks(cast_: Cast, spec: Spec, trial: int) -> set[int]:
     for block in order:
         for total, chosen in list(reached.items()):
             reached.setdefault(total + len(blocks[block]), (*chosen, block))
-        if len(cast_.test_ids) in reached:
+        if len(drawn.test_ids) in reached:
             break
-    return {pid for block in reached[len(cast_.test_ids)] for pid in blocks[block]}
+    return {pid for block in reached[len(drawn.test_ids)] for pid in blocks[block]}
 
 
 def write_captions(layout: str, folder: Path, name: str, photos: Sequence[Photo]) -> None:
@@ -113,11 +113,11 @@ def write_json(file: Path, content: object, indent: int | None = 1) -> None:
 # --- truth ------------------------------------------------------------------------------------------------------------
 
 
-def facts_of(spec: Spec, cast_: Cast, photos: Sequence[Photo]) -> dict[str, Any]:
+def facts_of(spec: Spec, drawn: Identities, photos: Sequence[Photo]) -> dict[str, Any]:
     """What was drawn and what was said of it: the truth that captioning and retrieval can be scored against."""
-    test_ids = set(cast_.test_ids)
+    test_ids = set(drawn.test_ids)
     people = {}
-    for pid, person in cast_.people.items():
+    for pid, person in drawn.people.items():
         palette = asdict(person.palette)
         del palette["shades"]
         people[str(pid)] = {
@@ -154,7 +154,7 @@ def facts_of(spec: Spec, cast_: Cast, photos: Sequence[Photo]) -> dict[str, Any]
             name: error_rates([p.statement for p in photos if p.shot.camera.infrared is infrared])
             for name, infrared in (("rgb", False), ("ir", True))
         },
-        "ceilings": ceilings({pid: cast_.people[pid] for pid in cast_.test_ids}, queries)._asdict(),
+        "ceilings": ceilings({pid: drawn.people[pid] for pid in drawn.test_ids}, queries)._asdict(),
         "people": people,
         "images": images,
     }

@@ -74,7 +74,7 @@ class Spec:
 
 
 class Shot(NamedTuple):
-    """One image to take: who, by which camera, the how-manieth there, and where it goes (relative to the data set)."""
+    """One image to take: who, by which camera, its number there, and where it goes (relative to the data set)."""
 
     pid: int
     camera: Camera
@@ -83,28 +83,28 @@ class Shot(NamedTuple):
     caption_path: str
 
 
-class Cast(NamedTuple):
+class Identities(NamedTuple):
     """The people of a benchmark by identity number, and the identities of the test split."""
 
     people: dict[int, Person]
     test_ids: list[int]
 
 
-def cast(spec: Spec) -> Cast:
+def draw_identities(spec: Spec) -> Identities:
     """Draw the people. Training and test people stand on grids of their own, so a grid is never cut in two."""
     test = draw_people(spec.test_ids, spec.seed)
     train = draw_people(spec.ids - spec.test_ids, spec.seed, avoid=test, first_block=test[-1].block + 1)
     numbers = list(range(1, spec.ids + 1))
     random.Random(f"identities/{spec.seed}").shuffle(numbers)
     people = dict(zip(numbers, test + train, strict=True))
-    return Cast(dict(sorted(people.items())), sorted(numbers[: spec.test_ids]))
+    return Identities(dict(sorted(people.items())), sorted(numbers[: spec.test_ids]))
 
 
-def plan(spec: Spec, cast_: Cast) -> list[Shot]:
+def plan(spec: Spec, drawn: Identities) -> list[Shot]:
     """Every image of the benchmark, person by person, visible cameras first."""
     shots = []
-    test_ids = set(cast_.test_ids)
-    for pid, person in cast_.people.items():
+    test_ids = set(drawn.test_ids)
+    for pid, person in drawn.people.items():
         test = pid in test_ids
         counts = (spec.test_images_rgb, spec.test_images_ir) if test else (spec.images_rgb, spec.images_ir)
         for infrared, cameras, count in zip((False, True), _CAMERAS[spec.layout], counts, strict=True):

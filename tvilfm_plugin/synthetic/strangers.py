@@ -12,13 +12,13 @@ from typing import IO, Any
 
 from tvilfm_plugin.files.writing import atomic_file, write_text
 from tvilfm_plugin.synthetic.people import Person, draw_people
-from tvilfm_plugin.synthetic.writer import Spec, cast, looks_in
+from tvilfm_plugin.synthetic.writer import Spec, draw_identities, looks_in
 
 
 def benchmark_looks(folders: Iterable[str]) -> set[tuple[object, ...]]:
     """`Person.looks` of the people of these benchmarks, and of the default one, whom nothing may be learned from."""
     known = {looks for folder in folders for looks in looks_in(Path(folder))}
-    return known | {person.looks for person in cast(Spec("sysu")).people.values()}
+    return known | {person.looks for person in draw_identities(Spec("sysu")).people.values()}
 
 
 def draw_strangers(

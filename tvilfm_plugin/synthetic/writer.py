@@ -21,13 +21,13 @@ from tvilfm_plugin.synthetic.listing import (
     write_captions as _write_captions,
 )
 from tvilfm_plugin.synthetic.photos import Photo, mask_file, remembered, take, take_all
-from tvilfm_plugin.synthetic.plans import GENERATOR, Cast, Shot, Spec, cast, plan, spec_of
+from tvilfm_plugin.synthetic.plans import GENERATOR, Identities, Shot, Spec, draw_identities, plan, spec_of
 from tvilfm_plugin.synthetic.rendering import Studio
 from tvilfm_plugin.synthetic.sheet import contact_sheet
 
 __all__ = [
-    "GENERATOR", "Cast", "Photo", "Shot", "Spec", "cast", "error_rates", "is_made", "looks_in", "make_synthetic", "plan",
-    "take",
+    "GENERATOR", "Identities", "Photo", "Shot", "Spec", "draw_identities", "error_rates", "is_made", "looks_in",
+    "make_synthetic", "plan", "take",
 ]  # fmt: skip
 
 _SPEC_FILE = "synthetic.json"
@@ -83,28 +83,28 @@ def looks_in(out: Path) -> set[tuple[object, ...]]:
 
 
 def _write(spec: Spec, root: Path, workers: int, progress: bool) -> None:
-    cast_ = cast(spec)
-    shots = plan(spec, cast_)
+    drawn = draw_identities(spec)
+    shots = plan(spec, drawn)
     folders = {(root / shot.path).parent for shot in shots}
     if spec.annotations:
         folders |= {mask_file(root, shot).parent for shot in shots}
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
-    photos = take_all(shots, cast_.people, spec, root, workers, progress)
+    photos = take_all(shots, drawn.people, spec, root, workers, progress)
     if spec.layout == "own":
         write_tables(root, photos)
     else:
-        write_lists(spec, root, cast_, shots)
+        write_lists(spec, root, drawn, shots)
         for name, infrared in (("Blip_RGB", False), ("Blip_IR", True)):
             chosen = [photo for photo in photos if photo.shot.camera.infrared is infrared]
             _write_captions(spec.layout, root / "Text" / name, name, chosen)
     (root / "Text").mkdir(exist_ok=True)
-    phrases = "".join(f"{pid}\t{text}\n" for pid, text in remembered(cast_.people, spec))
+    phrases = "".join(f"{pid}\t{text}\n" for pid, text in remembered(drawn.people, spec))
     (root / "Text" / "human_phrases.txt").write_text(phrases, encoding="utf-8")
-    facts = facts_of(spec, cast_, photos)
+    facts = facts_of(spec, drawn, photos)
     write_json(root / "attributes.json", facts, indent=None)
     if spec.annotations:
         write_views(root, photos)
-    contact_sheet([cast_.people[pid] for pid in cast_.test_ids], Studio(spec.height, spec.seed)).save(root / "people.png")
+    contact_sheet([drawn.people[pid] for pid in drawn.test_ids], Studio(spec.height, spec.seed)).save(root / "people.png")
     (root / "README.md").write_text(readme(spec, facts), encoding="utf-8")
     write_json(root / _SPEC_FILE, spec_of(spec))

@@ -43,7 +43,7 @@ def batch_of(cfg, views, people=(1, 1, 4, 4)):
     generator = torch.Generator().manual_seed(0)
     shape = (len(people), 3, 64, 32)
     batch = {view: torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8) for view in views}
-    batch |= {f"{view}_draws": torch.tensor([[3, 2, 8, 5, 0]]).repeat(len(people), 1) for view in views}
+    batch |= {f"{view}_ops": torch.tensor([[3, 2, 8, 5, 0]]).repeat(len(people), 1) for view in views}
     return batch | {"targets": torch.tensor(people)}
 
 

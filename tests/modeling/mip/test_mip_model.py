@@ -23,9 +23,9 @@ def batch(seed: int = 0) -> dict[str, Any]:
     """Two identities, two pairs each."""
     draw = torch.Generator().manual_seed(seed)
     pixels = {m: torch.randint(0, 256, (4, 3, 64, 32), dtype=torch.uint8, generator=draw) for m in ("ir", "rgb")}
-    draws = torch.tensor([[3, 2, 20, 9, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0], [8, 8, 8, 8, 1]])
+    ops = torch.tensor([[3, 2, 20, 9, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0], [8, 8, 8, 8, 1]])
     cameras = {"ir_camids": torch.tensor([3, 6, 3, 6]), "rgb_camids": torch.tensor([1, 2, 4, 5])}
-    return pixels | cameras | {"ir_draws": draws, "rgb_draws": draws.flip(0), "targets": torch.tensor([1, 1, 4, 4])}
+    return pixels | cameras | {"ir_ops": ops, "rgb_ops": ops.flip(0), "targets": torch.tensor([1, 1, 4, 4])}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_weights_of_losses() -> None:
     torch.manual_seed(0)
     cfg = small_config(**DETERMINISTIC, MSEL_EPOCH=1)
     full = MIP(cfg)
-    data = {k: v for k, v in batch().items() if not k.endswith("draws")}
+    data = {k: v for k, v in batch().items() if not k.endswith("ops")}
     reference = full.train()(data)
     for name, key in (("loss_msel", "MSEL_WEIGHT"), ("loss_iael", "IAEL_WEIGHT"), ("loss_triplet", "TRIPLET_WEIGHT")):
         changed = small_config(**DETERMINISTIC, MSEL_EPOCH=1, **{key: 3 * cfg.MODEL.MIP[key]})
@@ -70,11 +70,11 @@ def test_erasing_acts_on_normalised_images_and_leaves_the_batch() -> None:
     data = batch()
     kept = {k: v.clone() for k, v in data.items()}
     torch.manual_seed(5)
-    with_draws = model(data)
+    with_ops = model(data)
     torch.manual_seed(5)
-    plain = model({k: v for k, v in data.items() if not k.endswith("draws")})
+    plain = model({k: v for k, v in data.items() if not k.endswith("ops")})
     assert all(torch.equal(data[k], kept[k]) for k in data)
-    assert with_draws["loss_triplet"] != plain["loss_triplet"]
+    assert with_ops["loss_triplet"] != plain["loss_triplet"]
 
 
 def test_one_step_of_the_default_path() -> None:
@@ -109,7 +109,7 @@ def test_autocast() -> None:
     """Under autocast losses are float32 and finite; evaluation leaves autocast."""
     torch.manual_seed(0)
     model = MIP(small_config(MSEL_EPOCH=1, **DETERMINISTIC)).train()
-    data = {k: v for k, v in batch().items() if not k.endswith("draws")}
+    data = {k: v for k, v in batch().items() if not k.endswith("ops")}
     plain = model(data)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = model(data)
@@ -193,7 +193,7 @@ def test_camera_numbers(model: MIP) -> None:
 
 
 def test_as_the_visual_part_of_another_model() -> None:
-    """`build_mip_backbone` gives a VisualEncoder: 5 D numbers, its own normalisation, cameras passed on, draws applied."""
+    """`build_mip_backbone` gives a VisualEncoder: 5 D numbers, its own normalisation, cameras passed on, ops applied."""
     cfg = small_config(**DETERMINISTIC)
     cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.FEAT_DIM = "build_mip_backbone", 160
     cfg.MODEL.META_ARCHITECTURE = "VIBaseline"
@@ -206,8 +206,8 @@ def test_as_the_visual_part_of_another_model() -> None:
     model = build_model(cfg)
     assert type(model) is VIBaseline
     data = batch()
-    pairs = data | {"rgb_aug": data["rgb"].clone(), "rgb_aug_draws": data["rgb_draws"].clone()}
-    for name in ("rgb_draws", "rgb_aug_draws", "ir_draws"):
+    pairs = data | {"rgb_aug": data["rgb"].clone(), "rgb_aug_ops": data["rgb_ops"].clone()}
+    for name in ("rgb_ops", "rgb_aug_ops", "ir_ops"):
         pairs[name] = pairs[name] * torch.tensor([1, 1, 1, 1, 0])
     losses = model.train()(pairs)
     sum(losses.values()).backward()

@@ -1,6 +1,6 @@
 """Channel augmentation (CAJ): random numbers are drawn per sample on the CPU, channels changed per batch on the device.
 
-A *draw* is the row `[top, left, height, width, op]`: the erased box (empty if its height is 0) and a `ChannelOp`. Draws
+A row of *ops* is `[top, left, height, width, op]`: the erased box (empty if its height is 0) and a `ChannelOp`. They
 come from Python's `random.Random`, in the order in which the authors' code asks for them. `apply_channel_ops` acts on
 normalised images, as channel augmentation is defined.
 """
@@ -92,24 +92,24 @@ def draw_adaptive_gray(rng: random.Random, gray_prob: float) -> ChannelOp:
     return ChannelOp.KEEP if rng.uniform(0, 1) > gray_prob else ChannelOp.LUMINANCE
 
 
-def apply_channel_ops(images: Tensor, draws: Tensor, fill_values: Sequence[float] = FILL) -> Tensor:
+def apply_channel_ops(images: Tensor, ops: Tensor, fill_values: Sequence[float] = FILL) -> Tensor:
     """Erase boxes, then mix channels; nothing waits for the device and nothing loops over images.
 
     Args:
         images: (N, 3, H, W) normalised images; left as they are.
-        draws: (N, 5+) int64 on the same device, columns top, left, height, width, op; further columns are ignored.
+        ops: (N, 5+) int64 on the same device, columns top, left, height, width, op; further columns are ignored.
         fill_values: of an erased pixel's three channels.
 
     Returns:
         (N, 3, H, W), a new tensor.
     """
     count, channels, height, width = images.shape
-    if channels != 3 or draws.ndim != 2 or draws.shape[0] != count or draws.shape[1] < 5:
+    if channels != 3 or ops.ndim != 2 or ops.shape[0] != count or ops.shape[1] < 5:
         raise ValueError(
-            "Channel operations need images (N, 3, H, W) and draws (N, 5) of the same N; "
-            f"got {tuple(images.shape)} and {tuple(draws.shape)}."
+            "Channel operations need images (N, 3, H, W) and ops (N, 5) of the same N; "
+            f"got {tuple(images.shape)} and {tuple(ops.shape)}."
         )
-    top, left, box_height, box_width, op = draws[:, :5].unbind(1)
+    top, left, box_height, box_width, op = ops[:, :5].unbind(1)
     op = op.view(count, 1)
     # Planes are picked by index, not by a product with a 3 x 3 matrix: exact also under autocast and TF32.
     is_copy = (op >= ChannelOp.RED) & (op <= ChannelOp.BLUE)
@@ -219,7 +219,7 @@ class View:
     def __call__(
         self, image: np.ndarray, rng: random.Random, out: np.ndarray | None = None
     ) -> tuple[np.ndarray, list[int]]:
-        """(H, W, 3) uint8 -> its (3, H, W) uint8 crop, in `out` or new, and the draw that the device is to apply."""
+        """(H, W, 3) uint8 -> its (3, H, W) uint8 crop, in `out` or new, and its row of operations for the device."""
         planes = self.crop(image, rng, out)
         height, width = planes.shape[1:]
         box = draw_erasing(rng, height, width, self.erase_prob, self.area) if self.erase_prob > 0 else NO_BOX
@@ -264,9 +264,3 @@ class TrainAugmentation:
                 erasing_area,
             ),
         )
-
-    @classmethod
-    def none(cls) -> "TrainAugmentation":
-        """The images as they are: both visible views are the same."""
-        plain = View(CropFlip(pad=0, flip_prob=0.0))
-        return cls(rgb=plain, rgb_aug=plain, ir=plain)

@@ -1,7 +1,7 @@
 """MIP's augmentation, the same for both modalities: drawn and applied per sample on the CPU up to the normalisation.
 
-What the authors do after normalising (noise erasing, then grey) is drawn here and applied per batch on the device. A *draw* is
-the row `[top, left, height, width, gray]`.
+What the authors do after normalising (noise erasing, then grey) is drawn here and applied per batch on the device. A row of
+*ops* is `[top, left, height, width, gray]`.
 """
 
 import math
@@ -74,24 +74,24 @@ def _gauss(sigma: float, radius: int) -> Tensor:
     return weights / weights.sum()
 
 
-def erase_and_gray(images: Tensor, draws: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def erase_and_gray(images: Tensor, ops: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Fill boxes with standard normal noise, then make the drawn images grey; nothing waits for the device.
 
     Args:
         images: (N, 3, H, W) normalised images; left as they are.
-        draws: (N, 5+) int64 on the same device, columns top, left, height, width, gray.
+        ops: (N, 5+) int64 on the same device, columns top, left, height, width, gray.
         generator: of the noise, on the same device; None takes torch's global one.
 
     Returns:
         (N, 3, H, W), a new tensor.
     """
     count, channels, height, width = images.shape
-    if channels != 3 or draws.ndim != 2 or draws.shape[0] != count or draws.shape[1] < 5:
+    if channels != 3 or ops.ndim != 2 or ops.shape[0] != count or ops.shape[1] < 5:
         raise ValueError(
-            "Noise erasing needs images (N, 3, H, W) and draws (N, 5) of the same N; "
-            f"got {tuple(images.shape)} and {tuple(draws.shape)}."
+            "Noise erasing needs images (N, 3, H, W) and ops (N, 5) of the same N; "
+            f"got {tuple(images.shape)} and {tuple(ops.shape)}."
         )
-    top, left, box_height, box_width, gray = (column.view(count, 1) for column in draws[:, :5].unbind(1))
+    top, left, box_height, box_width, gray = (column.view(count, 1) for column in ops[:, :5].unbind(1))
     row, column = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
     rows = (row >= top) & (row < top + box_height)
     columns = (column >= left) & (column < left + box_width)
@@ -125,7 +125,7 @@ class ModalAugmentation:
     gray_prob: float = 0.5
 
     def __call__(self, image: np.ndarray, rng: random.Random) -> tuple[np.ndarray, list[int]]:
-        """(H, W, 3) uint8 -> its (3, H, W) uint8 view, and the draw that the device is to apply."""
+        """(H, W, 3) uint8 -> its (3, H, W) uint8 view, and its row of operations for the device."""
         planes = self.crop(image, rng)
         if rng.random() < self.jitter_prob:
             planes = jitter(planes.transpose(1, 2, 0), rng, self.brightness, self.contrast).transpose(2, 0, 1)

@@ -284,7 +284,7 @@ class TriDataset(ImageDataset):
         """Galleries 0..draws-1 of every variant (name, cameras, shots), and the union of all of them.
 
         Args:
-            draw: (cells, shots, number of the draw) -> the gallery's indices.
+            draw: (groups, shots, number of the draw) -> the gallery's indices.
         """
         items, settings, notes = union_of_draws(candidates, variants, draws, draw)
         self.warnings += notes

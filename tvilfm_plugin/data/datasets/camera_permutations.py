@@ -50,19 +50,19 @@ class CameraPermutations:
             raise ValueError(f"{self.file} has {len(rows)} draws, so draw {draw + 1} cannot be made: lower TEST.DRAWS.")
         return [int(number) for number in rows[draw, :shots]]
 
-    def draw(self, items: Sequence[Item], cells: Sequence[Sequence[int]], shots: int, draw: int) -> list[int]:
-        """One gallery: indices of `items`, in the order of the cells.
+    def draw(self, items: Sequence[Item], groups: Sequence[Sequence[int]], shots: int, draw: int) -> list[int]:
+        """One gallery: indices of `items`, in the order of the groups.
 
         Args:
             items: images whose file name is their number.
-            cells: indices of each (identity, camera).
-            shots: images per cell; a cell with fewer gives all of them.
+            groups: indices of each (identity, camera).
+            shots: images per group; a group with fewer gives all of them.
             draw: counted from 0.
         """
         gallery = []
-        for cell in cells:
-            pid, camid = items[cell[0]].pid, items[cell[0]].camid
-            by_number = {int(Path(items[index].path).stem): index for index in cell}
+        for group in groups:
+            pid, camid = items[group[0]].pid, items[group[0]].camid
+            by_number = {int(Path(items[index].path).stem): index for index in group}
             numbers = self.numbers(camid, pid, draw, shots)
             missing = [number for number in numbers if number not in by_number]
             if missing:

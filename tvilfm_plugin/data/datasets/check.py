@@ -14,7 +14,7 @@ from tvilfm_plugin.data.datasets.listing import examples, missing_files, person_
 from tvilfm_plugin.data.datasets.llcm import TriLLCM
 from tvilfm_plugin.data.datasets.regdb import TriRegDB
 from tvilfm_plugin.data.datasets.sysu_mm01 import TriSYSUMM01
-from tvilfm_plugin.data.items import Item, gallery_cells
+from tvilfm_plugin.data.items import Item, gallery_groups
 from tvilfm_plugin.files.pictures import DepthError, PictureError, Window, open_picture
 from tvilfm_plugin.modality import Modality
 
@@ -205,7 +205,7 @@ def _count(kind: type[TriDataset], report: Report, splits: dict[str, Split], ban
                 report.uncaptioned += [item.path for item in items if item.path not in with_text]
     test = splits["test"]
     # The galleries of SYSU-MM01's "all" and of LLCM leave no visible camera out.
-    counts["test", "gallery"] = len(test.rgb) if kind is TriRegDB else len(gallery_cells(test.rgb, range(10)))
+    counts["test", "gallery"] = len(test.rgb) if kind is TriRegDB else len(gallery_groups(test.rgb, range(10)))
     persons = {name: {person_of(item.path) for item in [*s.rgb, *s.ir]} for name, s in splits.items()}
     counts["total", "ids"] = len(persons["train"] | persons["test"])
     for what in ("RGB", "IR", "RGB texts", "IR texts", "rephrases", "texts"):

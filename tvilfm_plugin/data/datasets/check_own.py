@@ -12,7 +12,7 @@ from tvilfm_plugin.data.datasets.check import Report, undecodable
 from tvilfm_plugin.data.datasets.listing import examples, missing_files
 from tvilfm_plugin.data.datasets.own import OWN, TriTable, relative_to
 from tvilfm_plugin.data.image_table import ImageTable, Row, camera_numbers, identity_number, is_distractor
-from tvilfm_plugin.data.items import Item, gallery_cells
+from tvilfm_plugin.data.items import Item, gallery_groups
 from tvilfm_plugin.data.loaders import sampler_of
 from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, end_of_text, tokenize
 from tvilfm_plugin.evaluation.protocols import LLCM, Labels, Protocol
@@ -263,4 +263,4 @@ def _count(report: Report, rows: Sequence[Row], banks: dict[Modality, CaptionBan
         for row in rows
         if row.split == "test" and row.modality is Modality.RGB
     ]
-    counts["test", "gallery"] = len(gallery_cells(visible, set(cameras.values())))
+    counts["test", "gallery"] = len(gallery_groups(visible, set(cameras.values())))

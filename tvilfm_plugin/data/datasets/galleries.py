@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tvilfm_plugin.data.datasets.listing import examples
-from tvilfm_plugin.data.items import EvalSetting, Item, draw_gallery, gallery_cells, group_by_person
+from tvilfm_plugin.data.items import EvalSetting, Item, draw_gallery, gallery_groups, group_by_person
 
 
 def union_of_draws(
@@ -17,7 +17,7 @@ def union_of_draws(
     """Galleries 0..draws-1 of every variant (name, cameras, shots), and the union of all of them.
 
     Args:
-        draw: (cells, shots, number of the draw) -> the gallery's indices.
+        draw: (groups, shots, number of the draw) -> the gallery's indices.
 
     Returns:
         the union's images, the settings (whose draws index them), and what is worth a warning.
@@ -25,14 +25,14 @@ def union_of_draws(
     warnings: list[str] = []
     drawn: list[tuple[str, int, list[list[int]]]] = []
     for name, camids, shots in variants:
-        cells = gallery_cells(candidates, camids)
-        short = sum(len(cell) < shots for cell in cells)
+        groups = gallery_groups(candidates, camids)
+        short = sum(len(group) < shots for group in groups)
         if short:
             warnings.append(
-                f"{name}: {short} of {len(cells)} (identity, camera) cells have fewer than {shots} images; all of "
+                f"{name}: {short} of {len(groups)} (identity, camera) groups have fewer than {shots} images; all of "
                 "theirs are in every gallery."
             )
-        drawn.append((name, shots, [draw(cells, shots, number) for number in range(draws)]))
+        drawn.append((name, shots, [draw(groups, shots, number) for number in range(draws)]))
     used = sorted({index for _, _, galleries in drawn for gallery in galleries for index in gallery})
     position = {index: n for n, index in enumerate(used)}
     settings = [

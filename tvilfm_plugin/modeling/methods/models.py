@@ -144,18 +144,18 @@ class MiddleEncoder(DualStreamEncoder):
         encoder.middle = MiddleImages()
         return encoder
 
-    def maps(self, images: Mapping[Modality, Tensor], draws: Mapping[Modality, Tensor] | None = None) -> Embeddings:
+    def maps(self, images: Mapping[Modality, Tensor], ops: Mapping[Modality, Tensor] | None = None) -> Embeddings:
         """(2N_m, C, h, w) per modality: of the images, then of their middle images."""
-        return self.backbone(self.middle.beside(self.prepare(images, draws)))
+        return self.backbone(self.middle.beside(self.prepare(images, ops)))
 
     def forward(
         self,
         images: Mapping[Modality, Tensor],
         camids: Mapping[Modality, Tensor] | None = None,
-        draws: Mapping[Modality, Tensor] | None = None,
+        ops: Mapping[Modality, Tensor] | None = None,
     ) -> Embeddings:
         """See `VisualEncoder.forward`; (N_m, 2SD)."""
-        rows = super().forward(images, camids, draws)
+        rows = super().forward(images, camids, ops)
         return {m: torch.cat(both.chunk(2), dim=1) for m, both in rows.items()}
 
 

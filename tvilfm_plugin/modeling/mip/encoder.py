@@ -81,12 +81,12 @@ class MIPEncoder(VisualEncoder):
         self,
         images: Mapping[Modality, Tensor],
         camids: Mapping[Modality, Tensor] | None = None,
-        draws: Mapping[Modality, Tensor] | None = None,
+        ops: Mapping[Modality, Tensor] | None = None,
     ) -> Embeddings:
         """See `VisualEncoder.forward`. Without `camids` the cameras are unknown and count as the mean of all."""
         # shape[0] and not len, here and below: an exporter keeps the former as a variable and takes the latter for a constant.
         counts = {m: rows.shape[0] for m, rows in images.items() if rows.shape[0]}
-        prepared = self.prepare({m: images[m] for m in counts}, draws)
+        prepared = self.prepare({m: images[m] for m in counts}, ops)
         rows = torch.cat([prepared[m] for m in counts])
         known = None if camids is None else torch.cat([camids[m] for m in counts])
         raw = test_feature(self.describe(rows, modality_labels(counts, rows.device), known).features)

@@ -87,7 +87,7 @@ class MIP(VIBaseline):
 
         Args:
             batch: in training, `ir, rgb` (B, 3, H, W) pixels, `ir_camids, rgb_camids, targets` (B,), optionally
-                `ir_draws, rgb_draws` (B, 5+); row b of both modalities is the same person.
+                `ir_ops, rgb_ops` (B, 5+); row b of both modalities is the same person.
 
         Returns:
             `loss_identity, loss_triplet, loss_msel, loss_iael` -> () as far as they are on; or (N, 5 * D) unit embeddings.
@@ -105,8 +105,8 @@ class MIP(VIBaseline):
     def _described(self, batch: Mapping[str, Any]) -> tuple[Branches, Tensor]:
         """The vectors of all rows, infrared first, and their modality labels."""
         images = self.visual.normalise(torch.cat([batch[m.value] for m in ROWS]))
-        if "ir_draws" in batch:
-            images = erase_and_gray(images, torch.cat([batch[f"{m.value}_draws"] for m in ROWS]))
+        if "ir_ops" in batch:
+            images = erase_and_gray(images, torch.cat([batch[f"{m.value}_ops"] for m in ROWS]))
         labels = modality_labels({m: len(batch[m.value]) for m in ROWS}, images.device)
         cameras = None
         if self.visual.embedding.camera is not None:
