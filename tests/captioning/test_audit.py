@@ -10,9 +10,9 @@ from tiny_trees import write_sysu
 from tvilfm_plugin.captioning.audit import audit_text, count_tokens
 from tvilfm_plugin.captioning.dataset_audit import audit_dataset
 from tvilfm_plugin.captioning.findings import Subject
-from tvilfm_plugin.captioning.lexicon import colours_in, garment_colours, garments_in
 from tvilfm_plugin.data.captions import Caption
 from tvilfm_plugin.data.tokenizer import tokenize
+from tvilfm_plugin.description.lexicon import colours_in, garment_colours, garments_in
 from tvilfm_plugin.modality import Modality
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.colors import CSS4_COLORS
 
 from tvilfm_plugin.captioning.colour_filter import find_colours, has_colour, remove_colours
-from tvilfm_plugin.captioning.lexicon import lexicon
+from tvilfm_plugin.description.lexicon import lexicon
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "goldens" / "colour_filter.json").read_text(encoding="utf-8"))
 # Folder of the texts that the authors released for RegDB (not ours to pass on): set it to run the parity test.

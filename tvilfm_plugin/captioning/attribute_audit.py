@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tvilfm_plugin.captioning.findings import EXAMPLES, Finding, Subject
 from tvilfm_plugin.captioning.guards import objection
-from tvilfm_plugin.captioning.reading import Attributes, read
+from tvilfm_plugin.description.reading import Attributes, read
 from tvilfm_plugin.modality import Modality
 
 _LEGS = {"lower", "dress"}

@@ -9,7 +9,7 @@ import re
 from functools import cache
 from typing import NamedTuple
 
-from tvilfm_plugin.captioning.lexicon import alternation, garments_in, lexicon
+from tvilfm_plugin.description.lexicon import alternation, garments_in, lexicon
 
 MODES = ("released", "strict")
 

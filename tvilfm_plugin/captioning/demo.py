@@ -13,10 +13,10 @@ from tvilfm_plugin.captioning.captioner import Captioner, load_captioner
 from tvilfm_plugin.captioning.colour_filter import has_colour
 from tvilfm_plugin.captioning.engine import describe_images
 from tvilfm_plugin.captioning.finetune import SMALL, TrainingOptions, build_captioner, finetune
-from tvilfm_plugin.captioning.lexicon import garment_colours
 from tvilfm_plugin.captioning.pairs import TextPair, make_ir_pairs
 from tvilfm_plugin.captioning.rows import read_descriptions, write_json, write_text
 from tvilfm_plugin.captioning.sources import SourceSet, find_sources
+from tvilfm_plugin.description.lexicon import garment_colours
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.synthetic import Spec, make_synthetic
 from tvilfm_plugin.synthetic.writer import looks_in

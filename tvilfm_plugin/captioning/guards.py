@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from tvilfm_plugin.captioning.colour_filter import find_colours
-from tvilfm_plugin.captioning.reading import Attributes, Fact, read
+from tvilfm_plugin.description.reading import Attributes, Fact, read
 from tvilfm_plugin.modality import Modality
 
 _SMALL_TALK = re.compile(

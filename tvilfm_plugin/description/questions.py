@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from tvilfm_plugin.captioning.reading import Attributes
+from tvilfm_plugin.description.reading import Attributes
 
 QUESTIONS: Mapping[str, str] = {
     "sex": "Is it a man or a woman?",

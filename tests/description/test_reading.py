@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tvilfm_plugin.captioning.attributes import FIRST, SECOND, parse_answer
-from tvilfm_plugin.captioning.reading import read, read_answer
+from tvilfm_plugin.captioning.attributes import FIRST, SECOND, parse_answer, read_answer
+from tvilfm_plugin.description.reading import read
 from tvilfm_plugin.modality import Modality
 
 GOLDENS = Path(__file__).parents[1] / "goldens"

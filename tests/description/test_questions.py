@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from tvilfm_plugin.captioning.questions import QUESTIONS, answered, best_question, values_of
-from tvilfm_plugin.captioning.reading import read
+from tvilfm_plugin.description.questions import QUESTIONS, answered, best_question, values_of
+from tvilfm_plugin.description.reading import read
 
 
 def test_the_question_that_halves_the_candidates() -> None:

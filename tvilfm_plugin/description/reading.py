@@ -7,13 +7,13 @@ audit judge by this reading alone; a chat model's checked answer becomes the sam
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
-from tvilfm_plugin.captioning.lexicon import lexicon
+from tvilfm_plugin.description.lexicon import lexicon
 
 Fact = tuple[str, str]
 """Slot and value, e.g. ("upper_colour", "jacket red")."""
@@ -111,7 +111,7 @@ class _Token(NamedTuple):
 
 @cache
 def _vocabulary() -> dict[tuple[str, ...], _Token]:
-    listed = json.loads(files("tvilfm_plugin.captioning").joinpath("vocabulary.json").read_text(encoding="utf-8"))
+    listed = json.loads(files("tvilfm_plugin.description").joinpath("vocabulary.json").read_text(encoding="utf-8"))
     known: dict[tuple[str, ...], _Token] = {}
 
     def enter(phrase: str, meaning: str, slot: str = "", value: str = "") -> None:
@@ -368,13 +368,3 @@ class _Reader:
 def read(text: str) -> Attributes:
     """What a description says of the person."""
     return _Reader().read(_tokens(text))
-
-
-def read_answer(accepted: Mapping[str, str]) -> Attributes:
-    """The same of a chat model's accepted attributes (`attributes.parse_answer`), by way of the caption made of them."""
-    from tvilfm_plugin.captioning.attributes import caption_of
-
-    denied = {"bag": "bag", "headwear": "hat", "hair_length": "hair"}
-    absent = {word for name, word in denied.items() if accepted.get(name) == "none"}
-    found = read(caption_of(accepted))
-    return replace(found, absent=found.absent | absent)

@@ -47,7 +47,7 @@ class Lexicon:
 @cache
 def lexicon() -> Lexicon:
     """The word lists, read once."""
-    return Lexicon(**json.loads(files("tvilfm_plugin.captioning").joinpath("lexicon.json").read_text(encoding="utf-8")))
+    return Lexicon(**json.loads(files("tvilfm_plugin.description").joinpath("lexicon.json").read_text(encoding="utf-8")))
 
 
 def alternation(words: Sequence[str]) -> str:
