@@ -16,9 +16,9 @@ PACKAGE = ROOT / "tvilfm_plugin"
 HOSTS = ("fastreid", "yacs")
 # Everything may import what stands before it. Of the host's room, the data side may use `devices`, which knows torch only.
 ORDER = (
-    "modality", "files", "host.devices", "keys", "registries", "description", "evaluation", "data", "modeling", "checkpoints", "config",
-    "host", "engine", "analysis", "synthetic", "captioning", "retrieval", "runtime", "export", "visualization", "__main__",
-    "cli",
+    "modality", "files", "host.devices", "keys", "registries", "description", "evaluation", "data", "modeling", "checkpoints",
+    "config", "host", "engine", "analysis", "synthetic", "captioning", "retrieval", "runtime", "export", "visualization",
+    "__main__", "cli",
 )  # fmt: skip
 # Where fast-reid and yacs may appear.
 SKIN = re.compile(
