@@ -31,16 +31,11 @@ def setup(args: argparse.Namespace) -> Any:
 def work(args: argparse.Namespace) -> Any:
     """One process: train, or evaluate MODEL.WEIGHTS."""
     from tvilfm_plugin.engine import TriTrainer
-    from tvilfm_plugin.modeling.text_encoder import FROM_CHECKPOINT
+    from tvilfm_plugin.engine.trained import model_of
 
     cfg = setup(args)
     if args.eval_only:
-        cfg.defrost()
-        cfg.MODEL.BACKBONE.PRETRAIN = False
-        cfg.MODEL.TEXT.WEIGHTS = FROM_CHECKPOINT
-        model = TriTrainer.build_model(cfg)
-        TriTrainer.load_for_test(cfg, model)
-        return TriTrainer.test(cfg, model)
+        return TriTrainer.test(*model_of(cfg))
     trainer = TriTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()

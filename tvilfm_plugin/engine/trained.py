@@ -28,14 +28,22 @@ def load_model(
     cfg = get_cfg()
     cfg.merge_from_file(os.fspath(config))
     cfg.merge_from_list(list(opts))
-    cfg.MODEL.BACKBONE.PRETRAIN = False
-    cfg.MODEL.TEXT.WEIGHTS = FROM_CHECKPOINT
     cfg.MODEL.WEIGHTS = os.fspath(weights)
     cfg.MODEL.DEVICE = str(usable_device(device or cfg.MODEL.DEVICE))
+    cfg, model = model_of(cfg)
+    return cfg, model.eval()
+
+
+def model_of(cfg: CfgNode) -> tuple[CfgNode, Any]:
+    """The model of a config with the weights of MODEL.WEIGHTS, and the config without the others, which nothing reads."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    cfg.MODEL.TEXT.WEIGHTS = FROM_CHECKPOINT
+    cfg.freeze()
     model = TriTrainer.build_model(cfg)
     TriTrainer.load_for_test(cfg, model)
-    cfg.freeze()
-    return cfg, model.eval()
+    return cfg, model
 
 
 def load_run(run: str | os.PathLike[str], *, device: str = "", opts: Sequence[str] = ()) -> tuple[CfgNode, Any]:
