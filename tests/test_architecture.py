@@ -18,7 +18,7 @@ HOSTS = ("fastreid", "yacs")
 ORDER = (
     "modality", "files", "host.devices", "keys", "registries", "description", "evaluation", "data", "modeling", "checkpoints",
     "config", "host", "engine", "analysis", "synthetic", "captioning", "retrieval", "runtime", "export", "visualization",
-    "__main__", "cli",
+    "cli", "__main__",
 )  # fmt: skip
 # Where fast-reid and yacs may appear.
 SKIN = re.compile(

@@ -2,7 +2,11 @@
 
 import sys
 
+from tvilfm_plugin.cli import contract
+from tvilfm_plugin.cli.command import DEBUG
 from tvilfm_plugin.host.scripts import run as main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    debug = sys.argv[1:2] == [DEBUG]
+    words = sys.argv[1 + debug :]
+    sys.exit(contract.run(lambda: main(words), prog="python -m tvilfm_plugin", debug=debug))

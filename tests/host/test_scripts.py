@@ -53,6 +53,15 @@ def run(*words, cwd, status=0, plugin=True, **environment):
     return done.stdout.splitlines()
 
 
+def test_an_error_is_one_line_and_debug_shows_where(tmp_path):
+    write(tmp_path, script="raise ValueError('SEED is -2; give 0 or more.')")
+    for debug in (False, True):
+        words = [sys.executable, "-m", "tvilfm_plugin", *(["--debug"] if debug else []), "script.py"]
+        done = subprocess.run(words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+        assert done.returncode == 2 and not done.stdout and ("Traceback" in done.stderr) == debug
+        assert debug or done.stderr == "python -m tvilfm_plugin: error: SEED is -2; give 0 or more.\n"
+
+
 def write(folder, **files):
     for name, text in files.items():
         path = folder / name.replace("__in__", "/")

@@ -76,14 +76,14 @@ def _run_options(parser: Parser) -> None:
     parser.positional("script", help="a program written for fast-reid, e.g. its tools/train_net.py; its own arguments follow")
 
 
-def run(args: argparse.Namespace) -> int:
+def run_script(args: argparse.Namespace) -> int:
     """The script, unmodified."""
     script = args.words[0]
     if not script.startswith("-") and not Path(script).exists():
         raise FileNotFoundError(f"There is no script {script!r} (from {Path.cwd()}).")
-    from tvilfm_plugin.__main__ import main
+    from tvilfm_plugin.host.scripts import run
 
-    return main(args.words)
+    return run(args.words)
 
 
 # --- config -----------------------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ RUN = Command(
     about="As `python -m tvilfm_plugin SCRIPT`: the script runs unmodified, knows our data sets, models and keys, and its "
     "DefaultTrainer is the plugin's.",
     options=_run_options,
-    work=run,
+    work=run_script,
     rest=True,
     examples=("tvilfm run tools/train_net.py --config-file projects/TVILFM/configs/synthetic.yml",),
 )

@@ -16,12 +16,13 @@ from typing import Any
 
 from tvilfm_plugin.host import children, gaps, importing, presence
 
-USAGE = """usage: python -m tvilfm_plugin SCRIPT [ARGS...]
-       python -m tvilfm_plugin -m MODULE [ARGS...]
+USAGE = """usage: python -m tvilfm_plugin [--debug] SCRIPT [ARGS...]
+       python -m tvilfm_plugin [--debug] -m MODULE [ARGS...]
 
 Runs SCRIPT (a file, or a folder or archive with a __main__.py), e.g. fast-reid's tools/train_net.py, or a module,
 unmodified, with ARGS as its command line. fast-reid is repaired, our data sets, models and config keys are known, and
-DefaultTrainer is the plugin's trainer; also in the processes that the script starts."""
+DefaultTrainer is the plugin's trainer; also in the processes that the script starts. An error is one line, with --debug the
+traceback."""
 
 
 def run(argv: Sequence[str]) -> int:
