@@ -44,7 +44,6 @@ OWN_NEEDS = [
     "tqdm>=4.66",
     "filelock>=3.16",
     "pydantic>=2.10,<3",
-    "Jinja2>=3.1",
     "safetensors>=0.5",
 ]
 

@@ -2,6 +2,9 @@
 
 Queries of one person resemble each other, so thousands of queries are far fewer independent facts. Intervals and tests
 here therefore resample *identities*; a query bootstrap would give intervals that are much too narrow.
+
+Own code, although scipy.stats has a bootstrap and a permutation test: those draw other numbers, so every printed interval would
+change, and their bootstrap holds resamples x identities indices where this one holds counts by the block.
 """
 
 from collections.abc import Sequence

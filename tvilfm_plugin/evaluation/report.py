@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tabulate import tabulate
+
 from tvilfm_plugin.evaluation.ranking import RankMetrics
 from tvilfm_plugin.evaluation.summary import summarise
 
@@ -141,10 +143,6 @@ def aligned(table: Sequence[Sequence[str]], names: int) -> list[str]:
         table: rows of cells, the header first.
         names: how many leading columns hold text.
     """
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    lines = []
-    for row in table:
-        cells = [c.ljust(w) if i < names else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        lines.append(f"| {' | '.join(cells)} |")
-    rule = "|" + "|".join("-" * (w + 2) if i < names else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
-    return [lines[0], rule, *lines[1:]]
+    header, *rows = table
+    sides = ["left"] * names + ["right"] * (len(header) - names)
+    return tabulate(rows, header, tablefmt="pipe", colalign=sides if rows else None, disable_numparse=True).splitlines()

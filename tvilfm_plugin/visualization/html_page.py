@@ -1,4 +1,7 @@
-"""One self-contained HTML page: pictures as data URIs, no script, no external request, every text escaped."""
+"""One self-contained HTML page: pictures as data URIs, no script, no external request, every text escaped.
+
+Five short functions and `html.escape`: templates of a library would be no shorter.
+"""
 
 import base64
 from collections.abc import Iterable, Sequence

@@ -1,5 +1,7 @@
 """The vision transformer's parts: overlapping patches, pre-norm blocks.
 
+`DropPath` and `MLP` are timm's too, but importing timm would cost every training half a second.
+
 Letters: B images, T tokens of any kind, D width.
 """
 
