@@ -12,7 +12,8 @@ from tiny_runs import ROOT, rows, same, weights
 
 pytest.importorskip("fastreid")
 
-from tvilfm_plugin.checkpoints.released_keys import released_key
+from released_names import released_key
+
 from tvilfm_plugin.config import get_cfg, stage1_config
 from tvilfm_plugin.engine import TriTrainer, changed_keys, lr_factor, param_groups, recipe
 

@@ -11,11 +11,12 @@ pytest.importorskip("fastreid")
 
 from fastreid.modeling.meta_arch import build_model
 from oracles_modeling import write_tower
+from released_names import to_official
 from test_epoch_rule import card
 from test_resume import pointer, run_until_killed
 
 from tvilfm_plugin.checkpoints.import_released import shapes_of
-from tvilfm_plugin.checkpoints.released_mip import as_stage1, to_official
+from tvilfm_plugin.checkpoints.released_mip import as_stage1
 from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.data.datasets import TriSYSUMM01
 from tvilfm_plugin.evaluation.protocols import MIP, SYSU

@@ -12,8 +12,9 @@ from tiny_runs import ROOT
 pytest.importorskip("fastreid")
 
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+from released_names import released_key
 
-from tvilfm_plugin.checkpoints.released_keys import our_key, released_key
+from tvilfm_plugin.checkpoints.released_keys import our_key
 from tvilfm_plugin.config import get_cfg, stage1_config
 from tvilfm_plugin.engine import TriTrainer, param_groups
 from tvilfm_plugin.evaluation.evaluator import choose_protocol

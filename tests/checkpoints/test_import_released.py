@@ -11,11 +11,10 @@ import pytest
 import torch
 from mip_models import small_config as small_mip_config
 from oracles_modeling import golden, golden_json, small_config, small_model, write_tower
+from released_names import released_key, to_official
 
 from tvilfm_plugin.checkpoints.import_released import from_tvilfm, import_released, read_released
 from tvilfm_plugin.checkpoints.loading import load_weights, read_checkpoint
-from tvilfm_plugin.checkpoints.released_keys import released_key
-from tvilfm_plugin.checkpoints.released_mip import to_official
 from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.engine import TriTrainer
 from tvilfm_plugin.evaluation.ensemble import pack

@@ -2,6 +2,7 @@ import golden_inputs_mip as inputs
 import pytest
 import torch
 from mip_models import SMALL, mip_config, small_config
+from released_names import to_official
 
 from tvilfm_plugin.checkpoints.released_mip import (
     DEEP_LIBRARY,
@@ -9,7 +10,6 @@ from tvilfm_plugin.checkpoints.released_mip import (
     identity_head_state,
     is_released_mip,
     official_names,
-    to_official,
 )
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.identity_head import IdentityHead

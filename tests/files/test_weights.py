@@ -11,11 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tvilfm_plugin.files.weights import (
-    RANDOM,
-    Origin,
     WeightsError,
     best_prefix,
-    origins,
     prefixes_of,
     read_tensors,
     read_weights_file,
@@ -137,9 +134,3 @@ def test_the_part_that_is_meant():
 
 def test_what_lies_beside():
     assert tensors_of({"state_dict": STATE, "epoch": 3}, "w.pth")[1] == ["epoch"]
-
-
-def test_origins():
-    model = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
-    model[0].origin, model[1].origin = RANDOM, Origin("w.pth", "ab")
-    assert origins(model) == {"0": RANDOM, "1": Origin("w.pth", "ab")}

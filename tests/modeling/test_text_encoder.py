@@ -174,7 +174,6 @@ def test_transformers_clip_gives_the_same_features(tower, tmp_path, prefix):
     ids = tokens()
     ours = build_text_encoder(tower, str(tmp_path / "hf.bin"), 24).eval()
     assert torch.allclose(ours(ids), theirs(ids).text_embeds, atol=1e-5)
-    assert ours.origin.name == "hf.bin" and len(ours.origin.sha256) == 64
 
 
 def test_half_precision_weights_become_float32(tower, tmp_path):

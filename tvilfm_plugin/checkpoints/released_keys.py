@@ -1,4 +1,4 @@
-"""Names of the authors' released checkpoints and ours, both ways.
+"""Our names of the tensors in the authors' released checkpoints.
 
 Their complete model has 481 keys; ours has the same tensors except `logit_scale`, which nothing reads. A file of stage 2
 has 488: pooling and head of stage 1 as well, of which ours keeps all but the classifier (TVILFM.IR_NECK stage1). In short::
@@ -27,33 +27,15 @@ _TO_OURS = (
     (r"backup_pool\.p", "stage1.pool.p"),
     (r"backup_classifier\.BN\.(.+)", r"stage1.neck.\1"),
 )
-_TO_THEIRS = (
-    (r"visual\.backbone\.base\.conv1\.(rgb|ir)\.(.+)", r"base_model.visual.\1_model.resnet_conv.0.\2"),
-    (r"visual\.backbone\.base\.bn1\.(rgb|ir)\.(.+)", r"base_model.visual.\1_model.resnet_conv.1.\2"),
-    (
-        r"visual\.backbone\.base\.layer(\d)\.(.+)",
-        lambda m: f"base_model.visual.shared_model.resnet_conv.{int(m[1]) - 1}.{m[2]}",
-    ),
-    (r"visual\.pool\.p", "base_model.visual.GEM.p"),
-    (r"text\.(.+)", r"base_model.\1"),
-    (r"heads\.neck\.(.+)", r"classifier.BN.\1"),
-    (r"heads\.classifier\.weight", "classifier.classifier.weight"),
-    (r"stage1\.pool\.p", "backup_pool.p"),
-    (r"stage1\.neck\.(.+)", r"backup_classifier.BN.\1"),
-)
 
 
 def our_key(released: str) -> str | None:
     """Our name of a released key; None for what we do not have (`logit_scale`, stage 1's classifier in stage 2)."""
-    return _translate(released, _TO_OURS)
+    return translate(released, _TO_OURS)
 
 
-def released_key(ours: str) -> str | None:
-    """The released code's name of one of our keys; None for what it does not have."""
-    return _translate(ours, _TO_THEIRS)
-
-
-def _translate(key: str, table: tuple) -> str | None:
+def translate(key: str, table: tuple) -> str | None:
+    """The key by the first (pattern, replacement) that matches all of it."""
     for pattern, replacement in table:
         match = re.fullmatch(pattern, key)
         if match:

@@ -108,26 +108,6 @@ def from_official(official: Mapping[str, Tensor], shapes: Mapping[str, torch.Siz
     return Translation(state, loaded, missing, misshapen, sorted(set(official) - used))
 
 
-def to_official(state: Mapping[str, Tensor], depth: int = 12) -> dict[str, Tensor]:
-    """Our tensors under the authors' names; slices of the deep library that no block reads are zero.
-
-    Args:
-        state: our state dict, or gradients by parameter name.
-        depth: slices of their deep library.
-    """
-    official: dict[str, Tensor] = {}
-    for name, value in state.items():
-        theirs = official_names(name)
-        if name == LIBRARY:
-            two, layers, count, dim = value.shape
-            deep = value.new_zeros(two, depth, count, dim)
-            deep[:, : layers - 1] = value[:, 1:]
-            official |= {FIRST_LIBRARY: value[:, 0].clone(), DEEP_LIBRARY: deep}
-        else:
-            official[theirs[0]] = value
-    return official
-
-
 def identity_head_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A MIP state dict as stage 1 of TVI-LFM: the encoder as it is, the heads as one neck and one classifier of width 5 D.
 

@@ -5,11 +5,11 @@ import pickle
 import zipfile
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tvilfm_plugin.files.writing import sha256_of
 
@@ -35,26 +35,6 @@ _PLAIN: list[Any] = [
 
 class WeightsError(ValueError):
     """A file holds no weights that can be used."""
-
-
-class Origin(NamedTuple):
-    """Where a part of a model started from.
-
-    Attributes:
-        name: of the file, or of the published weights.
-        sha256: of the file.
-    """
-
-    name: str
-    sha256: str
-
-
-RANDOM = Origin("random", "")
-
-
-def origins(model: nn.Module) -> dict[str, Origin]:
-    """Name of a part -> its weights' origin, for every part that was built with an `origin`; whole models before parts."""
-    return {name: part.origin for name, part in model.named_modules() if isinstance(getattr(part, "origin", None), Origin)}
 
 
 def read_weights_file(path: str | Path) -> Any:

@@ -11,8 +11,7 @@ from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_backbone
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from tvilfm_plugin.files.weights import RANDOM, Origin, WeightsError, read_tensors, some
-from tvilfm_plugin.files.writing import sha256_of
+from tvilfm_plugin.files.weights import WeightsError, read_tensors, some
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.backbone_layouts import load_backbone
 from tvilfm_plugin.modeling.distributed import use_portable_sync_bn
@@ -36,14 +35,11 @@ def build_dual_stream_backbone(cfg: CfgNode) -> DualStream:
         raise ValueError(f"MODEL.DUAL_STREAM.BASE cannot be {stream.BASE} itself; name the backbone to be doubled.")
     builder = choose(BACKBONE_REGISTRY, stream.BASE, "MODEL.DUAL_STREAM.BASE")
     base = _with_weights(builder, stream.BASE, cfg)
-    origin = base.origin
     if stream.TRUNK != "plain":
         base = DEENTrunk(base, reduced=stream.TRUNK == "DEEN-reduced")
         if cfg.MODEL.BACKBONE.NORM == "syncBN":
             base = nn.SyncBatchNorm.convert_sync_batchnorm(base)
-    doubled = DualStream(use_portable_sync_bn(base), stem=stream.STEM, style=stream.STYLE, fold=stream.FOLD_BN)
-    doubled.origin = origin
-    return doubled
+    return DualStream(use_portable_sync_bn(base), stem=stream.STEM, style=stream.STYLE, fold=stream.FOLD_BN)
 
 
 def build_visual_encoder(cfg: CfgNode) -> VisualEncoder:
@@ -93,37 +89,34 @@ def with_dim(cfg: CfgNode, dim: int) -> CfgNode:
     return cfg
 
 
-def pretrained_file(cfg: CfgNode, builder: str) -> tuple[Path, Origin]:
-    """The file of MODEL.BACKBONE.PRETRAIN_PATH or, without one, of the published weights; and what a run's record says of it.
+def pretrained_file(cfg: CfgNode, builder: str) -> Path:
+    """The file of MODEL.BACKBONE.PRETRAIN_PATH or, without one, of the published weights.
 
     Args:
         builder: the name of the backbone's builder.
     """
     backbone = cfg.MODEL.BACKBONE
     if backbone.PRETRAIN_PATH:
-        path, name = Path(backbone.PRETRAIN_PATH), Path(backbone.PRETRAIN_PATH).name
+        path = Path(backbone.PRETRAIN_PATH)
         if not path.is_file():
             raise FileNotFoundError(
                 f"MODEL.BACKBONE.PRETRAIN_PATH {str(path)!r} is no file. Give the ImageNet weights' local file, leave it empty "
                 "to fetch the published ones, or set MODEL.BACKBONE.PRETRAIN False to start at random."
             )
-    else:
-        kinds = ("se_" if backbone.WITH_SE else "") + ("ibn_" if backbone.WITH_IBN else "")
-        name, path = fetch(builder, kinds + backbone.DEPTH)
-    return path, Origin(name, sha256_of(path))
+        return path
+    kinds = ("se_" if backbone.WITH_SE else "") + ("ibn_" if backbone.WITH_IBN else "")
+    return fetch(builder, kinds + backbone.DEPTH)
 
 
 def _with_weights(builder: Callable[[CfgNode], nn.Module], name: str, cfg: CfgNode) -> Any:
-    """A backbone with the weights that the config asks for, and an `origin` that names them.
+    """A backbone with the weights that the config asks for.
 
     fast-reid's builders load non-strictly, each in a form of its own, and download; here they start at random and are filled. A
     builder of somebody else's reads MODEL.BACKBONE.PRETRAIN_PATH itself, and what arrived is checked.
     """
     if not cfg.MODEL.BACKBONE.PRETRAIN:
-        base = builder(cfg)
-        base.origin = RANDOM  # type: ignore[assignment]
-        return base
-    path, origin = pretrained_file(cfg, name)
+        return builder(cfg)
+    path = pretrained_file(cfg, name)
     cfg = cfg.clone()
     cfg.defrost()
     foreign = not builder.__module__.startswith("fastreid.")
@@ -136,7 +129,6 @@ def _with_weights(builder: Callable[[CfgNode], nn.Module], name: str, cfg: CfgNo
         count = load_backbone(base, state, name, str(path))
         weights = [n for n in base.state_dict() if not n.endswith("num_batches_tracked")]
         logger.info(f"Backbone weights from {path}: {count} of {len(weights)} tensors")
-    base.origin = origin  # type: ignore[assignment]
     return base
 
 

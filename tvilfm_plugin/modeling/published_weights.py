@@ -3,7 +3,6 @@
 import logging
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from filelock import FileLock
@@ -53,19 +52,7 @@ PUBLISHED = {
 }
 
 
-class Fetched(NamedTuple):
-    """Published weights on this machine.
-
-    Attributes:
-        name: under which they are published.
-        path: the file in the cache.
-    """
-
-    name: str
-    path: Path
-
-
-def fetch(builder: str, depth: str) -> Fetched:
+def fetch(builder: str, depth: str) -> Path:
     """The published weights of a backbone, from the cache or from their publisher, with a progress bar.
 
     The cache is torch hub's ($TORCH_HOME/hub/checkpoints) or, for timm's, that of the Hugging Face hub ($HF_HOME/hub).
@@ -97,7 +84,7 @@ def fetch(builder: str, depth: str) -> Fetched:
     return _from_address(source, source.rpartition("/")[2])
 
 
-def _from_address(url: str, name: str) -> Fetched:
+def _from_address(url: str, name: str) -> Path:
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / url.rpartition("/")[2]
     if not path.is_file():
@@ -113,18 +100,18 @@ def _from_address(url: str, name: str) -> Fetched:
         # No network, a name that is not resolved, a server's refusal (OSError), or another content (RuntimeError).
         except (OSError, RuntimeError) as error:
             raise _unreachable(name, path, str(error).splitlines()[0][:160]) from None
-    return Fetched(name, path)
+    return path
 
 
-def _from_timm(name: str) -> Fetched:
+def _from_timm(name: str) -> Path:
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
     repository, file = f"timm/{name}", "model.safetensors"
     cached = try_to_load_from_cache(repository, file)
     if isinstance(cached, str):
-        return Fetched(f"timm {name}", Path(cached))
+        return Path(cached)
     try:
-        return Fetched(f"timm {name}", Path(hf_hub_download(repository, file)))
+        return Path(hf_hub_download(repository, file))
     # The client's errors have no common class: offline mode, no network, an answer that is none.
     except Exception as error:
         reason = str(error).splitlines()[0][:160]

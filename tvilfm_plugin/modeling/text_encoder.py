@@ -16,8 +16,6 @@ from tvilfm_plugin.data.tokenizer import end_of_text
 from tvilfm_plugin.files.json import read_json
 from tvilfm_plugin.files.weights import OPENAI_ARCHIVES as OPENAI_ARCHIVES
 from tvilfm_plugin.files.weights import (
-    RANDOM,
-    Origin,
     WeightsError,
     below,
     best_prefix,
@@ -25,7 +23,6 @@ from tvilfm_plugin.files.weights import (
     read_weights_file,
     tensors_of,
 )
-from tvilfm_plugin.files.writing import sha256_of
 from tvilfm_plugin.modeling.packed_text import can_pack, packed_transformer
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -45,11 +42,9 @@ class TextEncoder(nn.Module):
     The parameters have the names of a CLIP state dict (`token_embedding.weight`, `transformer.resblocks.0...`).
 
     Attributes:
-        origin: of the weights that it was built with; None: a checkpoint follows.
         pack: on a CPU, compute no position behind a caption's end (MODEL.TEXT.PACK).
     """
 
-    origin: Origin | None = None
     attn_mask: Tensor
     positional_embedding: nn.Parameter
     text_projection: nn.Parameter
@@ -162,16 +157,13 @@ def build_text_encoder(arch: str, weights: str, dim: int) -> TextEncoder:
     """
     config = _architecture(arch)
     arch = "described in the config" if arch.lstrip().startswith("{") else arch
-    if weights == FROM_CHECKPOINT:
-        return TextEncoder(_tower(config, dim), eot=_eot(config))
     if not weights:
         logger.warning(
             f"MODEL.TEXT.WEIGHTS is empty: the text encoder {arch} starts at RANDOM. The published numbers need "
             "OpenAI's weights: name the local file, or set the tag 'openai'."
         )
-        started = TextEncoder(_tower(config, dim), eot=_eot(config))
-        started.origin = RANDOM
-        return started
+    if weights in ("", FROM_CHECKPOINT):
+        return TextEncoder(_tower(config, dim), eot=_eot(config))
     source = _find_weights(arch, weights)
     file = _read_weights(source.path)
     if source.quick_gelu or file.openai:
@@ -191,7 +183,6 @@ def build_text_encoder(arch: str, weights: str, dim: int) -> TextEncoder:
     _load(encoder, {name: value.float() for name, value in state.items()}, source.path)
     # What is no weight does not come from the file, and on the meta device it had no values.
     encoder.attn_mask = _causal_mask(encoder.context_length)
-    encoder.origin = Origin(weights if source.tagged else source.path.name, sha256_of(source.path))
     logger.info(f"Text encoder {arch}: {len(file.text)} tensors from {source.path}, {file.ignored} others ignored")
     return encoder
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from mip_models import RELEASED, deviation, golden_model, rows, training_batch
+from released_names import to_official
 from torch import Tensor, nn
 
-from tvilfm_plugin.checkpoints.released_mip import to_official
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.mip.encoder import test_feature as joined_feature
 from tvilfm_plugin.modeling.mip.mip import MIP

@@ -5,9 +5,9 @@ import oracles_mip as oracle
 import pytest
 import torch
 from mip_models import DETERMINISTIC, RELEASED, SMALL, deviation, mip_config, small_config
+from released_names import to_official
 from torch import Tensor
 
-from tvilfm_plugin.checkpoints.released_mip import to_official
 from tvilfm_plugin.modeling.mip.encoder import MIPEncoder
 from tvilfm_plugin.modeling.mip.generator import PromptFusion
 from tvilfm_plugin.modeling.mip.mip import MIP

@@ -8,8 +8,6 @@ from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from torch import nn
 from yacs.config import CfgNode
 
-from tvilfm_plugin.files.weights import RANDOM, Origin
-from tvilfm_plugin.files.writing import sha256_of
 from tvilfm_plugin.modeling.mip.encoder import MIPEncoder
 from tvilfm_plugin.modeling.mip.generator import PromptFusion, PromptGenerator
 from tvilfm_plugin.modeling.mip.heads import MIPHeads, PromptReader
@@ -106,16 +104,13 @@ def build_mip_backbone(cfg: CfgNode) -> MIPEncoder:
 
 def _load(cfg: CfgNode, encoder: MIPEncoder) -> None:
     backbone, mip = cfg.MODEL.BACKBONE, cfg.MODEL.MIP
-    encoder.origin = RANDOM  # type: ignore[assignment]
     if backbone.PRETRAIN:
         path: Path = Path(backbone.PRETRAIN_PATH)
-        name = path.name
         if not backbone.PRETRAIN_PATH:
             # One size of a plain ViT is published for MIP: the paper's.
             paper = (mip.WIDTH, mip.DEPTH, mip.PATCH) == (768, 12, 16)
-            name, path = fetch("build_mip_backbone", "base" if paper else f"of width {mip.WIDTH} and depth {mip.DEPTH}")
+            path = fetch("build_mip_backbone", "base" if paper else f"of width {mip.WIDTH} and depth {mip.DEPTH}")
         load_vit(encoder, read_vit(path), mip.DEPTH)
-        encoder.origin = Origin(name, sha256_of(path))  # type: ignore[assignment]
     if mip.GENERATOR_INIT == "pretrained" and isinstance(encoder.instance_prompts, PromptGenerator):
         encoder.instance_prompts.block.load_state_dict(encoder.blocks[0].state_dict())
 
