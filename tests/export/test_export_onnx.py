@@ -173,7 +173,7 @@ def test_what_is_no_export_is_refused(exported, tmp_path):
         OnnxModel(tmp_path)
     facts = facts_of(exported)
     (tmp_path / "export.json").write_text(json.dumps(facts | {"format": 99}))
-    with pytest.raises(ExportError, match="format 99, this version reads 1"):
+    with pytest.raises(ExportError, match="format 99, this version reads 2"):
         OnnxModel(tmp_path)
     (tmp_path / "export.json").write_text(json.dumps(facts))
     with pytest.raises(ExportError, match="text-.*onnx is missing|tokenizer-.*json is missing"):

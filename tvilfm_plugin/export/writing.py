@@ -7,7 +7,6 @@ afterwards.
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,12 @@ from tvilfm_plugin.export.tokenizer_file import tokenizer_file
 from tvilfm_plugin.files.writing import atomic_file, write_text
 from tvilfm_plugin.retrieval.gallery_list import list_gallery
 from tvilfm_plugin.retrieval.retriever import Retriever
-from tvilfm_plugin.runtime.model import FACTS, FORMAT, OnnxModel
+from tvilfm_plugin.runtime.facts import FACTS, FORMAT, OURS, digest_of
+from tvilfm_plugin.runtime.model import OnnxModel
 
 logger = logging.getLogger("fastreid." + __name__)
 
 SAMPLES = 8
-OURS = re.compile(r"(infrared|visible|text|fusion|tokenizer)-[0-9a-f]{12}\.(onnx|json)")
 
 
 class ParityError(RuntimeError):
@@ -85,7 +84,8 @@ def export_retriever(
     parity = _compare(retriever, OnnxModel(folder, facts=everything), str(gallery), str(queries))
     if not parity.ok:
         raise ParityError(f"The export differs from the model, so {folder / FACTS} is not written:\n{parity}")
-    write_text(folder / FACTS, json.dumps({**everything, "parity": parity.to_dict()}, indent=1) + "\n")
+    everything["parity"] = parity.to_dict()
+    write_text(folder / FACTS, json.dumps({**everything, "sha256": digest_of(everything)}, indent=1) + "\n")
     named = {entry["file"] for entry in (*files.values(), *([tokens] if tokens else []))}
     for path in folder.iterdir():
         if OURS.fullmatch(path.name) and path.name not in named:

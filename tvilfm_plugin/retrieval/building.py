@@ -16,7 +16,7 @@ from tvilfm_plugin.files.writing import locked
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
 from tvilfm_plugin.retrieval.index import GalleryIndex
 from tvilfm_plugin.retrieval.index_file import FlatFile
-from tvilfm_plugin.retrieval.pictures import Unreadable
+from tvilfm_plugin.retrieval.pictures import Unreadable, check_any
 from tvilfm_plugin.retrieval.records import Record, Records
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -47,7 +47,7 @@ def embed_in_memory(
     """An index of all images that can be read, and the list of the others."""
     done = [embed(images[start : start + block]) for start in _starts(images, 0, block)]
     records = [record for one in done for record in one.records]
-    _check_any(records, images)
+    check_any(records, images)
     index = GalleryIndex.build(np.concatenate([one.vectors for one in done]), records, fingerprint, kind)
     return index, [bad for one in done for bad in one.unreadable]
 
@@ -73,7 +73,7 @@ def embed_to_file(
             logger.info(f"Going on with {path}: {part.taken} of {len(images)} images were embedded before")
         for start in _starts(images, part.taken, block):
             part.add(embed(images[start : start + block]), min(start + block, len(images)))
-        _check_any(part.records, images)
+        check_any(part.records, images)
         part.finish(path, kind)
         return GalleryIndex.load(path, fingerprint), part.unreadable
 
@@ -217,8 +217,3 @@ def _starts(images: Sequence[Record], first: int, block: int) -> Iterator[int]:
         for start in range(first, len(images), block):
             yield start
             bar.update(min(block, len(images) - start))
-
-
-def _check_any(records: Sequence[Record], images: Sequence[Record]) -> None:
-    if not records:
-        raise ValueError(f"None of the {len(images)} gallery images can be read, so there is nothing to search.")

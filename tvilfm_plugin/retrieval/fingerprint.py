@@ -2,7 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class FingerprintSchema(BaseModel):
+    """A fingerprint in a file."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    weights: str
+    dim: Annotated[int, Field(ge=1)]
+    normalisation: str
+    preprocessing: str
 
 
 class FingerprintError(ValueError):

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tvilfm_plugin.files.writing import atomic_file
-from tvilfm_plugin.retrieval.fingerprint import Fingerprint
+from tvilfm_plugin.retrieval.fingerprint import Fingerprint, FingerprintSchema
 from tvilfm_plugin.retrieval.records import Records
 
 MAGIC, OLD_MAGIC = b"TVILFM02", b"TVILFM01"
@@ -29,13 +29,6 @@ REMEDY = "Embed the gallery again."
 
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-
-class _FingerprintSchema(_Strict):
-    weights: str
-    dim: Annotated[int, Field(ge=1)]
-    normalisation: str
-    preprocessing: str
 
 
 _Number = Annotated[int, Field(gt=-(2**63), lt=2**63)]
@@ -55,7 +48,7 @@ class _Digests(_Strict):
 
 class _Description(_Strict):
     kind: str
-    fingerprint: _FingerprintSchema
+    fingerprint: FingerprintSchema
     records: _RecordsSchema
     digests: _Digests | None = None
 

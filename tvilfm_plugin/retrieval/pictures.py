@@ -43,3 +43,14 @@ def read_pictures(images: Sequence[Record], size: tuple[int, int], resample: str
             continue
         block.records.append(record)
     return block
+
+
+def check_any(records: Sequence[Record], images: Sequence[Record]) -> None:
+    """Raise if no image of a gallery could be read.
+
+    Args:
+        records: those that could.
+        images: all.
+    """
+    if not records:
+        raise ValueError(f"None of the {len(images)} gallery images can be read, so there is nothing to search.")

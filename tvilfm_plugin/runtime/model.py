@@ -6,21 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from tvilfm_plugin.files.json import expect_object, read_json
 from tvilfm_plugin.files.pictures import Window
 from tvilfm_plugin.files.writing import sha256_of
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
+from tvilfm_plugin.runtime.facts import ExportError, read_facts
 from tvilfm_plugin.runtime.tokens import Tokens
 
-FACTS = "export.json"
-FORMAT = 1
 UNKNOWN_CAMERA = -1
 GRAPH_OF = {Modality.IR: "infrared", Modality.RGB: "visible"}
-
-
-class ExportError(ValueError):
-    """A folder is no export, or not all of one."""
 
 
 class OnnxModel:
@@ -79,7 +73,11 @@ class OnnxModel:
         if facts is None:
             raise ValueError("This export has no text encoder: search by image only, or export a TVILFM model.")
         if self._tokens is None:
-            self._tokens = Tokens(self._checked(facts), facts)
+            file = self._checked(facts)
+            try:
+                self._tokens = Tokens(file, facts)
+            except Exception as error:  # each of the libraries behind it has errors of its own
+                raise ExportError(f"{file}: it is no tokenizer that can be read ({error}). Export the model again.") from error
         return self._run("text", {"tokens": self._tokens(texts)})
 
     def fuse(self, ir: np.ndarray, text: np.ndarray, ir_text: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -92,15 +90,27 @@ class OnnxModel:
         return self._run("fusion", inputs)
 
     def _run(self, name: str, inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        if name not in self._sessions:
-            import onnxruntime
-
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = self._threads
-            file = str(self._checked(self.facts["graphs"][name]))
-            self._sessions[name] = onnxruntime.InferenceSession(file, options, providers=onnxruntime.get_available_providers())
-        raw, unit = self._sessions[name].run(["raw", "unit"], inputs)
+        file = self.folder / self.facts["graphs"][name]["file"]
+        try:
+            if name not in self._sessions:
+                self._sessions[name] = self._session(str(self._checked(self.facts["graphs"][name])))
+            raw, unit = self._sessions[name].run(["raw", "unit"], inputs)
+        except ExportError:
+            raise
+        # onnxruntime has a class of its own per kind of failure, with no other parent.
+        except Exception as error:
+            said = " ".join(str(error).split())[:200]
+            raise ExportError(f"{file}: onnxruntime cannot read or run it ({said}). Export the model again.") from error
+        if not np.isfinite(unit).all():
+            raise ExportError(f"{file} gives vectors with NaN, which no search can rank. Export the model again.")
         return raw, unit
+
+    def _session(self, file: str) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        return onnxruntime.InferenceSession(file, options, providers=onnxruntime.get_available_providers())
 
     def _checked(self, entry: Mapping[str, Any]) -> Path:
         """A file of the export, if it still is what was written."""
@@ -109,14 +119,3 @@ class OnnxModel:
             state = "was changed" if path.is_file() else "is missing"
             raise ExportError(f"{path} {state}: the export is not complete. Run tools/export_onnx.py again.")
         return path
-
-
-def read_facts(folder: Path) -> dict[str, Any]:
-    """The export.json of a folder."""
-    file = folder / FACTS
-    if not file.is_file():
-        raise ExportError(f"{folder} is no export: it has no {FACTS}. tools/export_onnx.py writes one.")
-    facts = expect_object(read_json(file), str(file))
-    if facts.get("format") != FORMAT:
-        raise ExportError(f"{file} has format {facts.get('format')!r}, this version reads {FORMAT}. Export the model again.")
-    return facts

@@ -11,7 +11,7 @@ from tvilfm_plugin.data.resize import Picture, picture_pixels
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.gallery_list import list_gallery
 from tvilfm_plugin.retrieval.hits import Index, MemberChoice
-from tvilfm_plugin.retrieval.pictures import Unreadable, read_pictures
+from tvilfm_plugin.retrieval.pictures import Unreadable, check_any, read_pictures
 from tvilfm_plugin.retrieval.searcher import Searcher
 from tvilfm_plugin.runtime.model import OnnxModel
 from tvilfm_plugin.runtime.vectors import Vectors
@@ -60,6 +60,7 @@ class OnnxRetriever(Searcher):
             if block.records:
                 cameras = [record.camid for record in block.records]
                 vectors.append(self.model.images(np.stack(block.pixels), Modality.RGB, cameras)[1])
+        check_any(records, images)
         for bad in self.unreadable:
             logger.warning("Skipped %s: %s", bad.path, bad.reason)
         index = Vectors(np.concatenate(vectors), records)

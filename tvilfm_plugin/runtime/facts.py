@@ -1,0 +1,98 @@
+"""export.json, which says what an export is: checked by a schema, and by a digest of itself."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tvilfm_plugin.files.json import JsonError, checked, expect_object, read_json
+from tvilfm_plugin.retrieval.fingerprint import FingerprintSchema
+
+FACTS = "export.json"
+FORMAT = 2
+OURS = re.compile(r"(infrared|visible|text|fusion|tokenizer)-[0-9a-f]{12}\.(onnx|json)")
+"""Names of an export's other files."""
+
+_Count = Annotated[int, Field(ge=1, le=1 << 20)]
+
+
+class ExportError(ValueError):
+    """A folder is no export, or not all of one."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _File(_Strict):
+    file: Annotated[str, Field(pattern=f"^{OURS.pattern}$")]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class _Graphs(_Strict):
+    infrared: _File
+    visible: _File
+    text: _File | None = None
+    fusion: _File | None = None
+
+
+class _Tokenizer(_File):
+    pattern: str
+    special: dict[str, int]
+    start: int
+    end: int
+    context_length: Annotated[int, Field(ge=3, le=1 << 16)]
+
+
+class _Fusion(_Strict):
+    name: str
+    filters: bool
+
+
+class _Cameras(_Strict):
+    first: int
+    number: _Count
+
+
+class _Facts(_Strict):
+    graphs: _Graphs
+    tokenizer: _Tokenizer | None
+    image_size: Annotated[list[_Count], Field(min_length=2, max_length=2)]
+    resample: Literal["lanczos", "bicubic", "bilinear"]
+    ir_scaling: list[float]
+    members: Annotated[list[Literal["ir", "text", "fusion"]], Field(min_length=1)]
+    fusion: _Fusion | None
+    cameras: _Cameras | None
+    fingerprint: FingerprintSchema
+    sha256: str
+
+
+def digest_of(facts: Mapping[str, Any]) -> str:
+    """sha256 of everything that export.json says but the digest itself."""
+    rest = {key: value for key, value in facts.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What the export.json of a folder says, if every value is one that an exporter writes and none was changed since."""
+    file = folder / FACTS
+    if not file.is_file():
+        raise ExportError(f"{folder} is no export: it has no {FACTS}. tools/export_onnx.py writes one.")
+    try:
+        facts = expect_object(read_json(file), str(file))
+        if facts.get("format") != FORMAT:
+            told = repr(facts.get("format"))[:40]
+            raise ExportError(f"{file} has format {told}, this version reads {FORMAT}. Export the model again.")
+        known = checked(facts, _Facts, str(file))
+    except JsonError as error:
+        raise ExportError(f"{error} Export the model again.") from None
+    if facts["sha256"] != digest_of(facts):
+        raise ExportError(f"{file} was changed after it was written: its digest is another. Export the model again.")
+    texts = {"tokenizer": known.tokenizer, "text graph": known.graphs.text}
+    if len({part is None for part in texts.values()}) > 1 or (known.fusion is None) != (known.graphs.fusion is None):
+        raise ExportError(f"{file} names a part without its graph, or a graph without its part. Export the model again.")
+    return facts
