@@ -27,7 +27,7 @@ def write_file(path: Path, size: tuple[int, int] | None = None) -> None:
 def rgb_text(pid: int, key: str) -> str:
     """A caption with colours, another one for almost every image."""
     shade = COLOURS[sum(map(ord, key)) % len(COLOURS)]
-    return f"a person in a {COLOURS[pid % len(COLOURS)]} shirt and {shade} trousers, seen as {key.rsplit('/', 1)[-1]}"
+    return f"a person in a {COLOURS[pid % len(COLOURS)]} shirt and {shade} trousers, seen as {Path(key).stem}"
 
 
 def ir_text(pid: int, key: str) -> str:

@@ -1,6 +1,7 @@
 """What every request and every answer of the web page passes: who may ask, how much, and what a browser may do with it."""
 
 import asyncio
+import re
 from collections.abc import Collection
 
 from starlette.exceptions import HTTPException
@@ -23,6 +24,7 @@ HEADERS = {
     # Nothing of a search stays in a cache on a disk.
     "cache-control": "no-store",
 }
+_HOST = re.compile(r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]+)\]|(?P<bare>[^:\[\]]+))(?::[0-9]{0,5})?", re.ASCII)
 _HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 
@@ -121,6 +123,6 @@ async def on_failure(request: Request, error: Exception) -> Response:
 
 
 def _name(host: str) -> str:
-    """Host name of a Host header, without port and brackets."""
-    name = host[1:].rpartition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    return name.lower()
+    """Host name of a Host header, without port and brackets; "" for what is no name with at most a port behind it."""
+    found = _HOST.fullmatch(host)
+    return (found["bare"] or found["bracketed"]).lower() if found else ""
