@@ -87,6 +87,7 @@ def add_images(run: Path) -> None:
 
     for path in run.glob("evaluation/*/results.json"):
         described = json.loads(path.read_text())
+        del described["digest"]
         picture = run / "picture.png"
         Image.new("RGB", (8, 16), (90, 120, 60)).save(picture)
         for key in ("query_paths", "gallery_paths"):

@@ -44,6 +44,10 @@ def test_a_forged_number_is_found(tmp_path):
     described = json.loads((tmp_path / "results.json").read_text())
     described["results"]["all/fusion/mAP"] += 0.1
     (tmp_path / "results.json").write_text(json.dumps(described))
+    with pytest.raises(ValueError, match=r"results\.json was changed after it was written"):
+        StoredEvaluation.load(tmp_path)
+    del described["digest"]
+    (tmp_path / "results.json").write_text(json.dumps(described))
     checks = verify(StoredEvaluation.load(tmp_path))
     assert not verified(checks)
     assert [c.label for c in checks if c.stored > 1e-6] == ["all/fusion"]

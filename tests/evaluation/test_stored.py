@@ -114,11 +114,12 @@ def test_files_of_two_evaluations_are_refused(tiny_evaluation, tmp_path):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     described = json.loads((tmp_path / "results.json").read_text())
     described["texts"].append("one more")
+    del described["digest"]
     (tmp_path / "results.json").write_text(json.dumps(described))
     with pytest.raises(ValueError, match="do not belong together.*texts"):
         StoredEvaluation.load(tmp_path)
     (tmp_path / "results.json").write_text("{")
-    with pytest.raises(ValueError, match="not JSON"):
+    with pytest.raises(ValueError, match="no valid JSON"):
         StoredEvaluation.load(tmp_path)
 
 

@@ -57,3 +57,6 @@ class FilteredAdd(Fusion):
                 "rgb_tokens, or choose TVILFM.FUSION Add."
             )
         return ir + text - ir_text
+
+
+SFF = FilteredAdd  # its name in the paper, and in configs

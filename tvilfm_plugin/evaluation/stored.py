@@ -1,7 +1,6 @@
 """A stored evaluation: what the network said, once, and everything needed to ask it again without the network."""
 
 import importlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,13 +34,14 @@ from tvilfm_plugin.evaluation.stored_files import (
     read_described,
     read_parts,
     texts_in,
+    write_described,
 )
 from tvilfm_plugin.evaluation.stored_files import NotStoredError as NotStoredError
 from tvilfm_plugin.evaluation.stored_files import found_within as found_within
 from tvilfm_plugin.evaluation.stored_files import per_query_values as per_query_values
 from tvilfm_plugin.evaluation.stored_files import rank_of as rank_of
 from tvilfm_plugin.files.places import seen_from, travelling
-from tvilfm_plugin.files.writing import atomic_file, sha256_of, write_text
+from tvilfm_plugin.files.writing import atomic_file, sha256_of
 from tvilfm_plugin.modality import Modality
 
 Distance = Callable[[Tensor, Tensor], Any]
@@ -270,7 +270,7 @@ class StoredEvaluation:
         with atomic_file(folder / "parts.pt") as file:
             torch.save(tensors, file)
         described["sha256"] = {name: sha256_of(folder / name) for name in ("rankings.npz", "parts.pt")}
-        write_text(folder / "results.json", json.dumps(described, indent=1))
+        write_described(folder, described)
 
     @classmethod
     def load(

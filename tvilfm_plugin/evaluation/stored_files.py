@@ -13,10 +13,10 @@ from torch import Tensor
 
 from tvilfm_plugin.evaluation.mer import TextIndex
 from tvilfm_plugin.evaluation.report import ProtocolCard
-from tvilfm_plugin.files.json import checked, expect_object
+from tvilfm_plugin.files.json import checked, digest_of, expect_object, read_json
 from tvilfm_plugin.files.places import local
 from tvilfm_plugin.files.weights import WeightsError, read_weights_file, tensors_of
-from tvilfm_plugin.files.writing import sha256_of
+from tvilfm_plugin.files.writing import sha256_of, write_text
 
 REMEDY = "Evaluate the run with tools/train_net.py and TEST.STORE True."
 
@@ -36,6 +36,7 @@ SCHEMA: dict[str, Any] = {
     "texts": list[str],
     "datasets": str,
     "sha256": dict[str, str],
+    "digest": str,
 }
 
 
@@ -51,13 +52,18 @@ def file_of(folder: Path, name: str) -> Path:
     return path
 
 
+def write_described(folder: Path, described: Mapping[str, Any]) -> None:
+    """results.json, with its own digest."""
+    write_text(folder / "results.json", json.dumps({**described, "digest": digest_of(described)}, indent=1))
+
+
 def read_described(folder: Path) -> dict[str, Any]:
     """results.json, with the paths of pictures as they are on this machine."""
     path = file_of(folder, "results.json")
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({error}). {REMEDY}") from None
+        described = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error} {REMEDY}") from None
     needed = ("cards", "results", "fusion", "members", "query_paths", "gallery_paths", "texts")
     missing = [key for key in needed if key not in expect_object(described, str(path))]
     if missing:
@@ -65,6 +71,8 @@ def read_described(folder: Path) -> dict[str, Any]:
     for key, schema in SCHEMA.items():
         if key in described:
             checked({key: described[key]}, dict[str, schema], str(path))  # type: ignore[valid-type]
+    if "digest" in described and described["digest"] != digest_of(described):
+        raise ValueError(f"{path} was changed after it was written: its digest is another. {REMEDY}")
     if len(described.get("image_only", "ab")) < 2:
         raise NotStoredError(f"{path}: image_only lacks its name or its members. {REMEDY}")
     near = folder / described["datasets"] if described.get("datasets") else ""
@@ -120,7 +128,7 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
 
 
 def check_digests(folder: Path, stored: Mapping[str, str]) -> None:
-    """The three files must be of one evaluation, and as they were written; older evaluations have no digests."""
+    """The two other files must be those that results.json was written with; older evaluations have no digests."""
     for name, digest in stored.items():
         if name in ("rankings.npz", "parts.pt") and sha256_of(folder / name) != digest:
             raise ValueError(

@@ -19,10 +19,11 @@ from tvilfm_plugin.data.resize import read_resized
 from tvilfm_plugin.export.graphs import known_cameras, model_graphs, to_onnx
 from tvilfm_plugin.export.parity import Parity, compare_features, compare_searches
 from tvilfm_plugin.export.tokenizer_file import tokenizer_file
+from tvilfm_plugin.files.json import digest_of
 from tvilfm_plugin.files.writing import atomic_file, write_text
 from tvilfm_plugin.retrieval.gallery_list import list_gallery
 from tvilfm_plugin.retrieval.retriever import Retriever
-from tvilfm_plugin.runtime.facts import FACTS, FORMAT, OURS, digest_of
+from tvilfm_plugin.runtime.facts import FACTS, FORMAT, OURS
 from tvilfm_plugin.runtime.model import OnnxModel
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -85,7 +86,7 @@ def export_retriever(
     if not parity.ok:
         raise ParityError(f"The export differs from the model, so {folder / FACTS} is not written:\n{parity}")
     everything["parity"] = parity.to_dict()
-    write_text(folder / FACTS, json.dumps({**everything, "sha256": digest_of(everything)}, indent=1) + "\n")
+    write_text(folder / FACTS, json.dumps({**everything, "digest": digest_of(everything)}, indent=1) + "\n")
     named = {entry["file"] for entry in (*files.values(), *([tokens] if tokens else []))}
     for path in folder.iterdir():
         if OURS.fullmatch(path.name) and path.name not in named:

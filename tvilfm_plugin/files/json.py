@@ -1,5 +1,6 @@
 """JSON files: every error names the file, nothing is dropped in silence, and what others wrote is checked by a schema."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -97,6 +98,12 @@ def checked(content: Any, schema: type[T] | Any, source: str) -> T:
 
 def _is_a_type(part: Any) -> bool:
     return isinstance(part, str) and part in ("str", "none", "list[str]", "model", "dict") or "[" in str(part)
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """sha256 of an object without its key `digest`, which keeps it: whether the rest was changed can be told later."""
+    rest = {key: value for key, value in content.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def kind_of(value: Any) -> str:

@@ -1,15 +1,12 @@
 """export.json, which says what an export is: checked by a schema, and by a digest of itself."""
 
-import hashlib
-import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tvilfm_plugin.files.json import JsonError, checked, expect_object, read_json
+from tvilfm_plugin.files.json import JsonError, checked, digest_of, expect_object, read_json
 from tvilfm_plugin.retrieval.fingerprint import FingerprintSchema
 
 FACTS = "export.json"
@@ -68,13 +65,7 @@ class _Facts(_Strict):
     fusion: _Fusion | None
     cameras: _Cameras | None
     fingerprint: FingerprintSchema
-    sha256: str
-
-
-def digest_of(facts: Mapping[str, Any]) -> str:
-    """sha256 of everything that export.json says but the digest itself."""
-    rest = {key: value for key, value in facts.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    digest: str
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -90,7 +81,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
         known = checked(facts, _Facts, str(file))
     except JsonError as error:
         raise ExportError(f"{error} Export the model again.") from None
-    if facts["sha256"] != digest_of(facts):
+    if known.digest != digest_of(facts):
         raise ExportError(f"{file} was changed after it was written: its digest is another. Export the model again.")
     texts = {"tokenizer": known.tokenizer, "text graph": known.graphs.text}
     if len({part is None for part in texts.values()}) > 1 or (known.fusion is None) != (known.graphs.fusion is None):
