@@ -78,7 +78,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
         if facts.get("format") != FORMAT:
             told = repr(facts.get("format"))[:40]
             raise ExportError(f"{file} has format {told}, this version reads {FORMAT}. Export the model again.")
-        known = checked(facts, _Facts, str(file))
+        known: _Facts = checked(facts, _Facts, str(file))
     except JsonError as error:
         raise ExportError(f"{error} Export the model again.") from None
     if known.digest != digest_of(facts):
