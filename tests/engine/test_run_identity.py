@@ -63,6 +63,28 @@ def test_resume_refuses_another_run_by_name(tiny, trained, words, named):
     ], "the refused values are not stated by the folder"
 
 
+def test_a_run_is_made_longer(tiny, tmp_path):
+    """More epochs, for a finished run and for one that was going to be: the weights of a run that had them from the start."""
+    few = ["SOLVER.STEPS", (1,), "TEST.DRAWS", 1, "DATASETS.MODES", "('all',)"]
+    tiny("straight", "SOLVER.MAX_EPOCH", 2, *few, config=tiny.stage1)
+    tiny("longer", "SOLVER.MAX_EPOCH", 1, *few, config=tiny.stage1)
+    cosine = shutil.copytree(tiny.folder / "longer", tiny.folder / "cosine")
+    described = json.loads((cosine / "run.json").read_text())
+    described["identity"]["config"] |= {"SOLVER.SCHED": "CosineAnnealingLR", "SOLVER.WARMUP_EPOCHS": "-1"}
+    (cosine / "run.json").write_text(json.dumps(described))
+    few += ["SOLVER.SCHED", "CosineAnnealingLR", "SOLVER.WARMUP_EPOCHS", -1]
+    with pytest.raises(ValueError, match="MAX_EPOCH 3 instead of 1 .and all rates of SOLVER.SCHED CosineAnnealingLR"):
+        tiny("cosine", "--resume", "SOLVER.MAX_EPOCH", 3, *few, config=tiny.stage1)
+    del few[-4:]
+    tiny("longer", "--resume", "SOLVER.MAX_EPOCH", 2, *few, config=tiny.stage1)
+    one, other = tiny.folder / "straight", tiny.folder / "longer"
+    assert same(weights(one / "model_final.pth"), weights(other / "model_final.pth"))
+    assert sorted(p.name for p in other.glob("*.pth")) == ["model_final.pth"]
+    assert read_run(one)["identity"] == read_run(other)["identity"]
+    with pytest.raises(ValueError, match="MAX_EPOCH 1 instead of 2"):
+        tiny("longer", "--resume", "SOLVER.MAX_EPOCH", 1, *few, config=tiny.stage1)
+
+
 def test_what_may_differ_may(tiny, trained):
     with tiny.environment():
         free = ["DATALOADER.NUM_WORKERS", 2, "SOLVER.LOG_PERIOD", 1, "TEST.DRAWS", 1, "DATASETS.TOKEN_CACHE", False]

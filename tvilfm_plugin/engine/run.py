@@ -27,6 +27,8 @@ RUN = "run.json"
 PACKAGES = ("torch", "torchvision", "fastreid", "numpy", "Pillow", "open_clip_torch", "timm", "yacs")
 # Files that a run starts from: they are known by their content, not by their name.
 FILES = ("MODEL.WEIGHTS", "MODEL.BACKBONE.PRETRAIN_PATH", "MODEL.TEXT.WEIGHTS")
+# Schedules in which an epoch's rates do not depend on how many epochs follow.
+_OPEN_ENDED = ("WarmupMultiStep", "MultiStepLR", "MIPCosine")
 # What the fingerprint of the data says better.
 _BY_DATA = ("DATASETS.ROOT", "MODEL.HEADS.NUM_CLASSES")
 
@@ -167,22 +169,40 @@ def what_differs(cfg: CfgNode, weights: str = "") -> list[str] | None:
 def refuse_another_run(cfg: CfgNode, weights: str, data: TriDataset) -> None:
     """Raise where the run in OUTPUT_DIR would be resumed although it was made otherwise than the config says.
 
-    The config.yaml that the refused start wrote there is put back to what the run was made with.
+    The config.yaml that the refused start wrote there is put back to what the run was made with. A larger SOLVER.MAX_EPOCH
+    makes the run longer, if the epochs that are done would have been the same.
     """
     stored = read_run(cfg.OUTPUT_DIR)
     if not stored:
         return
     now, then = identity(cfg, weights, data), Identity(**stored["identity"])
-    if different := now.differences(then):
+    different = now.differences(then)
+    longer = different == ["SOLVER.MAX_EPOCH"] and int(then.config["SOLVER.MAX_EPOCH"]) < cfg.SOLVER.MAX_EPOCH
+    if longer and cfg.SOLVER.SCHED in _OPEN_ENDED:
+        _make_longer(cfg, Identity(now.config, then.data, then.inputs), int(then.config["SOLVER.MAX_EPOCH"]))
+    elif different:
         path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
         if comm.is_main_process() and os.path.isfile(path) and "config" in stored:
             write_text(path, stored["config"])
         said = "; ".join(now.said(then, name) for name in different[:6])
         said += " ..." if len(different) > 6 else ""
+        said += f" (and all rates of SOLVER.SCHED {cfg.SOLVER.SCHED} depend on it)" if longer else ""
         raise RunDiffersError(
             f"The run in {cfg.OUTPUT_DIR} cannot be resumed, for it was made otherwise: {said}. Give the values that it was "
             "made with (config.yaml lies beside it), or start anew in another OUTPUT_DIR."
         )
+
+
+def _make_longer(cfg: CfgNode, made: Identity, epochs: int) -> None:
+    """Nothing takes a run for finished that trains on: its final weights become the checkpoint of the last of `epochs`."""
+    comm.synchronize()  # all have read run.json
+    final = os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
+    if comm.is_main_process():
+        if os.path.isfile(final):
+            os.replace(final, os.path.join(cfg.OUTPUT_DIR, f"model_{epochs - 1:04d}.pth"))
+            write_text(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"), f"model_{epochs - 1:04d}.pth")
+        write_run(cfg.OUTPUT_DIR, made, cfg)
+    comm.synchronize()
 
 
 def _device_name(device: str) -> str:
