@@ -45,6 +45,7 @@ OWN_NEEDS = [
     "filelock>=3.16",
     "pydantic>=2.10,<3",
     "safetensors>=0.5",
+    "huggingface_hub>=0.30",
 ]
 
 setup(
@@ -73,7 +74,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["tvilfm_plugin", "tvilfm_plugin.*"]),
     package_data={
-        "tvilfm_plugin": ["py.typed"],
+        "tvilfm_plugin": ["py.typed", "pretrained/*/*"],
         "tvilfm_plugin.host": ["startup/*.py"],
         "tvilfm_plugin.retrieval": ["web_page.*"],
         "": ["*.json"],

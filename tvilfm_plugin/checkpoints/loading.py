@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from tvilfm_plugin.checkpoints.model_folder import folder_of, read_description, weights_file, whole_tables
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance
 from tvilfm_plugin.files.weights import WeightsError, best_prefix, read_weights_file, tensors_of
 
@@ -28,17 +29,27 @@ class Loaded(NamedTuple):
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Provenance]:
-    """The tensors of a checkpoint (fast-reid's `{"model": ...}`, a bare state dict; see `files.weights`), and its record."""
-    if not Path(path).is_file():
+    """The tensors of a checkpoint and its record.
+
+    Args:
+        path: fast-reid's `{"model": ...}`, a bare state dict (see `files.weights`), or a model folder.
+    """
+    folder, path = folder_of(path), weights_file(path)
+    if not path.is_file():
         raise FileNotFoundError(
-            f"There is no checkpoint {str(path)!r}; MODEL.WEIGHTS (or last_checkpoint) must name a local weight file."
+            f"There is no checkpoint {str(path)!r}; MODEL.WEIGHTS (or last_checkpoint) must name a local weight file, or a "
+            "folder that `tvilfm export --format folder` wrote."
         )
     content = read_weights_file(path)
     state, _ = tensors_of(content, path)
+    record = content.get(KEY) if isinstance(content, dict) else None
     provenance = Provenance()
-    if isinstance(content, dict) and isinstance(content.get(KEY), dict):
+    if folder:
+        described = read_description(folder, verify=True)
+        record, provenance.features_only = described[KEY], described["protocol"] is None
+    if isinstance(record, dict):
         try:
-            provenance.load_state_dict(content[KEY])
+            provenance.load_state_dict(record)
         except (KeyError, TypeError, AttributeError) as error:
             raise WeightsError(
                 f"The record of the training in {str(path)!r} cannot be read ({type(error).__name__}: {error}): the file was "
@@ -66,6 +77,7 @@ def load_weights(
     prefix = best_prefix(state, own)
     state = {name.removeprefix(prefix): value for name, value in state.items()}
     state = translate(state) if translate else state
+    state, known = whole_tables(state, own)
     idle = tuple(part for part in provenance.optional if not any(name.startswith(part) for name in own))
     if any(name.startswith(idle) for name in state):
         logger.info(f"{path}: what the file has below {', '.join(idle)} is not used by a {type(model).__name__}")
@@ -96,5 +108,7 @@ def load_weights(
         parts = sorted({next(p for p in (*may_miss, *may_differ) if n.startswith(p)) for n in excused})
         logger.info(f"{path}: {len(excused)} keys below {', '.join(parts)} keep their initial values")
     model.load_state_dict({n: v for n, v in state.items() if n not in misshapen}, strict=False)
+    for part, rows in known.items():
+        model.get_submodule(part).known_tokens = rows
     logger.info(f"Loaded {len(state) - len(misshapen)} tensors from {path}")
     return Loaded(excused, provenance)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tvilfm_plugin.cli.command import Command, Parser
-from tvilfm_plugin.cli.run_folder import DEMO_RUN, config_and_weights, model_options
+from tvilfm_plugin.cli.run_folder import DEMO_RUN, config_and_weights, folder_of_model, model_options
 
 KINDS = ("flat", "fp16", "int8", "refined", "ivf", "hnsw", "pq")
 MEMBERS = ("ir", "text", "fusion")
@@ -91,6 +91,7 @@ def web(args: argparse.Namespace) -> int:
     if missing:
         install = f"pip install {' '.join(missing)}, or run `make setup`"
         raise ModuleNotFoundError(f"The page needs {' and '.join(missing)}, which is not installed: {install}.")
+    args.run = args.run and folder_of_model(args.run)
     if args.weights and not args.weights.is_file() or not args.weights and not args.run.is_dir():
         wanted = args.weights or args.run
         raise FileNotFoundError(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tvilfm_plugin.cli.command import Command, Parser
-from tvilfm_plugin.cli.run_folder import DEMO_RUN
+from tvilfm_plugin.cli.run_folder import DEMO_RUN, MODEL, folder_of_model
 from tvilfm_plugin.cli.train_net import process_options, start
 
 RESUME = "The same command with --resume goes on from the last checkpoint."
@@ -39,23 +39,27 @@ def train(args: argparse.Namespace) -> int:
 
 
 def _eval_options(parser: Parser) -> None:
-    parser.positional("run", type=Path, help="output folder of a run; or a config file, with --weights")
+    parser.positional("run", type=Path, help=f"{MODEL}; or a config file, with --weights")
     parser.option("--weights", help="a checkpoint (default: the run's final weights)")
-    parser.option("--out-dir", help="where the results go (default: OUTPUT_DIR; of a run: its folder)")
+    out = "where the results go (default: OUTPUT_DIR; of a run: its folder; of a model folder: logs/ITS_NAME)"
+    parser.option("--out-dir", help=out)
     process_options(parser)
 
 
 def evaluate(args: argparse.Namespace) -> int:
     """Evaluate a run, or any weights by a config."""
+    from tvilfm_plugin.checkpoints.model_folder import is_model_folder
     from tvilfm_plugin.engine.trained import config_of_run, weights_of_run
     from tvilfm_plugin.files.shipped import find_config
 
-    run, weights = args.run, args.weights
+    run, weights = folder_of_model(args.run), args.weights
     if run.is_dir():
         args.config_file = str(config_of_run(run))
         if weights and not Path(weights).is_file():
             weights = str(run / weights)
         weights, out = weights or str(weights_of_run(run)), args.out_dir or str(run)
+        if is_model_folder(run) and not args.out_dir:
+            out = str(Path("logs") / run.resolve().name)
     elif run.suffix in (".yml", ".yaml") or weights:
         args.config_file, out = str(find_config(run)), args.out_dir
         if not weights and "MODEL.WEIGHTS" not in args.opts:

@@ -19,19 +19,29 @@ RELEASED = {"tvilfm": "TVILFM/sysu_released.yml", "mip": "MIP/sysu_released.yml"
 def _export_options(parser: Parser) -> None:
     model_options(parser)
     parser.option("--out-dir", old=("--out",), type=Path, required=True, help="folder of the export")
+    forms = "onnx: graphs for tvilfm_plugin.runtime; folder: one folder for Retriever.from_pretrained, with a model card"
+    parser.option("--format", choices=("onnx", "folder"), default="onnx", help=forms)
     parser.option("--gallery", default="", help="folder of visible pictures whose ranking is compared as well")
     queries = "folder of infrared pictures to search with (default: the gallery's)"
     parser.option("--query-dir", old=("--queries",), dest="queries", default="", help=queries)
+    parser.option("--half", action="store_true", help="folder: in half precision, half the size")
+    parser.option("--words", type=Path, help="folder: text file; the text tower keeps the words of this file alone")
+    parser.option("--terms", default="", help="folder: terms of the training data, for the model card")
 
 
 def export(args: argparse.Namespace) -> int:
-    """Write the graphs and compare them with the model; 1 if they differ."""
+    """Write the folder; or the graphs, which are compared with the model: 1 if they differ."""
     from tvilfm_plugin.export.writing import ParityError, export_retriever
     from tvilfm_plugin.files.writing import sha256_of
     from tvilfm_plugin.retrieval.retriever import Retriever
 
     config, weights = config_and_weights(args)
     retriever = Retriever.from_checkpoint(config, weights, device="cpu", opts=args.opts)
+    if args.format == "folder":
+        words = args.words.read_text(encoding="utf-8").splitlines() if args.words else ()
+        dtype = "float16" if args.half else "float32"
+        retriever.save_pretrained(args.out_dir, dtype=dtype, words=words, terms=args.terms)
+        return _list_files(args.out_dir)
     notes = {"weights_file": {"name": weights.name, "sha256": sha256_of(weights)}}
     try:
         parity = export_retriever(
@@ -41,7 +51,11 @@ def export(args: argparse.Namespace) -> int:
         print(error)
         return 1
     print(parity)
-    for path in sorted(args.out_dir.iterdir()):
+    return _list_files(args.out_dir)
+
+
+def _list_files(folder: Path) -> int:
+    for path in sorted(folder.iterdir()):
         print(f"{path.stat().st_size / 1e6:8.2f} MB  {path}")
     return 0
 
@@ -150,12 +164,16 @@ def vit(args: argparse.Namespace) -> int:
 
 EXPORT = Command(
     name="export",
-    help="write a trained model as ONNX graphs that tvilfm_plugin.runtime searches with, and compare them with the model",
-    about="Exit status 1, and no export.json, if the export differs from the model.",
+    help="write a trained model as ONNX graphs, compared with the model, or as one folder with a model card",
+    about="ONNX graphs are what tvilfm_plugin.runtime searches with: exit status 1, and no export.json, if the export differs "
+    "from the model. A folder is what search, web, eval, export and MODEL.WEIGHTS take in the place of a run.",
     options=_export_options,
     work=export,
     overrides=True,
-    examples=("tvilfm export logs/tvilfm/synthetic --out-dir exported --gallery PICTURES",),
+    examples=(
+        "tvilfm export logs/tvilfm/synthetic --out-dir exported --gallery PICTURES",
+        "tvilfm export logs/tvilfm/synthetic --out-dir model --format folder",
+    ),
 )
 IMPORT = Command(
     name="import",

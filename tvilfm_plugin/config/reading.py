@@ -79,6 +79,8 @@ def _root(path: str, named_by: str) -> yaml.MappingNode:
         raise ConfigError(f"{path}{line}: this is no YAML ({problem}); mend the line.") from None
     if root is None or root.tag == "tag:yaml.org,2002:null":
         raise ConfigError(f"{path} is empty; a config says at least one KEY: VALUE, e.g. {BASE_KEY}: configs/Base-TVILFM.yml.")
+    if path.endswith(".json") and isinstance(root, yaml.MappingNode):  # a model folder's: the config is a part of it
+        root = next((value for key, value in root.value if key.value == "config"), root)
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{path} holds no KEY: VALUE pairs but one {_noun(root)}; a config is a mapping of sections.")
     return root

@@ -16,6 +16,7 @@ import torch
 from fastreid.utils import comm
 from yacs.config import CfgNode
 
+from tvilfm_plugin.checkpoints.model_folder import weights_file
 from tvilfm_plugin.config.nodes import flat, get_cfg
 from tvilfm_plugin.data.datasets.base import TriDataset
 from tvilfm_plugin.data.loaders import build_dataset
@@ -95,6 +96,7 @@ def _inputs_of(cfg: CfgNode, weights: str) -> dict[str, str]:
         names.pop("MODEL.BACKBONE.PRETRAIN_PATH")
     if not uses_text(cfg):
         names.pop("MODEL.TEXT.WEIGHTS")
+    names["MODEL.WEIGHTS"] = str(weights_file(names["MODEL.WEIGHTS"])) if names["MODEL.WEIGHTS"] else ""
     return {key: _sha256(path, os.stat(path).st_mtime_ns) for key, path in names.items() if os.path.isfile(path)}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from tvilfm_plugin.checkpoints.model_folder import DESCRIPTION, WEIGHTS, is_model_folder
 from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.engine.epoch_rule import finished_weights
 from tvilfm_plugin.engine.trainer import TriTrainer
@@ -50,7 +51,7 @@ def load_run(run: str | os.PathLike[str], *, device: str = "", opts: Sequence[st
     """The trained model of a run by its folder alone, and its config; the folder may have been moved or copied.
 
     Args:
-        run: OUTPUT_DIR of a finished training.
+        run: OUTPUT_DIR of a finished training, or a model folder.
         device: instead of MODEL.DEVICE; without a GPU the CPU.
         opts: `KEY VALUE` overrides.
     """
@@ -60,9 +61,11 @@ def load_run(run: str | os.PathLike[str], *, device: str = "", opts: Sequence[st
 
 
 def config_of_run(run: Path) -> Path:
-    """The config of a run, by its folder."""
+    """The config of a run, or of a model folder, by its folder."""
     if (run / "config.yaml").is_file():
         return run / "config.yaml"
+    if is_model_folder(run):
+        return run / DESCRIPTION
     if run.is_dir():
         raise FileNotFoundError(
             f"{run} is no run: it has no config.yaml, which a training writes into its OUTPUT_DIR. Name the folder of one."
@@ -79,6 +82,8 @@ def weights_of_run(run: Path, config: Path | None = None) -> Path:
         run: its folder, wherever it lies now.
         config: instead of its own.
     """
+    if is_model_folder(run):
+        return run / WEIGHTS
     config = config or config_of_run(run)
     cfg = get_cfg()
     cfg.merge_from_file(str(config))

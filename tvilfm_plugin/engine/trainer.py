@@ -121,8 +121,14 @@ class TriTrainer(DefaultTrainer):
         provenance = getattr(getattr(model, "module", model), KEY, None)
         if provenance is None:
             # The stock script loads MODEL.WEIGHTS itself.
-            known = os.path.isfile(cfg.MODEL.WEIGHTS)
+            known = os.path.exists(cfg.MODEL.WEIGHTS)
             provenance = read_checkpoint(cfg.MODEL.WEIGHTS)[1] if known else Provenance()
+        if provenance.features_only:
+            raise ValueError(
+                f"{cfg.MODEL.WEIGHTS} came without a protocol (config.json has none): nobody measured these weights where they "
+                "were made, so numbers are refused; features and searches are not (Retriever.from_pretrained, tvilfm search). "
+                "Evaluate the run with TEST.STORE True and export it again."
+            )
         if not provenance.trained_on:
             logger.warning("Nothing says whom these weights were trained on: it cannot be checked that nobody is tested again.")
         results: OrderedDict[str, Any] = OrderedDict()

@@ -42,11 +42,13 @@ class Provenance:
         trained_on: the training sets of all stages.
         epoch_rule: how these weights were chosen, for the protocol card.
         optional: beginnings of names that came along in the file; a model without such parts leaves them out.
+        features_only: whether the weights came in a model folder without a protocol: numbers of them would say nothing.
     """
 
     trained_on: tuple[TrainingSet, ...] = ()
     epoch_rule: str = NOT_RECORDED
     optional: tuple[str, ...] = ()
+    features_only: bool = False
 
     def add(self, other: "Provenance") -> None:
         """These weights go on from those: whoever was trained on once stays trained on."""

@@ -43,8 +43,10 @@ class TextEncoder(nn.Module):
 
     Attributes:
         pack: on a CPU, compute no position behind a caption's end (MODEL.TEXT.PACK).
+        known_tokens: ids whose embeddings were stored, where the weights came without the others; None: all.
     """
 
+    known_tokens: Tensor | None = None
     attn_mask: Tensor
     positional_embedding: nn.Parameter
     text_projection: nn.Parameter

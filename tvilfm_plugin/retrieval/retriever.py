@@ -1,7 +1,7 @@
 """Retriever: an infrared image, words, or both in; ranked gallery images out."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tvilfm_plugin.checkpoints.model_folder import find_pretrained
 from tvilfm_plugin.data.resize import Picture, picture_pixels
 from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.engine import load_model
@@ -23,6 +24,7 @@ from tvilfm_plugin.retrieval.hits import MemberChoice
 from tvilfm_plugin.retrieval.index import GalleryIndex
 from tvilfm_plugin.retrieval.pictures import Unreadable, read_pictures
 from tvilfm_plugin.retrieval.records import Record
+from tvilfm_plugin.retrieval.saving import Source, save_model
 from tvilfm_plugin.retrieval.searcher import Searcher
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -38,7 +40,10 @@ class Retriever(Searcher):
         index: the gallery; set by `embed_gallery` or `load_gallery`, None before.
         unreadable: images that the last `embed_gallery` skipped.
         fingerprint: of this model's vectors.
+        source: where it was loaded from; None for one that was built here.
     """
+
+    source: Source | None = None
 
     def __init__(
         self,
@@ -85,7 +90,7 @@ class Retriever(Searcher):
         if cfg.TEST.AQE.ENABLED or cfg.TEST.RERANK.ENABLED:
             logger.warning("TEST.AQE and TEST.RERANK change an evaluation's ranking; a search does not use them")
         height, width = cfg.INPUT.SIZE_TEST
-        return cls(
+        made = cls(
             model,
             image_size=(height, width),
             resample=cfg.INPUT.RESAMPLE_TEST,
@@ -93,6 +98,8 @@ class Retriever(Searcher):
             batch=cfg.TEST.IMS_PER_BATCH,
             ir_window=Window.of(cfg.INPUT.IR_SCALING),
         )
+        made.source = Source(cfg, Path(weights))
+        return made
 
     def __repr__(self) -> str:
         gallery = "no gallery" if self.index is None else repr(self.index)
@@ -110,6 +117,24 @@ class Retriever(Searcher):
         """
         run = Path(run)
         return cls.from_checkpoint(config_of_run(run), weights_of_run(run), device=device, opts=opts)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, device: str = "", opts: Sequence[str] = ()) -> Self:
+        """Load a model folder.
+
+        Args:
+            name: a folder that `save_pretrained` or `tvilfm export --format folder` wrote (or that of a run), "example" for
+                the model that comes with the plugin, or "owner/name[@revision]" of the hub.
+            device: as in `from_checkpoint`.
+            opts: `KEY VALUE` overrides.
+        """
+        return cls.from_run(find_pretrained(name), device=device, opts=opts)
+
+    def save_pretrained(self, out: str | Path, *, dtype: str = "float32", words: Iterable[str] = (), terms: str = "") -> None:
+        """Write this model as one folder; arguments as in `retrieval.saving.save_model`. Nothing is sent anywhere."""
+        if self.source is None:
+            raise ValueError("This model was built here, so no config says what it is; save one that from_run loaded.")
+        save_model(self.model, self.source, out, dtype=dtype, words=words, terms=terms)
 
     # --- gallery -----------------------------------------------------------------------------------------------------
 
@@ -210,6 +235,15 @@ class Retriever(Searcher):
         if members == (Modality.IR,) and getattr(self.model, "stage1", None) is not None:
             return "an evaluation's row without text passes pooling and neck of stage 1, a search does not"
         return ""
+
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """See `Searcher.unknown_words`."""
+        known = self.model.text.known_tokens if self.has_text else None
+        if known is None:
+            return []
+        words = dict.fromkeys(word.strip(".,;:!?()\"'") for text in texts for word in text.split())
+        ids = {word: tokenize([word]) for word in words if word}
+        return [word for word, tokens in ids.items() if not torch.isin(tokens[tokens != 0], known).all()]
 
     def embed_members(
         self, choice: MemberChoice, infrared: Picture | None, text: str | None, filter_text: str | None

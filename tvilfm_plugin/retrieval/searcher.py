@@ -59,6 +59,10 @@ class Searcher(ABC):
         """What else must be said of this model when these members vote, or ""."""
         return ""
 
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """Words that the model's text tower was stored without: they say nothing to it."""
+        return []
+
     def search(
         self,
         infrared: Picture | Sequence[Picture] | None = None,
@@ -134,7 +138,9 @@ class Searcher(ABC):
         found = [self.embed_members(choice, picture, text, filter_text) for picture in pictures or [None]]
         queries = found[0] if len(found) == 1 else {m: _mean_of_units([one[m] for one in found]) for m in found[0]}
         said = f"{len(pictures)} images of one person, as the mean of their vectors" if len(pictures) > 1 else ""
-        return queries, "; ".join(filter(None, (choice.note, said, self.remark(choice.members))))
+        unknown = self.unknown_words([words for words in (text, infrared_text) if words])
+        unheard = f"this model knows nothing of {', '.join(map(repr, unknown))}" if unknown else ""
+        return queries, "; ".join(filter(None, (choice.note, said, unheard, self.remark(choice.members))))
 
 
 def _mean_of_units(vectors: Sequence[np.ndarray]) -> np.ndarray:

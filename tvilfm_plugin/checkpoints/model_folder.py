@@ -1,0 +1,149 @@
+"""A trained model as one folder: model.safetensors, config.json, README.md. It is found and read here.
+
+`retrieval.saving` writes it.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tvilfm_plugin.files.json import JsonError, checked, expect_object, read_json
+from tvilfm_plugin.files.shipped import PACKAGE
+from tvilfm_plugin.files.weights import WeightsError
+from tvilfm_plugin.files.writing import sha256_of
+
+WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "config.json", "README.md"
+FORMAT = 1
+SHIPPED = PACKAGE / "pretrained"
+# Of a token embedding that was stored without the words that its training never saw: the ids of the rows that are there.
+ROWS = ".token_embedding.rows"
+_TABLE = ".token_embedding.weight"
+_HUB = re.compile(r"(?:hf:/{1,2})?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
+SCHEMA: dict[str, Any] = {
+    "format": int,
+    "architecture": str,
+    "members": list[str],
+    "weights": dict[str, Any],
+    "provenance": dict[str, Any],
+    "protocol": dict[str, Any] | None,
+    "config": dict[str, Any],
+}
+
+
+def is_model_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a folder with config.json and model.safetensors."""
+    return all(os.path.isfile(os.path.join(path, name)) for name in (WEIGHTS, DESCRIPTION))
+
+
+def folder_of(weights: str | os.PathLike[str]) -> Path | None:
+    """The model folder that a path names, itself or by its model.safetensors; None for any other file."""
+    path = Path(weights)
+    path = path.parent if path.name == WEIGHTS else path
+    return path if is_model_folder(path) else None
+
+
+def weights_file(weights: str | os.PathLike[str]) -> Path:
+    """The weight file that a path names: the file itself, or that of a model folder."""
+    folder = folder_of(weights)
+    return folder / WEIGHTS if folder else Path(weights)
+
+
+def read_description(folder: str | os.PathLike[str], verify: bool = False) -> dict[str, Any]:
+    """config.json of a model folder, checked.
+
+    Args:
+        verify: whether model.safetensors must have the sha256 that it states.
+    """
+    path = Path(folder) / DESCRIPTION
+    described = expect_object(read_json(path), str(path))
+    missing = [key for key in SCHEMA if key not in described]
+    if missing:
+        lacks = f"{path} lacks {', '.join(missing)}: it describes no model of ours"
+        raise JsonError(f"{lacks}. `tvilfm export --format folder` writes one.")
+    for key, schema in SCHEMA.items():
+        checked({key: described[key]}, dict[str, schema], str(path))  # type: ignore[valid-type]
+    if described["format"] != FORMAT:
+        raise JsonError(f"{path} has format {described['format']}; this version reads {FORMAT}. Export the model again.")
+    if verify and (found := sha256_of(path.with_name(WEIGHTS))) != described["weights"].get("sha256"):
+        raise WeightsError(
+            f"{path.with_name(WEIGHTS)} is not the file that {DESCRIPTION} describes (sha256 {found[:12]}): one of the two was "
+            "changed or cut off. Fetch or export the folder again."
+        )
+    return described
+
+
+def find_pretrained(name: str | os.PathLike[str]) -> Path:
+    """The folder of a model: a folder itself, one that comes with the plugin by its name, or one of the hub by its id.
+
+    Args:
+        name: a path; "example"; "owner/name" or "owner/name@revision" ("hf://" may stand in front). The hub library keeps
+            what it fetched; offline (HF_HUB_OFFLINE=1) that is all that there is.
+    """
+    if os.path.isdir(name):
+        return Path(name)
+    if is_model_folder(SHIPPED / name):
+        return SHIPPED / name
+    shipped = sorted(path.name for path in SHIPPED.glob("*") if is_model_folder(path))
+    known = f"With the plugin come {', '.join(shipped)}." if shipped else "No model comes with this installation."
+    asked = _HUB.fullmatch(os.fspath(name))
+    if not asked:
+        near = difflib.get_close_matches(os.fspath(name), shipped, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        said = f"There is no model folder {os.fspath(name)!r}, and it is no owner/name of the hub"
+        raise FileNotFoundError(f"{said}. {known}{hint}")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    files = [WEIGHTS, DESCRIPTION, CARD]
+    try:
+        found = Path(snapshot_download(asked[1], revision=asked[2], allow_patterns=files))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise FileNotFoundError(
+            f"There is no folder {os.fspath(name)!r}, and the model {asked[1]} is neither in the hub library's cache nor to be "
+            f"had from the hub ({type(error).__name__}: {reason:.160}). {known}"
+        ) from None
+    if not is_model_folder(found):
+        raise FileNotFoundError(f"{asked[1]} on the hub is no model of ours: it lacks {WEIGHTS} or {DESCRIPTION}.")
+    return found
+
+
+def whole_tables(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A state dict whose token embeddings have all rows again; zeros stand for words that were left out.
+
+    Args:
+        state: of a file.
+        own: of the model: how many rows there are.
+
+    Returns:
+        The state dict, and per part ("text") the ids of the rows that the file had; empty for a file with all of them.
+    """
+    whole, known = dict(state), {}
+    for name in [name for name in state if name.endswith(ROWS)]:
+        part = name.removesuffix(ROWS)
+        rows, table, wanted = whole.pop(name), state.get(part + _TABLE), own.get(part + _TABLE)
+        if table is None or wanted is None:
+            continue  # what does not fit is said by who compares the names
+        numbered = rows.dim() == 1 and len(rows) == len(table) > 0
+        if not numbered or not 0 <= int(rows.min()) <= int(rows.max()) < len(wanted):
+            raise WeightsError(f"{name} does not number the {len(table)} rows of {part + _TABLE}: the file is damaged.")
+        full = table.new_zeros(len(wanted), *table.shape[1:])
+        full[rows.long()] = table
+        whole[part + _TABLE], known[part] = full, rows.long()
+    return whole, known
+
+
+def fewer_rows(state: Mapping[str, Tensor], tokens: Tensor) -> dict[str, Tensor]:
+    """A state dict that keeps of every token embedding the rows of some ids (in ascending order) and their numbers."""
+    kept = torch.unique(tokens)
+    found = dict(state)
+    for name in [name for name in state if name.endswith(_TABLE)]:
+        found[name] = state[name][kept]
+        found[name.removesuffix(_TABLE) + ROWS] = kept.to(torch.int32)
+    return found
