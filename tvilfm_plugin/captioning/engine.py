@@ -172,19 +172,19 @@ def run_jobs(
         total=len(share), initial=finished, unit="img", desc=f"{label} [{shard.rank + 1}/{shard.world_size}]",
         disable=not progress, position=shard.rank, mininterval=1.0, smoothing=0.05,
     )  # fmt: skip
-    with store.writer(shard.rank) as writer, bar:
+    with store.writer(shard.rank) as append, bar:
         for jobs, failures in _prepared_batches(todo, prepare, batch_size, workers):
-            writer.append(failures)
+            append(failures)
             bar.update(len(failures))
             while jobs:
                 jobs, batch = jobs[batch_size:], jobs[:batch_size]
-                results, batch_size = _within_memory(work, batch, batch_size, writer, bar)
+                results, batch_size = _within_memory(work, batch, batch_size, append, bar)
                 made += results
     return made
 
 
 def _within_memory(
-    work: Callable[[Sequence[Job]], list[Row]], batch: Sequence[Job], batch_size: int, writer: Any, bar: Any
+    work: Callable[[Sequence[Job]], list[Row]], batch: Sequence[Job], batch_size: int, append: Any, bar: Any
 ) -> tuple[int, int]:
     """Work on a batch in as many parts as the memory asks for; returns results made and the batch size from now on."""
     made, waiting = 0, [batch]
@@ -207,7 +207,7 @@ def _within_memory(
             del error
             _free_memory()
             continue
-        writer.append(rows)
+        append(rows)
         bar.update(len(rows))
         made += sum("error" not in row for row in rows)
     return made, batch_size

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tvilfm_plugin.captioning.sources import Source
+from tvilfm_plugin.files.journal import journal, whole_lines
 from tvilfm_plugin.files.json import kind_of, parse_json, read_json, shorten
-from tvilfm_plugin.files.writing import InUseError, locked
+from tvilfm_plugin.files.writing import InUseError
 from tvilfm_plugin.files.writing import write_text as write_file
 
 Row = dict[str, Any]
@@ -83,57 +84,19 @@ class RowStore:
         os.rename(self.folder, aside)
         return aside
 
-    def writer(self, rank: int) -> "RowWriter":
-        """Append rows as one rank; a context manager."""
+    @contextlib.contextmanager
+    def writer(self, rank: int) -> Iterator[Callable[[Iterable[Row]], None]]:
+        """What appends rows as one rank."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        return RowWriter(self.folder / f"rank{rank:05d}.jsonl", self.provenance)
-
-
-class RowWriter:
-    """Appends the rows of one rank."""
-
-    def __init__(self, file: Path, provenance: Mapping[str, Any]) -> None:
-        self.file, self.provenance = file, dict(provenance)
-
-    def __enter__(self) -> "RowWriter":
+        file = self.folder / f"rank{rank:05d}.jsonl"
         with contextlib.ExitStack() as opened:
             try:
-                opened.enter_context(locked(self.file.with_suffix(".lock"), "file", wait=0))
+                lines = opened.enter_context(journal(file, "file"))
             except InUseError as error:
                 raise RuntimeError(
-                    f"Another process writes {self.file}. Wait for it, or give every process its own --rank of --world-size."
+                    f"Another process writes {file}. Wait for it, or give every process its own --rank of --world-size."
                 ) from error
-            self._stream = opened.enter_context(open(self.file, "a+b"))
-            self._cut_torn_line()
-            self._opened = opened.pop_all()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._opened.close()
-
-    def _cut_torn_line(self) -> None:
-        """A kill in the middle of a write leaves half a line; what follows it must not be glued to it."""
-        self._stream.seek(0)
-        size = os.fstat(self._stream.fileno()).st_size
-        position = size
-        while position:
-            start = max(0, position - 65536)
-            self._stream.seek(start)
-            newline = self._stream.read(position - start).rfind(b"\n")
-            if newline >= 0:
-                position = start + newline + 1
-                break
-            position = start
-        if position < size:
-            self._stream.truncate(position)
-        self._stream.seek(0, os.SEEK_END)
-
-    def append(self, rows: Iterable[Row]) -> None:
-        """Write rows so that a kill right after this returns loses none of them."""
-        lines = "".join(json.dumps({**row, "provenance": self.provenance}, ensure_ascii=False) + "\n" for row in rows)
-        self._stream.write(lines.encode("utf-8"))
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+            yield lambda rows: lines.append({**row, "provenance": self.provenance} for row in rows)
 
 
 def is_text(value: object) -> bool:
@@ -143,9 +106,7 @@ def is_text(value: object) -> bool:
 
 def _read_lines(file: Path) -> Iterator[Row]:
     with file.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.endswith(b"\n"):
-                return  # torn by a kill, or being written at this moment
+        for number, line in enumerate(whole_lines(stream), start=1):
             if not line.strip():
                 continue
             try:

@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from tvilfm_plugin.files.writing import locked
+from tvilfm_plugin.files.journal import Journal, journal
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
 from tvilfm_plugin.retrieval.index import GalleryIndex
 from tvilfm_plugin.retrieval.index_file import FlatFile
@@ -85,23 +85,22 @@ class _Unfinished:
     """
 
     def __init__(
-        self, path: Path, vectors: IO[bytes], journal: IO[bytes], images: Sequence[Record], fingerprint: Fingerprint
+        self, path: Path, vectors: IO[bytes], lines: Journal, images: Sequence[Record], fingerprint: Fingerprint
     ) -> None:
-        self.path, self.journal, self.fingerprint = path, journal, fingerprint
+        self.path, self.journal, self.fingerprint = path, lines, fingerprint
         self.records: list[Record] = []
         self.unreadable: list[Unreadable] = []
         self.taken = 0
         task = {"format": 2, "images": _digest_of_images(images), "fingerprint": fingerprint.to_dict()}
-        lines = [self._checked(line, number) for number, line in enumerate(_whole_lines(journal))]
-        if not lines or {key: lines[0].get(key) for key in task} != task:
-            lines = []
+        known = [self._checked(line, number) for number, line in enumerate(lines.lines())]
+        if not known or {key: known[0].get(key) for key in task} != task:
+            known = []
             vectors.truncate(0)
-            journal.seek(0)
-            journal.truncate()
+            lines.clear()
             self._write(task)
         self.flat = FlatFile(vectors, fingerprint.dim)
         blocks = []
-        for number, line in enumerate(lines[1:], start=1):
+        for number, line in enumerate(known[1:], start=1):
             if not {"taken", "records", "unreadable", "vectors"} <= line.keys():
                 raise self._damaged(number)
             done = [*(row[0] for row in line["records"]), *(row[0] for row in line["unreadable"])]
@@ -121,16 +120,15 @@ class _Unfinished:
     @classmethod
     @contextmanager
     def opened(cls, path: Path, images: Sequence[Record], fingerprint: Fingerprint) -> "Iterator[_Unfinished]":
-        vectors, journal = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.jsonl")
-        lock = path.with_name(path.name + ".part.lock")
-        with locked(lock, "index", wait=0), open(journal, "a+b") as lines:
+        vectors, written = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.jsonl")
+        with journal(written, "index") as lines:
             vectors.touch()
             with open(vectors, "r+b") as rows:
                 yield cls(path, rows, lines, images, fingerprint)
             # Reached without an error only: what was finished has its name, and its journal has served.
             vectors.unlink(missing_ok=True)
-            journal.unlink(missing_ok=True)
-        lock.unlink(missing_ok=True)
+            written.unlink(missing_ok=True)
+        written.with_suffix(".lock").unlink(missing_ok=True)
 
     def add(self, done: Embedded, taken: int) -> None:
         """Keep a block; `taken` images of the list are then dealt with."""
@@ -153,10 +151,7 @@ class _Unfinished:
         GalleryIndex.build(self.flat.vectors(len(records)), records, self.fingerprint, kind).save(path)
 
     def _write(self, line: dict[str, Any]) -> None:
-        self.journal.seek(0, os.SEEK_END)
-        self.journal.write(json.dumps({**line, "line": _digest_of_line(line)}).encode() + b"\n")
-        self.journal.flush()
-        os.fsync(self.journal.fileno())
+        self.journal.append([{**line, "line": _digest_of_line(line)}])
 
     def _checked(self, text: bytes, number: int) -> dict[str, Any]:
         """A line of the journal, if it is what was written."""
@@ -197,18 +192,6 @@ def _digest_of_images(images: Sequence[Record]) -> str:
         return [found.st_size, found.st_mtime_ns]
 
     return _digest(json.dumps([[*one, state(one.path)] for one in images]).encode())
-
-
-def _whole_lines(journal: IO[bytes]) -> Iterator[bytes]:
-    """Lines up to the first that a killed process left unfinished, which is cut off."""
-    journal.seek(0)
-    end = 0
-    for line in journal:
-        if not line.endswith(b"\n"):
-            break
-        end += len(line)
-        yield line
-    journal.truncate(end)
 
 
 def _starts(images: Sequence[Record], first: int, block: int) -> Iterator[int]:
