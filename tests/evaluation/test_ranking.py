@@ -1,5 +1,6 @@
 import itertools
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -299,6 +300,33 @@ def test_chance_level_of_equal_persons_is_exact_and_costs_little():
     query = Labels(np.arange(people).repeat(15), np.full(people * 15, 3))
     chance = chance_metrics(query, gallery, SYSU)
     np.testing.assert_allclose(chance.cmc, np.arange(1, 21) / people, rtol=1e-9)
+
+
+@pytest.mark.parametrize("people, most", [(3, 6), (40, 1), (60, 90)])
+def test_chance_level_equals_sums_and_integrals_written_out(people, most):
+    """INP as the sum over the place of the last right image, identity CMC as an integral, one query after the other."""
+    rng = np.random.default_rng(people)
+    sizes = rng.integers(1, most + 1, people)
+    gallery = Labels(np.repeat(np.arange(people), sizes), np.ones(sizes.sum(), int))
+    exact = chance_metrics(Labels(np.arange(people), np.full(people, 6)), gallery, SYSU)
+    inp, cmc = [], []
+    for own, m in enumerate(sizes.tolist()):
+        total, others = int(sizes.sum()), np.delete(sizes, own).tolist()
+        ways = [(m / place) * math.comb(place - 1, m - 1) / math.comb(total, m) for place in range(m, total + 1)]
+        inp.append(math.fsum(ways))
+
+        def before(left, others=others):
+            chances = np.ones(1)
+            for size in others:
+                chances = np.convolve(chances, [left**size, 1 - left**size])[:20]
+            return np.cumsum(np.pad(chances, (0, 20)))[:20]
+
+        # Of the first own image: (1 - t)^m is uniform.
+        nodes, weights = np.polynomial.legendre.leggauss(200)
+        at = [((node + 1) / 2) ** (1 / m) for node in nodes]
+        cmc.append((weights / 2) @ np.array([before(left) for left in at]))
+    np.testing.assert_allclose(exact.cmc, np.mean(cmc, axis=0)[: len(exact.cmc)], atol=1e-5)
+    assert exact.mINP == pytest.approx(np.mean(inp), abs=1e-12)
 
 
 def test_chance_level_needs_a_match():

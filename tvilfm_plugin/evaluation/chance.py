@@ -1,12 +1,13 @@
 """What guessing reaches, in closed form: expectations over all orders of a query's N gallery images, m of them right."""
 
 import functools
-from typing import NamedTuple
+import math
+from collections.abc import Iterator
 
 import numpy as np
 
-# Of the integral over time: halvings of the interval towards its beginning and its end, and nodes in each part.
-_EARLY, _LATE, _NODES = 32, 20, 10
+# Of the integral over time: nodes in each part, halvings towards its end, and how unlikely a moment must be to be left out.
+_NODES, _LATE, _NEGLIGIBLE = 10, 6, 45.0
 
 
 def expected_ap(images: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -16,33 +17,28 @@ def expected_ap(images: np.ndarray, right: np.ndarray) -> np.ndarray:
         images: (n,) N, at least 1.
         right: (n,) m, at least 1.
     """
-    harmonic = _sums(int(images.max()))[0][images] / images
-    return harmonic + (right - 1) / np.maximum(images - 1, 1) * (1 - harmonic)
+    reciprocal = _harmonic(images) / images
+    return reciprocal + (right - 1) / np.maximum(images - 1, 1) * (1 - reciprocal)
 
 
 def expected_inp(images: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """E[INP], INP = m / L with the last right image at place L: P(L = l) = C(l - 1, m - 1) / C(N, m)."""
-    return np.array([_inp(count, m) for count, m in zip(images.tolist(), right.tolist(), strict=True)])
+    """E[INP], INP = m / L with the last right image at place L: P(L = l) = C(l - 1, m - 1) / C(N, m).
+
+    E_m + m (N - m) / (m + 1)^2 E_{m + 1} = 1, from E_1 = H_N / N upwards or from E_N = 1 downwards: whichever shrinks errors.
+    """
+    up, down = _harmonic(images) / images, np.ones(len(images))
+    few = 2 * right <= images
+    for m in range(1, int(right[few].max(initial=1))):
+        up = np.where(m < right, (1 - up) * (m + 1) ** 2 / (m * np.maximum(images - m, 1)), up)
+    wrong = images - right
+    for gap in range(1, int(wrong[~few].max(initial=0)) + 1):
+        m = np.maximum(images - gap, 0)
+        down = np.where(gap <= wrong, 1 - m * gap / (m + 1.0) ** 2 * down, down)
+    return np.where(few, up, down)
 
 
-@functools.lru_cache(maxsize=1 << 16)
-def _inp(images: int, right: int) -> float:
-    log_factorial = _sums(images)[1]
-    before = np.arange(right - 1, images)  # images in front of the last right one
-    ways = log_factorial[before] - log_factorial[before - (right - 1)] - log_factorial[right - 1]
-    all_ways = log_factorial[images] - log_factorial[right] - log_factorial[images - right]
-    return float((right / (before + 1)) @ np.exp(ways - all_ways))
-
-
-def _sums(most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Harmonic numbers and logarithms of factorials of 0 to `most`, at the least."""
-    return _sums_below(1 << most.bit_length())
-
-
-@functools.lru_cache(maxsize=2)
-def _sums_below(end: int) -> tuple[np.ndarray, np.ndarray]:
-    numbers = np.arange(1, end)
-    return np.concatenate([[0.0], np.cumsum(1 / numbers)]), np.concatenate([[0.0], np.cumsum(np.log(numbers))])
+def _harmonic(numbers: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int(numbers.max()) + 1))])[numbers]
 
 
 def image_cmc(images: np.ndarray, right: np.ndarray, length: int) -> np.ndarray:
@@ -52,69 +48,104 @@ def image_cmc(images: np.ndarray, right: np.ndarray, length: int) -> np.ndarray:
     return 1 - np.cumprod(np.clip((images[:, None] - right[:, None] - before) / left, 0, 1), axis=1)
 
 
-class Before(NamedTuple):
-    """How many identities come before a moment, at n moments between 0 and 1.
+def identity_cmc(others: np.ndarray, right: np.ndarray, weight: np.ndarray, length: int) -> np.ndarray:
+    """(length,) weighted sum of P(own identity among the first k), identities in the order of their first images.
 
-    Attributes:
-        log_left: (n,) log of the time that is left.
-        weights: (n,) of the moments, for an integral over time.
-        at_most: (n, length) P(at most 0, 1, ... identities).
+    Give every image a moment drawn uniformly from (0, 1): an identity of s images comes before t with 1 - (1 - t)^s,
+    independently of the others, and the own one comes at t with density m (1 - t)^(m - 1).
+
+    Args:
+        others: (n, I) images of every other identity; 0 for the own one, and for what a query does not rank.
+        right: (n,) m, at least 1.
+        weight: (n,) of the queries.
+        length: numbers of identities that are of interest.
     """
+    sizes = np.flatnonzero(np.bincount(others.reshape(-1)))
+    sizes = sizes[sizes > 0]
+    index = np.zeros(int(others.max()) + 1, dtype=np.int64)
+    index[sizes] = np.arange(1, len(sizes) + 1)
+    cell = index[others] + np.arange(len(others))[:, None] * (len(sizes) + 1)
+    counts = np.bincount(cell.reshape(-1), minlength=len(others) * (len(sizes) + 1)).reshape(len(others), -1)
+    # Queries that differ in nothing count once; those that differ in little lie side by side.
+    kinds, which = np.unique(np.column_stack([counts[:, 1:], right]), axis=0, return_inverse=True)
+    counts, right = kinds[:, :-1], kinds[:, -1]
+    weight = np.bincount(which.reshape(-1), weight)
+    before = _Before(sizes, counts.min(axis=0), int(right.min() + (counts @ sizes).max()), length)
+    found = np.zeros(length)
+    for rows, numbers in before.of(counts):
+        density = right[rows, None] * np.exp((right[rows, None] - 1) * before.log_left) * before.weights
+        chances = np.minimum(density @ np.cumsum(numbers, axis=0).T, 1)
+        chances[:, int(counts[rows.start].sum()) :] = 1
+        found += weight[rows] @ chances
+    return found
 
-    log_left: np.ndarray
-    weights: np.ndarray
-    at_most: np.ndarray
 
-
-def identities_before(sizes: np.ndarray, counts: np.ndarray, length: int) -> Before:
-    """Give every image a moment drawn uniformly from (0, 1): an identity of s images comes before t with 1 - (1 - t)^s.
-
-    Identities are independent of each other, so those before t are a sum of binomials.
+class _Before:
+    """How many identities come before each of a number of moments.
 
     Args:
         sizes: (d,) the distinct numbers of images of the identities, at least 1.
-        counts: (d,) how many identities have so many.
+        common: (d,) how many identities of each size all queries have.
+        images: of the largest gallery.
         length: numbers of identities that are of interest.
     """
-    log_left, weights = _moments()
-    numbers = np.zeros((len(weights), length))
-    numbers[:, 0] = 1
-    for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
-        stay = size * log_left
-        come = np.log(-np.expm1(stay))
-        among = np.arange(min(length, count + 1))
-        ways = np.concatenate([[0.0], np.cumsum(np.log((count - among[1:] + 1) / among[1:]))])
-        chances = np.exp(ways + come[:, None] * among + stay[:, None] * (count - among))
-        joined = np.zeros_like(numbers)
-        for k in among:
-            joined[:, k:] += numbers[:, : length - k] * chances[:, k : k + 1]
-        numbers = joined
-    return Before(log_left, weights, np.cumsum(numbers, axis=1))
 
+    def __init__(self, sizes: np.ndarray, common: np.ndarray, images: int, length: int) -> None:
+        log_left, weights = _moments(math.ceil(math.log2(images)))
+        # So many come on average; where that is far beyond `length`, fewer than `length` are out of the question (Chernoff).
+        mean = common @ -np.expm1(sizes[:, None] * log_left)
+        likely = (mean < length) | ((mean - length) ** 2 < 2 * _NEGLIGIBLE * mean)
+        self.log_left, self.weights, self.length = log_left[likely], weights[likely], length
+        self._stay = sizes[:, None] * self.log_left
+        self._come = np.log(-np.expm1(self._stay))
+        self._one = np.exp(self._stay), np.exp(self._come)
 
-def identity_cmc(right: int, others: Before, count: int) -> np.ndarray:
-    """(length,) P(own identity among the first k), identities in the order of their first images.
+    def of(self, counts: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """Runs of equal rows of `counts` (n, d), with the (length, moments) chances of 0, 1, ... identities.
 
-    Args:
-        right: m; the first of them comes at t with density m (1 - t)^(m - 1).
-        others: the other identities.
-        count: how many there are; from place count + 1 on the value is 1.
-    """
-    found = (others.weights * right * np.exp((right - 1) * others.log_left)) @ others.at_most
-    found[count:] = 1
-    return np.minimum(found, 1)
+        What rows have in common is multiplied once, then in either half what its rows have in common beyond that.
+        """
+        numbers = np.zeros((self.length, len(self.log_left)))
+        numbers[0] = 1
+        yield from self._split(counts, slice(0, len(counts)), np.zeros_like(counts[0]), numbers)
+
+    def _split(
+        self, counts: np.ndarray, rows: slice, done: np.ndarray, numbers: np.ndarray
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        common = counts[rows].min(axis=0)
+        for size in np.flatnonzero(common - done):
+            numbers = self._join(numbers, size, int(common[size] - done[size]))
+        if (counts[rows] == common).all():
+            yield rows, numbers
+            return
+        middle = (rows.start + rows.stop) // 2
+        for half in (slice(rows.start, middle), slice(middle, rows.stop)):
+            yield from self._split(counts, half, common, numbers)
+
+    def _join(self, numbers: np.ndarray, size: int, count: int) -> np.ndarray:
+        """The sum of `numbers` and a binomial: how many of `count` more identities of one size come."""
+        if count == 1:
+            joined = numbers * self._one[0][size]
+            joined[1:] += numbers[:-1] * self._one[1][size]
+            return joined
+        joined, ways = np.zeros_like(numbers), 0.0
+        for k in range(min(self.length, count + 1)):
+            chance = np.exp(ways + k * self._come[size] + (count - k) * self._stay[size])
+            joined[k:] += numbers[: self.length - k] * chance
+            ways += math.log((count - k) / (k + 1)) if k < count else 0.0
+        return joined
 
 
 @functools.cache
-def _moments() -> tuple[np.ndarray, np.ndarray]:
-    """log(1 - t) and weights of nodes t in (0, 1), ever denser towards both ends, where first images crowd."""
+def _moments(early: int) -> tuple[np.ndarray, np.ndarray]:
+    """log(1 - t) and weights of nodes t in (0, 1), in halvings towards the beginning, where first images crowd, and the end."""
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
 
     def panels(halvings: int) -> tuple[np.ndarray, np.ndarray]:
-        edges = np.concatenate([[0.0], 0.5 ** np.arange(halvings, 0, -1)])
+        edges = np.concatenate([[0.0], 0.5 ** np.arange(max(halvings, 1), 0, -1)])
         half = np.diff(edges)[:, None] / 2
         return (edges[:-1, None] + half * (nodes + 1)).reshape(-1), (half * weights).reshape(-1)
 
-    early, early_weights = panels(_EARLY)
+    first, first_weights = panels(early)
     left, left_weights = panels(_LATE)
-    return np.concatenate([np.log1p(-early), np.log(left)]), np.concatenate([early_weights, left_weights])
+    return np.concatenate([np.log1p(-first), np.log(left)]), np.concatenate([first_weights, left_weights])

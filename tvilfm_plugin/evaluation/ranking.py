@@ -188,15 +188,16 @@ def chance_metrics(
         seed, repeats: of random rankings, which nothing draws any more; scripts that name them go on working.
     """
     query, gallery = _labels("query", query, len(query.pids)), _labels("gallery", gallery, len(gallery.pids))
-    length, runs = cmc_length(gallery, protocol, max_rank), _by_identity(gallery)
-    # The rules see a query's labels only, so each pair of labels is asked once.
-    kinds, number = np.unique(np.stack([query.pids, query.camids], axis=1), axis=0, return_counts=True)
+    length = cmc_length(gallery, protocol, max_rank)
+    # The rules see labels only, so each pair of labels is asked once.
+    kinds, number = _distinct(query)
+    places, alike = _distinct(gallery)
+    runs = _by_identity(places)
     cmc, mean_ap, mean_inp, total = np.zeros(length), 0.0, 0.0, 0
-    before: dict[bytes, chance.Before] = {}
-    for rows in _slices(len(kinds), max(1, BLOCK_ELEMENTS // max(1, len(gallery.pids)))):
-        pids, camids, weight = kinds[rows, :1], kinds[rows, 1:], number[rows]
-        junk = np.broadcast_to(protocol.is_junk(pids, camids, runs.labels), (len(pids), len(gallery.pids)))
-        sizes = np.add.reduceat(~junk, runs.start, axis=1, dtype=np.int64)
+    for rows in _slices(len(number), max(1, BLOCK_ELEMENTS // max(1, len(alike)))):
+        pids, camids, weight = kinds.pids[rows, None], kinds.camids[rows, None], number[rows]
+        junk = np.broadcast_to(protocol.is_junk(pids, camids, runs.labels), (len(pids), len(alike)))
+        sizes = np.add.reduceat(np.where(junk, 0, alike), runs.start, axis=1)
         own = np.minimum(np.searchsorted(runs.ids, pids[:, 0]), len(runs.ids) - 1)
         right = np.where(runs.ids[own] == pids[:, 0], sizes[np.arange(len(own)), own], 0)
         valid = right > 0
@@ -207,17 +208,11 @@ def chance_metrics(
         total += int(weight.sum())
         mean_ap += float(weight @ chance.expected_ap(images, right))
         mean_inp += float(weight @ chance.expected_inp(images, right))
-        if not protocol.count_identities:
+        if protocol.count_identities:
+            sizes[np.arange(len(own)), own] = 0
+            cmc += chance.identity_cmc(sizes, right, weight, length)
+        else:
             cmc += weight @ chance.image_cmc(images, right, length)
-            continue
-        sizes[np.arange(len(own)), own] = 0
-        for row, m, times in zip(sizes, right.tolist(), weight.tolist(), strict=True):
-            others = np.bincount(row)[1:]
-            key = others.tobytes()
-            if key not in before:
-                there = np.flatnonzero(others)
-                before[key] = chance.identities_before(there + 1, others[there], length)
-            cmc += times * chance.identity_cmc(m, before[key], int(others.sum()))
     if not total:
         return aggregate(PerQuery(*(np.zeros(len(query.pids), dtype=kind) for kind in (bool, int, float, float))), length)
     return RankMetrics(cmc / total, mean_ap / total, mean_inp / total)
@@ -332,6 +327,13 @@ def _by_identity(gallery: Labels) -> _Gallery:
     labels = Labels(gallery.pids[order], gallery.camids[order])
     ids, start, size = np.unique(labels.pids, return_index=True, return_counts=True)
     return _Gallery(order, labels, ids, start, size)
+
+
+def _distinct(labels: Labels) -> tuple[Labels, np.ndarray]:
+    """The distinct pairs of identity and camera, in order, and how often each occurs."""
+    (ids, pid), (cameras, camera) = (np.unique(part, return_inverse=True) for part in labels)
+    pair, count = np.unique(pid * len(cameras) + camera, return_counts=True)
+    return Labels(ids[pair // len(cameras)], cameras[pair % len(cameras)]), count
 
 
 def _blocks(dist: np.ndarray | MinusInnerProduct) -> Iterator[tuple[slice, np.ndarray]]:
