@@ -6,20 +6,21 @@ import torch
 from benchmarks import reference
 from benchmarks.harness import Figure, Machine, compare
 from tvilfm_plugin.evaluation.protocols import SYSU, Labels
-from tvilfm_plugin.evaluation.ranking import MinusInnerProduct, rank_metrics
+from tvilfm_plugin.evaluation.ranking import MinusInnerProduct, chance_metrics, rank_metrics
 
 IDENTITIES = 96
 
 
 def run(smoke: bool, machine: Machine) -> list[Figure]:
     if smoke:
-        return [_matrices(200, 301, 2, 40.0, 4), _features(8, 2000, 64)]
+        return [_matrices(200, 301, 2, 40.0, 4), _features(8, 2000, 64), _chance(200, 2000, 64)]
     return [
         _matrices(3803, 301, 10, 40.0, 4),
         _matrices(3803, 3010, 1, 20.0, 4),
         _matrices(3803, 3010, 1, 20.0, None),
         # 64 of 20,000 queries: time is proportional to them, since the ranking goes block by block.
         _features(64, 200_000, 512),
+        _chance(6000, 40_000, 2048),
     ]
 
 
@@ -63,6 +64,20 @@ def _features(queries: int, gallery: int, dim: int) -> Figure:
 
     name = f"ranking {queries} x {gallery} from {dim} features"
     return compare(name, ours, theirs, _difference(ours(), theirs()), 1, target=20)
+
+
+def _chance(queries: int, gallery: int, dim: int) -> Figure:
+    """The chance row against the ranking of one row of the table, both ours: people of very different numbers of images."""
+    rng = np.random.RandomState(0)
+    people = rng.dirichlet(np.full(500, 3.0))
+    query = Labels(rng.randint(0, 500, queries), rng.choice([3, 6], queries))
+    images = Labels(np.sort(rng.choice(500, gallery, p=people)), rng.choice([1, 2, 4, 5], gallery))
+    generator = torch.Generator().manual_seed(0)
+    features = [torch.randn(count, dim, generator=generator) for count in (queries, gallery)]
+    chance = lambda: chance_metrics(query, images, SYSU)
+    ranking = lambda: rank_metrics(MinusInnerProduct(*features), query, images, SYSU)
+    name = f"chance row {queries} x {gallery}, against ranking from {dim} features"
+    return compare(name, chance, ranking, 0.0, 1, target=100)
 
 
 def _difference(ours: list, theirs: list) -> float:

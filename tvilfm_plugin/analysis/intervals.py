@@ -1,5 +1,6 @@
 """Confidence intervals of a result table: what its numbers say about other people than those who were filmed."""
 
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,20 +30,27 @@ class RowIntervals(NamedTuple):
     text_seeds: Summary
 
 
-def row_intervals(stored: StoredEvaluation, folder: Path, resamples: int = 10_000, seed: int = 0) -> list[RowIntervals]:
+def row_intervals(
+    stored: StoredEvaluation,
+    folder: Path,
+    resamples: int = 10_000,
+    seed: int = 0,
+    progress: Callable[[Collection[str]], Iterable[str]] = iter,
+) -> list[RowIntervals]:
     """95 % intervals of every row, by bootstrap over identities.
 
     Args:
         folder: where `stored` was loaded from: its per-query values are read.
         resamples, seed: of the bootstrap.
+        progress: shows how far it has come while it goes through the labels.
     """
     found = []
-    for label, card in stored.cards.items():
-        intervals = {}
-        for metric in METRICS:
-            mean = query_means(per_query_values(folder, label, metric))
-            intervals[metric] = identity_bootstrap(mean, stored.query.pids, resamples=resamples, seed=seed)
-        means = 100 * np.nanmean(per_query_values(folder, label, "mAP"), axis=2)
+    for label in progress(stored.cards):
+        card, intervals = stored.cards[label], {}
+        values = {metric: per_query_values(folder, label, metric) for metric in METRICS}
+        for metric, trials in values.items():
+            intervals[metric] = identity_bootstrap(query_means(trials), stored.query.pids, resamples=resamples, seed=seed)
+        means = 100 * np.nanmean(values["mAP"], axis=2)
         found.append(
             RowIntervals(label, card.text_source, intervals, summarise(means.mean(axis=0)), summarise(means.mean(axis=1)))
         )

@@ -7,7 +7,8 @@ Own code, although scipy.stats has a bootstrap and a permutation test: those dra
 change, and their bootstrap holds resamples x identities indices where this one holds counts by the block.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from tvilfm_plugin.evaluation.summary import check_confidence, finite
 
 _CHUNK_ELEMENTS = 1 << 21  # random numbers held at once
+_KEPT_ELEMENTS = 1 << 23  # and kept for the next row (64 MiB)
 
 
 class Interval(NamedTuple):
@@ -138,13 +140,21 @@ def _resampled_means(total: np.ndarray, count: np.ndarray, resamples: int, seed:
     """(resamples,) means over queries after drawing as many identities as there are, with replacement."""
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, got {resamples}.")
-    rng = np.random.default_rng([seed, 0])
     n = len(total)
-    means = []
-    for size in _chunks(resamples, n):
-        times = rng.multinomial(n, np.full(n, 1 / n), size=size)
-        means.append((times @ total) / (times @ count))
-    return np.concatenate(means)
+    # Every row of a table draws the same people: they are kept where they are few.
+    drawn = _kept_draws(n, resamples, seed) if resamples * n <= _KEPT_ELEMENTS else _draws(n, resamples, seed)
+    return np.concatenate([(times @ total) / (times @ count) for times in drawn])
+
+
+def _draws(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each of n identities is drawn, (size, n), `resamples` times in all."""
+    rng = np.random.default_rng([seed, 0])
+    return (rng.multinomial(n, np.full(n, 1 / n), size=size).astype(np.float64) for size in _chunks(resamples, n))
+
+
+@functools.lru_cache(maxsize=1)
+def _kept_draws(n: int, resamples: int, seed: int) -> tuple[np.ndarray, ...]:
+    return tuple(_draws(n, resamples, seed))
 
 
 def _chunks(resamples: int, n: int) -> list[int]:

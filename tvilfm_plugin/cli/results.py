@@ -35,14 +35,15 @@ def show(args: argparse.Namespace) -> int:
     from tvilfm_plugin.evaluation.evaluator import load_evaluation
     from tvilfm_plugin.visualization.stored import draw_queries, evaluations
 
-    sound = True
+    sound, bar = True, {"unit": "row", "leave": False, "disable": None}
     for folder in evaluations(args.run):
         print((folder / "table.md").read_text(encoding="utf-8"))
         stored = load_evaluation(folder)
         if args.intervals:
-            print(f"\n{intervals_table(row_intervals(stored, folder))}")
+            rows = row_intervals(stored, folder, progress=lambda labels: tqdm(labels, desc="Resampling", **bar))
+            print(f"\n{intervals_table(rows)}")
         if args.verify:
-            checks = verify(stored, lambda labels: tqdm(labels, desc="Verifying", unit="row", leave=False, disable=None))
+            checks = verify(stored, lambda labels: tqdm(labels, desc="Verifying", **bar))
             sound = sound and verified(checks)
             print(f"\n{verification_table(checks)}")
         print(f"\nPicture: {draw_queries(folder, args.type, args.queries)}")

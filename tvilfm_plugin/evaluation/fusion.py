@@ -59,4 +59,5 @@ class FilteredAdd(Fusion):
         return ir + text - ir_text
 
 
-SFF = FilteredAdd  # its name in the paper, and in configs
+FUSIONS: dict[str, type[Fusion]] = {"Add": Add, "FilteredAdd": FilteredAdd, "SFF": FilteredAdd}
+"""By the name that a config gives them; SFF is the paper's."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tvilfm_plugin.evaluation import fusion as fusions
+from tvilfm_plugin.evaluation.fusion import FUSIONS
 from tvilfm_plugin.evaluation.mer import (
     Fusion,
     Parts,
@@ -390,10 +390,13 @@ def registered_fusion(name: str, dim: int, state: Mapping[str, Tensor]) -> Fusio
 
     Our own are known without the host; others are looked up where the config looks them up.
     """
-    kind = getattr(fusions, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, fusions.Fusion)):
-        registries = importlib.import_module("tvilfm_plugin.registries")
-        kind = registries.choose(registries.FUSION_REGISTRY, name, "The evaluation's fusion")
+    kind = FUSIONS.get(name)
+    if kind is None:
+        registered = importlib.import_module("tvilfm_plugin.registries").FUSION_REGISTRY._obj_map
+        if name not in registered:
+            known = ", ".join(dict.fromkeys([*FUSIONS, *registered]))
+            raise KeyError(f"The evaluation's fusion is {name!r}, but there are only {known}.")
+        kind = registered[name]
     fusion = kind(dim=dim)
     fusion.load_state_dict(dict(state))
     return fusion.eval()

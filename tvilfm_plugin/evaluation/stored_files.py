@@ -39,6 +39,9 @@ SCHEMA: dict[str, Any] = {
     "digest": str,
 }
 
+# What `stored.row_arrays` keeps of each row.
+ROW_ARRAYS = ("ap", "inp", "first_match_rank", "top", "top_similarity")
+
 
 class NotStoredError(LookupError):
     """A stored evaluation does not hold what was asked for."""
@@ -122,9 +125,9 @@ def archive_of(folder: Path) -> Iterator[Any]:
 
 
 def read_arrays(folder: Path) -> dict[str, np.ndarray]:
-    """rankings.npz: all arrays."""
+    """rankings.npz: labels, draws and texts. The values of single rows are most of it, and read one by one."""
     with archive_of(folder) as file:
-        return {key: file[key] for key in file.files}
+        return {key: file[key] for key in file.files if key.rsplit("/", 1)[-1] not in ROW_ARRAYS}
 
 
 def check_digests(folder: Path, stored: Mapping[str, str]) -> None:

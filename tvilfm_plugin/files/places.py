@@ -30,7 +30,7 @@ def local(path: str, near: str | os.PathLike[str] = "") -> str:
     if os.path.isabs(path) or os.path.isfile(path):
         return path
     roots = [near, datasets_root()] if near and "FASTREID_DATASETS" not in os.environ else [datasets_root()]
-    return next((str(here) for root in roots if (here := Path(root) / path).is_file()), path)
+    return next((str(Path(root) / path) for root in roots if os.path.isfile(os.path.join(root, path))), path)
 
 
 def seen_from(folder: str | os.PathLike[str]) -> str:

@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from tvilfm_plugin.modeling import fusion, losses, rows
+from tvilfm_plugin.evaluation.fusion import FUSIONS
+from tvilfm_plugin.modeling import losses, rows
 from tvilfm_plugin.modeling.distributed import gather_rows
 from tvilfm_plugin.modeling.mip import losses as mip
 from tvilfm_plugin.registries import FUSION_REGISTRY, LOSS_REGISTRY, ROWS_REGISTRY, choose, register
 
 LossFunction = Callable[..., Tensor]
 
-FUSION_REGISTRY.register(fusion.Add)
-FUSION_REGISTRY.register(fusion.FilteredAdd)
-register(FUSION_REGISTRY, "SFF")(fusion.FilteredAdd)
+for _name, _kind in FUSIONS.items():
+    register(FUSION_REGISTRY, _name)(_kind)
 register(ROWS_REGISTRY, "MJL")(rows.modality_joint)
 register(ROWS_REGISTRY, "baseline")(rows.baseline)
 
