@@ -11,6 +11,7 @@ from fastreid.utils.events import EventStorage
 
 from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.engine import TriTrainer
+from tvilfm_plugin.host.agreement import take_from_main
 from tvilfm_plugin.host.setup import default_setup
 
 SYNC = ("MODEL.BACKBONE.NORM", "syncBN", "MODEL.HEADS.NORM", "syncBN", "MODEL.LOSSES.GATHER", True)
@@ -29,9 +30,13 @@ def evaluate(cfg: Any) -> dict[str, float]:
     model = TriTrainer.build_model(cfg)
     TriTrainer.load_for_test(cfg, model)
     if comm.get_rank() == 1:
-        for buffer in model.buffers():
-            buffer.add_(1)
-    return TriTrainer.test(cfg, model)
+        for name, buffer in model.named_buffers():
+            buffer.add_(1 if "running" in name else 0)
+    results = TriTrainer.test(cfg, model)
+    assert take_from_main(model) == []
+    next(buffer for name, buffer in model.named_buffers() if "running_mean" in name).add_(comm.get_rank())
+    assert len(take_from_main(model)) == 1, "only what differs is sent"
+    return results
 
 
 def steps(cfg: Any, count: int) -> dict[str, Any]:

@@ -61,19 +61,18 @@ def test_modalities_may_be_given_by_name():
 @pytest.mark.parametrize("queries", [0, 1, 7, 16, 20])
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 100])
 @pytest.mark.parametrize("world", [1, 2, 3, 7, 25])
-def test_every_row_once_in_contiguous_shares_of_one_modality(queries, batch_size, world):
+def test_processes_share_the_batches_of_one_and_each_has_one_modality(queries, batch_size, world):
     rows = make(queries, 20 - queries)
-    seen = []
+    alone, seen = list(ModalityBatchSampler(rows, batch_size)), []
     for rank in range(world):
         sampler = ModalityBatchSampler(rows, batch_size, rank, world)
         batches = list(sampler)
         assert len(sampler) == len(batches) and batches == list(sampler)
         assert all(1 <= len(batch) <= batch_size for batch in batches)
         assert all(len({row < queries for row in batch}) == 1 for batch in batches)
-        share = [row for batch in batches for row in batch]
-        assert abs(len(share) - 20 / world) < 1
-        seen += share
-    assert seen == list(range(20))
+        assert abs(len(batches) - len(alone) / world) < 1
+        seen += batches
+    assert seen == alone and [row for batch in seen for row in batch] == list(range(20))
 
 
 @pytest.mark.parametrize("arguments", [(0, 0, 1), (4, 2, 2), (4, -1, 2)])

@@ -3,6 +3,7 @@
 import json
 import os
 
+import numpy as np
 import pytest
 import torch
 from tiny_runs import rows, same, weights
@@ -72,10 +73,14 @@ def close(a, b):
         assert (a[name] - b[name]).abs().max() <= 1e-5 * max(largest, 1), name
 
 
-def test_evaluation_equals_one_process(ranks, trained):
+def test_evaluation_equals_one_process_bit_for_bit(out, ranks, trained):
     one = json.loads((trained / "returned.json").read_text())
-    assert ranks[0]["evaluation"].keys() == one.keys() and ranks[1]["evaluation"] == {}
-    assert {name: pytest.approx(value, abs=1e-5) for name, value in ranks[0]["evaluation"].items()} == one
+    assert ranks[0]["evaluation"] == one and ranks[1]["evaluation"] == {}
+    both, alone = (folder / "evaluation/TriSYSUMM01" for folder in (out / "eval", trained))
+    assert same(*(torch.load(folder / "parts.pt", weights_only=True) for folder in (both, alone)))
+    with np.load(both / "rankings.npz") as shared, np.load(alone / "rankings.npz") as single:
+        assert shared.files == single.files
+        assert all(np.array_equal(shared[key], single[key], equal_nan=shared[key].dtype.kind == "f") for key in shared.files)
 
 
 def test_the_ranks_share_the_batch_of_one_process(tiny, ranks):
@@ -119,9 +124,9 @@ def test_both_stages_in_one_command(tiny, out, ranks):
         name = f"two/evaluated-{config.stem}"
         alone = tiny(name, "--eval-only", "MODEL.WEIGHTS", run / "model_final.pth", "TEST.DRAWS", 1, config=config)
         last = rows(run)[-1]
-        assert {key: pytest.approx(last[key], abs=1e-5) for key in alone} == alone
+        assert {key: last[key] for key in alone} == alone
         parts = [torch.load(at / "evaluation/TriSYSUMM01/parts.pt", weights_only=True) for at in (run, tiny.folder / name)]
-        close(*parts)
+        assert same(*parts)
 
 
 def test_the_epoch_is_chosen_once_for_all_processes(tiny, out, ranks):
@@ -133,4 +138,4 @@ def test_the_epoch_is_chosen_once_for_all_processes(tiny, out, ranks):
     # The reported result is that of the chosen weights, whichever process had which.
     alone = tiny("two/rechecked", "--eval-only", "MODEL.WEIGHTS", folder / "model_best.pth", config=tiny.stage1)
     reported = {key: ranks[0]["chosen"][key] for key in alone}
-    assert {key: pytest.approx(value, abs=1e-5) for key, value in reported.items()} == alone
+    assert reported == alone

@@ -69,7 +69,8 @@ class EvalSet(Dataset[dict[str, Any]]):
 class ModalityBatchSampler(Sampler[list[int]]):
     """Batches of consecutive rows that never mix queries with gallery images.
 
-    Each rank gets one contiguous share of all rows; over the ranks every row comes exactly once, none twice to fill up.
+    Each rank gets a contiguous share of the batches that a single process has, for a row's feature must not depend on the
+    number of processes; over the ranks every row comes exactly once, none twice to fill up.
     """
 
     def __init__(self, eval_set: EvalSet, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
@@ -77,14 +78,13 @@ class ModalityBatchSampler(Sampler[list[int]]):
             raise ValueError(f"TEST.IMS_PER_BATCH must be at least 1, not {batch_size}.")
         if not 0 <= rank < world_size:
             raise ValueError(f"Rank {rank} does not exist among {world_size} processes; ranks are 0..{world_size - 1}.")
-        total = len(eval_set)
-        first, last = total * rank // world_size, total * (rank + 1) // world_size
-        border = min(max(eval_set.num_query, first), last)
-        self.batches = [
+        border, total = eval_set.num_query, len(eval_set)
+        batches = [
             range(start, min(start + batch_size, end))
-            for begin, end in ((first, border), (border, last))
+            for begin, end in ((0, border), (border, total))
             for start in range(begin, end, batch_size)
         ]
+        self.batches = batches[len(batches) * rank // world_size : len(batches) * (rank + 1) // world_size]
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -26,6 +26,7 @@ from tvilfm_plugin.engine.optim import check_optimizer_state
 from tvilfm_plugin.engine.run import identity, refuse_another_run, write_run
 from tvilfm_plugin.engine.stages import check_unseen, forget_older_run, train_stage1, trained_on
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance
+from tvilfm_plugin.host.agreement import take_from_main
 from tvilfm_plugin.host.devices import usable_device
 from tvilfm_plugin.host.memory import keep_freed_memory
 from tvilfm_plugin.host.optimizer import contiguous_optimizer
@@ -114,10 +115,8 @@ class TriTrainer(DefaultTrainer):
         if not cls._is_ours(cfg):
             return super().test(cfg, model)
         check_config(cfg, training=False)
-        if comm.get_world_size() > 1:
-            # Each process has BN statistics of its own share of the batches; rank 0 saves the ones that count.
-            for buffer in model.buffers():
-                torch.distributed.broadcast(buffer, 0)
+        # Each process has BN statistics of its own share of the batches; rank 0 saves the ones that count.
+        take_from_main(model)
         provenance = getattr(getattr(model, "module", model), KEY, None)
         if provenance is None:
             # The stock script loads MODEL.WEIGHTS itself.

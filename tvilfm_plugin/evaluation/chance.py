@@ -113,7 +113,7 @@ class _Before:
         self, counts: np.ndarray, rows: slice, done: np.ndarray, numbers: np.ndarray
     ) -> Iterator[tuple[slice, np.ndarray]]:
         common = counts[rows].min(axis=0)
-        for size in np.flatnonzero(common - done):
+        for size in np.flatnonzero(common - done).tolist():
             numbers = self._join(numbers, size, int(common[size] - done[size]))
         if (counts[rows] == common).all():
             yield rows, numbers

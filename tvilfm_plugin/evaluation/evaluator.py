@@ -36,6 +36,7 @@ from tvilfm_plugin.evaluation.provenance import NOT_RECORDED
 from tvilfm_plugin.evaluation.ranking import chance_metrics
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard, ResultRow, results_table
 from tvilfm_plugin.evaluation.reranking import K_RECIPROCAL, rerank_vectors
+from tvilfm_plugin.evaluation.sharing import Turns
 from tvilfm_plugin.evaluation.stored import Distance, StoredEvaluation, per_draw, percent, row_arrays
 from tvilfm_plugin.files.writing import write_text
 from tvilfm_plugin.modality import Modality
@@ -95,7 +96,10 @@ class MEREvaluator(DatasetEvaluator):
         self.features.append(outputs.detach().float().cpu())
 
     def run(self, model: Any, loader: Iterable[Mapping[str, Any]]) -> OrderedDict[str, Any]:
-        """Encode everything with the (possibly DDP-wrapped) model and evaluate; other ranks than 0 get an empty result."""
+        """Encode everything with the (possibly DDP-wrapped) model and evaluate; other ranks than 0 get an empty result.
+
+        Processes share the images, the texts, and the rankings; results are bit for bit those of one process.
+        """
         model = getattr(model, "module", model)
         self.reset()
         quiet = not comm.is_main_process()
@@ -109,8 +113,6 @@ class MEREvaluator(DatasetEvaluator):
                 self.process(batch, encode_rows(encode, batch["images"], modality, batch["camids"], flip))
             texts = encode_texts(model, self.tokenize, self.table, quiet, **precision) if self.table else None
             images = _gather(self.rows, self.features, len(self.data.query) + len(self.data.gallery), "images")
-            if quiet:
-                return OrderedDict()
             image_only = None
             if stage1 is not None:
                 images, others = images.chunk(2, dim=1)
@@ -158,11 +160,12 @@ class MEREvaluator(DatasetEvaluator):
         self.other_neck = image_only is not None
         if image_only is not None:
             everything = replace(everything, image_parts=image_only[0], image_neck=image_only[1])
+        turns = Turns(comm.get_rank(), comm.get_world_size(), comm.gather)
         for setting in self.data.settings:
             rows: list[ResultRow] = []
             for drawn in self._grouped(setting.name):
                 source = drawn[0].source if drawn else NO_TEXT
-                for name, of_seeds in everything.trials(setting.name, source).items():
+                for name, of_seeds in turns.trials(everything, setting.name, source).items():
                     card = self._card(setting, source, drawn, weights)
                     rows.append(ResultRow(query=name, text_source=source, trials=per_draw(of_seeds), note=card.note))
                     label = f"{setting.name}/{name}" + ("" if source in (NO_TEXT, self._first_source()) else f"@{source}")
@@ -170,10 +173,14 @@ class MEREvaluator(DatasetEvaluator):
                         results[f"{label}/{metric}"] = value
                     cards[label] = card
                     arrays.update(row_arrays(label, of_seeds))
+            if not comm.is_main_process():
+                continue
             drawn_gallery = Labels(*(labels[setting.draws[0]] for labels in self.gallery))
             table = results_table(rows, [chance_metrics(self.query, drawn_gallery, self.data.protocol)])
             report.append(f"## {self.data.name}, {setting.name}\n\n{table}")
             logger.info(f"{self.data.name}, {setting.name}:\n{table}")
+        if not comm.is_main_process():
+            return OrderedDict()
         first = self.data.settings[0].name
         kind = "ensemble" if f"{first}/ensemble/R-1" in results else everything.image_only.name
         results["metric"] = (results[f"{first}/{kind}/R-1"] + results[f"{first}/{kind}/mAP"]) / 2
@@ -310,7 +317,7 @@ def encode_texts(
     quiet: bool = True,
     **precision: bool,
 ) -> Tensor:
-    """(S, D) raw features of S strings; each rank takes its share, in batches of similar length.
+    """(S, D) raw features of S strings, in batches of similar length that the ranks share.
 
     Args:
         precision: `amp`, for the model's `encode_text`.
@@ -318,10 +325,11 @@ def encode_texts(
     tokens = tokenize(texts)
     # Only for the order: where a text ends is the encoder's to say, which cuts each batch to its longest.
     length = tokens.shape[1] - (tokens != 0).flip(dims=[1]).int().argmax(dim=1)
-    order = torch.argsort(length)[comm.get_rank() :: comm.get_world_size()]
+    # Whole batches to each process: a text's feature must not depend on how many there are.
+    batches = torch.argsort(length).split(TEXT_BATCH)[comm.get_rank() :: comm.get_world_size()]
     device = next(model.parameters()).device
     rows, features = [], []
-    for some in tqdm(order.split(TEXT_BATCH), desc="Encoding texts", unit="batch", disable=quiet or None, leave=False):
+    for some in tqdm(batches, desc="Encoding texts", unit="batch", disable=quiet or None, leave=False):
         rows.append(some)
         features.append(model.encode_text(tokens[some].to(device), **precision).cpu())
     return _gather(rows, features, len(texts), "texts")
@@ -356,10 +364,8 @@ def _euclidean(a: Tensor, b: Tensor) -> np.ndarray:
 
 
 def _gather(rows: list[Tensor], features: list[Tensor], expected: int, what: str) -> Tensor:
-    """All ranks' rows in the order of their index."""
-    shares = comm.gather((torch.cat(rows), torch.cat(features)) if rows else None)
-    if not comm.is_main_process():
-        return torch.empty(0)
+    """All ranks' rows in the order of their index, in every process."""
+    shares = comm.all_gather((torch.cat(rows), torch.cat(features)) if rows else None)
     shares = [share for share in shares if share is not None]
     index = torch.cat([share[0] for share in shares])
     if not torch.equal(index.sort().values, torch.arange(expected)):
