@@ -47,6 +47,14 @@ def with_options(args, *options, **flags):
     vars(args).update(flags)
     return args
 
+class Job:
+    def __init__(self, world):
+        self.world = world
+
+    def flows(self, args, backend):
+        assert comm.get_world_size() == self.world and torch.distributed.get_backend() == backend
+        flows(args)
+
 def flows(args):
     assert comm.get_world_size() == 2 and comm.get_local_size() == 2 and comm.get_local_rank() == comm.get_rank()
     out = args.opts[args.opts.index("OUTPUT_DIR") + 1]
@@ -65,11 +73,12 @@ def flows(args):
 """
 DRIVER = """
 from fastreid.engine import default_argument_parser, launch
-from work import flows
+import functools
+from work import Job
 
 if __name__ == "__main__":
     args = default_argument_parser().parse_args()
-    launch(flows, args.num_gpus, dist_url=args.dist_url, args=(args,))
+    launch(functools.partial(Job(2).flows, backend="gloo"), args.num_gpus, dist_url=args.dist_url, args=(args,))
 """
 
 

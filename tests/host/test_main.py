@@ -16,6 +16,7 @@ from tiny_market import write_market
 
 pytest.importorskip("fastreid")
 
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY, Distiller
 from fastreid.utils import logger as host_logger
 
 from tvilfm_plugin.__main__ import main
@@ -137,6 +138,37 @@ def test_one_iteration_with_mixed_precision_repeats_with_its_seed(runs):
     assert [row.get("mAP") for row in metrics(first)] == [row.get("mAP") for row in metrics(second)]
     assert "mAP" in metrics(first)[-1], "EVAL_PERIOD 0 evaluates at the end"
     assert "bfloat16" not in str(a["heads.weight"].dtype)
+
+
+def test_a_distiller_of_ones_own_learns_from_a_trained_teacher(runs, trained):
+    class FeatureDistiller(Distiller):
+        """A teacher's features are learned through a layer of its own, as projects around fast-reid do."""
+
+        def __init__(self, cfg):
+            super().__init__(cfg)
+            self.connector = torch.nn.Conv2d(512, 512, 1)
+
+        def forward(self, batch):
+            losses = super().forward(batch)
+            if self.training:
+                images = self.preprocess_image(batch)
+                with torch.no_grad():
+                    wanted = self.model_ts[0].backbone(images)
+                losses["loss_feature"] = torch.nn.functional.mse_loss(self.connector(self.backbone(images)), wanted)
+            return losses
+
+    META_ARCH_REGISTRY.register(FeatureDistiller)
+    teacher = runs.folder / "teacher.yml"
+    teacher.write_text(f"_BASE_: {runs.config}\nMODEL: {{HEADS: {{NUM_CLASSES: 8}}}}\n")
+    try:
+        names = ["MODEL.META_ARCHITECTURE", "FeatureDistiller", "KD.MODEL_CONFIG", f"['{teacher}']"]
+        names += ["KD.MODEL_WEIGHTS", f"['{trained / 'model_final.pth'}']", "SOLVER.MAX_EPOCH", 1]
+        out = runs("distilled", "SEED", 3, *names)
+    finally:
+        del META_ARCH_REGISTRY._obj_map["FeatureDistiller"]
+    row = metrics(out)[-1]
+    assert "mAP" in row and {"loss_feature", "loss_jsdiv"} <= row.keys()
+    assert torch.load(out / "model_final.pth")["model"]["connector.weight"].shape == (512, 512, 1, 1)
 
 
 def test_more_images_per_batch_than_images_is_explained(runs):

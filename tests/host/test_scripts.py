@@ -4,20 +4,21 @@ import os
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from run_scripts import ROOT, run, start, write
 
 EVERYTHING = """
-import dataclasses, inspect, io, multiprocessing as mp, pickle, sys, typing, unittest
+import dataclasses, functools, inspect, io, multiprocessing as mp, pickle, sys, typing, unittest
 
 def square(x): return x * x
 
 class Box:
     def __init__(self, value): self.value = value
     def add(self, x): return self.value + x
+    def scaled(self, x, times): return self.value * x * times
+    @classmethod
+    def made(cls, x): return cls(x).add(1)
 
 @dataclasses.dataclass
 class Options:
@@ -28,7 +29,8 @@ class Case(unittest.TestCase):
 
 def pool(kind):
     with mp.get_context(kind).Pool(1) as workers:
-        return workers.map_async(square, range(3)).get(60), workers.map_async(Box(2).add, range(3)).get(60)
+        work = square, Box(2).add, functools.partial(Box(2).scaled, times=3), Box.made
+        return [workers.map_async(each, range(3)).get(60) for each in work]
 
 if __name__ == "__main__":
     print(len(pickle.dumps(square)), pickle.loads(pickle.dumps(Box(3))).value, pickle.loads(pickle.dumps(Options())))
@@ -44,35 +46,18 @@ if __name__ == "__main__":
 """
 
 
-def run(*words, cwd, status=0, plugin=True, **environment):
-    """A process in a folder: its printed lines."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **environment}
-    command = [sys.executable, *(["-m", "tvilfm_plugin"] if plugin else []), *map(str, words)]
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout.splitlines()
-
-
 def test_an_error_is_one_line_and_debug_shows_where(tmp_path):
     write(tmp_path, script="raise ValueError('SEED is -2; give 0 or more.')")
     for debug in (False, True):
-        words = [sys.executable, "-m", "tvilfm_plugin", *(["--debug"] if debug else []), "script.py"]
-        done = subprocess.run(words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+        done = start(*(["--debug"] if debug else []), "script.py", cwd=tmp_path)
         assert done.returncode == 2 and not done.stdout and ("Traceback" in done.stderr) == debug
         assert debug or done.stderr == "python -m tvilfm_plugin: error: SEED is -2; give 0 or more.\n"
-
-
-def write(folder, **files):
-    for name, text in files.items():
-        path = folder / name.replace("__in__", "/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".py").write_text(textwrap.dedent(text))
 
 
 def test_a_script_is_what_it_is_under_plain_python(tmp_path):
     write(tmp_path, sub__in__script=EVERYTHING)
     words = "sub/script.py", "--flag", "two words"
-    plain = run(*words, cwd=tmp_path, status=3, plugin=False)
+    plain = run(*words, cwd=tmp_path, status=3, command=())
     assert run(*words, cwd=tmp_path, status=3) == plain
     assert len(plain) == 7 and plain[-2] == "1" or plain[-1] == "1"
 
@@ -81,7 +66,7 @@ def test_modules_packages_and_folders_run_too(tmp_path):
     shows = "import sys; print(__name__, __package__, __spec__.name, sys.argv[1:], __file__)"
     write(tmp_path, package__in____init__="", package__in__part=shows, package__in____main__=shows, folder__in____main__=shows)
     for words in (("-m", "package.part", "a"), ("-m", "package", "b"), ("folder", "c")):
-        assert run(*words, cwd=tmp_path) == run(*words, cwd=tmp_path, plugin=False)
+        assert run(*words, cwd=tmp_path) == run(*words, cwd=tmp_path, command=())
     run("-m", "package.missing", cwd=tmp_path, status=2)
     run("-m", cwd=tmp_path, status=2)
     (tmp_path / "empty").mkdir()
@@ -127,14 +112,12 @@ def test_children_of_a_process_that_imported_the_plugin_have_it_too(tmp_path):
                         print(pool.map(work, [0]))
         """,
     )
-    assert run("script.py", cwd=tmp_path, plugin=False) == ["[(True, False)]"] * 2
+    assert run("script.py", cwd=tmp_path, command=()) == ["[(True, False)]"] * 2
 
 
 def test_a_checkout_of_the_host_is_named(tmp_path):
     write(tmp_path, fastreid__in____init__="__version__ = 'mine'", script="import fastreid; print(fastreid.__version__)")
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tvilfm_plugin", "script.py"]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    done = start("script.py", cwd=tmp_path)
     assert done.stdout == "mine\n" and f"fast-reid is the one in {tmp_path}" in done.stderr
 
 

@@ -12,7 +12,8 @@ logger = logging.getLogger("fastreid." + __name__)
 
 def usable_device(wanted: str | torch.device) -> torch.device:
     """The device for `MODEL.DEVICE`: the CPU (with a warning) if there is no GPU, the process's own GPU in DDP."""
-    device = torch.device(wanted)
+    # Predictors around fast-reid write "cuda: 0", which torch no longer reads.
+    device = torch.device(str(wanted).replace(" ", ""))
     if device.type == "cuda":
         if not torch.cuda.is_available():
             logger.warning(f"MODEL.DEVICE is {wanted} but torch finds no GPU: using the CPU")
