@@ -25,4 +25,4 @@ def take_from_main(model: nn.Module) -> list[str]:
 
 def _hash(value: torch.Tensor) -> str:
     plain = value.detach().cpu().contiguous().reshape(-1)
-    return hashlib.sha256(memoryview(plain.view(torch.uint8).numpy())).hexdigest()
+    return hashlib.sha256(plain.view(torch.uint8).numpy().data).hexdigest()
