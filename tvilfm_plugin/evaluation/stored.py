@@ -390,13 +390,11 @@ def registered_fusion(name: str, dim: int, state: Mapping[str, Tensor]) -> Fusio
 
     Our own are known without the host; others are looked up where the config looks them up.
     """
-    kind = FUSIONS.get(name)
-    if kind is None:
-        registered = importlib.import_module("tvilfm_plugin.registries").FUSION_REGISTRY._obj_map
-        if name not in registered:
-            known = ", ".join(dict.fromkeys([*FUSIONS, *registered]))
-            raise KeyError(f"The evaluation's fusion is {name!r}, but there are only {known}.")
-        kind = registered[name]
-    fusion = kind(dim=dim)
+    known = FUSIONS
+    if name not in known:
+        known = {**FUSIONS, **importlib.import_module("tvilfm_plugin.registries").FUSION_REGISTRY._obj_map}
+    if name not in known:
+        raise KeyError(f"The evaluation's fusion is {name!r}, but there are only {', '.join(known)}.")
+    fusion = known[name](dim=dim)
     fusion.load_state_dict(dict(state))
     return fusion.eval()
