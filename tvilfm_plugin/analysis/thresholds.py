@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tvilfm_plugin.evaluation.ensemble import ensemble
-from tvilfm_plugin.evaluation.mer import minus_inner_product
+from tvilfm_plugin.analysis.trials import stored_trials
 from tvilfm_plugin.evaluation.report import aligned
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
 
@@ -78,21 +77,17 @@ class HeldOut(NamedTuple):
 
 def stored_pairs(stored: StoredEvaluation, label: str) -> Pairs:
     """All pairs of a row of the result table: queries that count (their person is in the gallery), images that are no junk."""
-    card, kind, search = stored.card(label), stored.query_type(label), stored.searched(label)
-    distance = search.distance or minus_inner_product
+    search = stored.searched(label)
+    pids, camids = search.query.pids[:, None], search.query.camids[:, None]
     found = []
-    for seed in card.text_seeds or (0,):
-        for draw in range(len(search.draws[card.setting])):
-            embeddings, gallery = search.drawn_gallery(card.setting, draw)
-            queries = search.queries(card.setting, card.text_source, seed, draw, kind.members)
-            similarity = -np.asarray(distance(ensemble(queries, kind.members), embeddings))
-            pids, camids = search.query.pids[:, None], search.query.camids[:, None]
-            kept = ~np.broadcast_to(search.protocol.is_junk(pids, camids, gallery), similarity.shape)
-            same = (pids == gallery.pids) & kept
-            kept &= same.any(axis=1, keepdims=True)
-            rows, columns = np.nonzero(kept)
-            labels = (search.query.camids[rows], gallery.camids[columns], search.query.pids[rows], gallery.pids[columns])
-            found.append(Pairs(similarity[kept], same[kept], *labels))
+    for trial in stored_trials(stored, label):
+        gallery = trial.gallery
+        kept = ~np.broadcast_to(search.protocol.is_junk(pids, camids, gallery), trial.dist.shape)
+        same = (pids == gallery.pids) & kept
+        kept &= same.any(axis=1, keepdims=True)
+        rows, columns = np.nonzero(kept)
+        labels = (search.query.camids[rows], gallery.camids[columns], search.query.pids[rows], gallery.pids[columns])
+        found.append(Pairs(-trial.dist[kept], same[kept], *labels))
     return Pairs(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
 
 

@@ -1,12 +1,12 @@
 """The same numbers from an independent library: explicit lists, one query at a time, scored by scikit-learn."""
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from tvilfm_plugin.evaluation.ensemble import ensemble
-from tvilfm_plugin.evaluation.mer import minus_inner_product
+from tvilfm_plugin.analysis.trials import stored_trials
 from tvilfm_plugin.evaluation.protocols import Labels, Protocol
 from tvilfm_plugin.evaluation.report import aligned
 from tvilfm_plugin.evaluation.stored import StoredEvaluation, percent
@@ -57,30 +57,22 @@ def independent_scores(dist: np.ndarray, query: Labels, gallery: Labels, protoco
 
 def verify_row(stored: StoredEvaluation, label: str) -> Check:
     """Every text seed and gallery draw of one row of the result table."""
-    ours = stored.evaluate(label)
-    card, kind = stored.card(label), stored.query_type(label)
-    seeds: Sequence[int] = card.text_seeds or (0,)
-    search = stored.searched(label)
-    distance = search.distance or minus_inner_product
+    ours, search = stored.evaluate(label), stored.searched(label)
     worst_ap = worst_map = worst_first = 0.0
     means = []
-    for seed, of_draws in zip(seeds, ours, strict=True):
-        for trial in of_draws:
-            embeddings, gallery = search.drawn_gallery(card.setting, trial.draw)
-            queries = search.queries(card.setting, card.text_source, seed, trial.draw, kind.members)
-            dist = np.asarray(distance(ensemble(queries, kind.members), embeddings))
-            ap, first = independent_scores(dist, search.query, gallery, search.protocol)
-            valid = ~np.isnan(ap)
-            if not np.array_equal(valid, trial.per_query.valid):
-                raise AssertionError(f"{label}, draw {trial.draw}: the two libraries disagree on which queries count.")
-            worst_ap = max(worst_ap, float(np.abs(ap - trial.per_query.ap)[valid].max()))
-            worst_map = max(worst_map, abs(float(ap[valid].mean()) - trial.metrics.mAP))
-            worst_first = max(worst_first, abs(float(first[valid].mean()) - trial.metrics.rank(1)))
-            means.append((ap[valid].mean(), first[valid].mean()))
+    for trial, again in zip(itertools.chain.from_iterable(ours), stored_trials(stored, label), strict=True):
+        ap, first = independent_scores(again.dist, search.query, again.gallery, search.protocol)
+        valid = ~np.isnan(ap)
+        if not np.array_equal(valid, trial.per_query.valid):
+            raise AssertionError(f"{label}, draw {trial.draw}: the two libraries disagree on which queries count.")
+        worst_ap = max(worst_ap, float(np.abs(ap - trial.per_query.ap)[valid].max()))
+        worst_map = max(worst_map, abs(float(ap[valid].mean()) - trial.metrics.mAP))
+        worst_first = max(worst_first, abs(float(first[valid].mean()) - trial.metrics.rank(1)))
+        means.append((ap[valid].mean(), first[valid].mean()))
     printed = percent(ours)
-    again = np.mean(means, axis=0)
+    mean = np.mean(means, axis=0)
     differences = [printed[metric] - stored.results[f"{label}/{metric}"] for metric in printed]
-    differences += [100 * again[0] - stored.results[f"{label}/mAP"], 100 * again[1] - stored.results[f"{label}/R-1"]]
+    differences += [100 * mean[0] - stored.results[f"{label}/mAP"], 100 * mean[1] - stored.results[f"{label}/R-1"]]
     return Check(label, worst_ap, worst_map, worst_first, max(map(abs, differences)) / 100, len(means))
 
 
