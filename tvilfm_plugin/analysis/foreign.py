@@ -20,6 +20,8 @@ from tvilfm_plugin.evaluation.stored import found_within
 from tvilfm_plugin.files.text import read_text
 from tvilfm_plugin.files.writing import sha256_of
 
+# What nobody knows of a foreign program, on its card.
+FOREIGN = {"reranking": NOT_RECORDED, "epoch_rule": NOT_RECORDED, "preset": "foreign"}
 LABELS = ("query_pids", "query_camids", "gallery_pids", "gallery_camids")
 LAYOUT = (
     "An .npz holds similarity or distance (Q, G), or query_features (Q, D) and gallery_features (G, D), beside "
@@ -33,13 +35,15 @@ class Similarities:
     """What a file says.
 
     Attributes:
-        file: it.
+        name: of the row in the table.
+        note: where it comes from, for the card.
         dist: (Q, G), the smaller the more alike.
         query, gallery: labels; None where the file has paths alone.
         query_paths, gallery_paths: empty where it has none.
     """
 
-    file: Path
+    name: str
+    note: str
     dist: np.ndarray
     query: Labels | None
     gallery: Labels | None
@@ -113,8 +117,8 @@ def _read_npz(path: Path) -> Similarities:
     }
     paths = {name: tuple(map(str, arrays.get(f"{name}_paths", ()))) for name in ("query", "gallery")}
     return Similarities(
-        file=path, dist=dist, query=labels.get("query"), gallery=labels.get("gallery"), query_paths=paths["query"],
-        gallery_paths=paths["gallery"],
+        name=path.stem, note=_origin(path), dist=dist, query=labels.get("query"), gallery=labels.get("gallery"),
+        query_paths=paths["query"], gallery_paths=paths["gallery"],
     )  # fmt: skip
 
 
@@ -131,7 +135,11 @@ def _read_csv(path: Path) -> Similarities:
         dist = -np.array([[float(cell) for cell in row[2:]] for row in rows[2:]])
     except ValueError as error:
         raise ValueError(f"{path}: {error}; persons and cameras are whole numbers, similarities numbers. {LAYOUT}") from None
-    return Similarities(file=path, dist=dist, query=query, gallery=gallery)
+    return Similarities(name=path.stem, note=_origin(path), dist=dist, query=query, gallery=gallery)
+
+
+def _origin(path: Path) -> str:
+    return f"similarities of another program: {path.name}, sha256 {sha256_of(path)}"
 
 
 def _numbers(array: np.ndarray, path: Path, name: str, dims: int) -> np.ndarray:
@@ -160,7 +168,7 @@ def _whole(array: np.ndarray, path: Path, name: str) -> np.ndarray:
 def galleries_of_file(found: Similarities, shots: int, draws: int) -> list[Galleries]:
     """By the file's own labels: every image (`shots` 0), or seeded draws of `shots` images per (identity, camera)."""
     if found.query is None or found.gallery is None:
-        raise ValueError(f"{found.file} names paths alone: say whose they are by --dataset, or add {', '.join(LABELS)}.")
+        raise ValueError(f"{found.name} names paths alone: say whose they are by --dataset, or add {', '.join(LABELS)}.")
     everything = np.arange(len(found.gallery.pids))
     drawn: list[np.ndarray] = [everything]
     if shots:
@@ -184,12 +192,12 @@ def galleries_of_dataset(found: Similarities, data: Any) -> list[Galleries]:
     places = []
     for what, items, paths in (("query", data.query, found.query_paths), ("gallery", data.gallery, found.gallery_paths)):
         if not paths:
-            raise ValueError(f"{found.file} has no {what}_paths, so nothing says which images of {data.name} these are.")
+            raise ValueError(f"{found.name} has no {what}_paths, so nothing says which images of {data.name} these are.")
         place = {data.relative(path): number for number, path in enumerate(paths)}
         missing = [item.path for item in items if data.relative(item.path) not in place]
         if missing:
             raise ValueError(
-                f"{found.file} lacks {len(missing)} of the {len(items)} {what} images of {data.name}, e.g. "
+                f"{found.name} lacks {len(missing)} of the {len(items)} {what} images of {data.name}, e.g. "
                 f"{data.relative(missing[0])}."
             )
         places.append(np.array([place[data.relative(item.path)] for item in items]))
@@ -214,7 +222,7 @@ def score(
 
     Args:
         text_source: what the foreign queries said: "none", "oracle", "witness" ...
-        card: further fields of the protocol card: dataset, direction, gallery_source, data_sha256.
+        card: further fields of the protocol card: dataset, direction, gallery_source, data_sha256 ...
     """
     sections, described = [], {}
     for one in galleries:
@@ -225,14 +233,12 @@ def score(
             results.append(per_query(dist[:, draw], one.query, gallery, protocol))
             trials.append(aggregate(results[-1], cmc_length(gallery, protocol)))
         first = Labels(one.gallery.pids[one.draws[0]], one.gallery.camids[one.draws[0]])
-        row = ResultRow(query=found.file.stem, text_source=text_source, trials=trials)
+        row = ResultRow(query=found.name, text_source=text_source, trials=trials)
         table = results_table([row], [chance_metrics(one.query, first, protocol)])
         intervals = _intervals(results, one.query.pids)
         made = ProtocolCard(
             setting=one.setting, shots=one.shots, draws=len(one.draws), cmc=protocol.cmc, rules=protocol.name,
-            text_source=text_source, reranking=NOT_RECORDED, epoch_rule=NOT_RECORDED, preset="foreign",
-            note=f"similarities of another program: {found.file.name}, sha256 {sha256_of(found.file)}",
-            version=version_of_software(), **card,
+            text_source=text_source, note=found.note, version=version_of_software(), **{**FOREIGN, **card},
         )  # fmt: skip
         sections.append(f"## {made.dataset}, {one.setting}\n\n{table}\n\n{_interval_lines(intervals)}\n\nProtocol card: {made}")
         described[one.setting] = {

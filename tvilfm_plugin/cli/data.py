@@ -12,6 +12,7 @@ from tvilfm_plugin.files.places import datasets_root
 
 BENCHMARKS = ("llcm", "regdb", "sysu")
 OWN = ("folder", "table")
+TEXT_PERSON = ("cuhk-pedes", "icfg-pedes", "rstpreid", "orbench")
 RULES = ("SYSU-MM01", "RegDB", "LLCM", "Market-1501", "mip")
 LAYOUTS = ("sysu", "regdb", "llcm", "own")
 
@@ -81,7 +82,7 @@ def make(args: argparse.Namespace) -> int:
 
 
 def _check_options(parser: Parser) -> None:
-    choices = (*BENCHMARKS, *OWN)
+    choices = (*BENCHMARKS, *OWN, *TEXT_PERSON)
     if parser.legacy:
         parser.positional("dataset", choices=choices, help="the data set")
         root_option(parser)
@@ -111,6 +112,10 @@ def check(args: argparse.Namespace) -> int:
     if args.dataset in OWN:
         cfg = None if args.any_size else _training_config(args)
         report = check_own(args.dataset, args.root, args.folder, PROTOCOLS[args.rules], text, args.decode, cfg)
+    elif args.dataset in TEXT_PERSON:
+        from tvilfm_plugin.data.datasets.check_text import check_text_person
+
+        report = check_text_person(args.dataset, args.root, args.folder, not args.any_size, args.decode)
     else:
         report = check_dataset(args.dataset, args.root, args.folder, args.trial, not args.any_size, text, args.decode)
     print(report.to_text(args.max))

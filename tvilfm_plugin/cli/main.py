@@ -5,12 +5,14 @@ import sys
 from collections.abc import Sequence
 
 from tvilfm_plugin import __version__
-from tvilfm_plugin.cli import captions, completion, contract, data, pictures, reproducing, results, searching, training, weights
+from tvilfm_plugin.cli import captions, completion, contract, data, exchange, pictures, reproducing, results, searching
+from tvilfm_plugin.cli import training as training
+from tvilfm_plugin.cli import weights as weights
 from tvilfm_plugin.cli.command import DEBUG, Command
 
 GROUPS = {
     "train and evaluate": (*training.COMMANDS, training.demo(lambda words: main(words))),
-    "results": (*results.COMMANDS, *pictures.COMMANDS, *reproducing.COMMANDS),
+    "results": (*results.COMMANDS, *exchange.COMMANDS, *pictures.COMMANDS, *reproducing.COMMANDS),
     "search": searching.COMMANDS,
     "data and text": (*data.COMMANDS, *captions.COMMANDS),
     "weights": weights.COMMANDS,

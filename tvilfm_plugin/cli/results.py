@@ -4,13 +4,10 @@ import argparse
 from pathlib import Path
 
 from tvilfm_plugin.cli.command import Command, Parser
-from tvilfm_plugin.cli.data import BENCHMARKS, OWN, root_option
-from tvilfm_plugin.cli.data import RULES as RULE_NAMES
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 EVIDENCE = ("caption", "gallery")
 RATES = (1e-2, 1e-3)
-SOURCES = ("none", "self", "witness", "oracle", "human", "wrong")
 
 
 def run_option(parser: Parser, about: str = "output folder of a run, e.g. logs/tvilfm/synthetic") -> None:
@@ -80,11 +77,11 @@ def compare(args: argparse.Namespace) -> int:
         seed=args.seed,
     )  # fmt: skip
     print(report)
-    _write(args.out, report)
+    write_report(args.out, report)
     return 0
 
 
-def _write(out: Path | None, text: str) -> None:
+def write_report(out: Path | None, text: str) -> None:
     from tvilfm_plugin.files.writing import write_text
 
     if out is not None:
@@ -118,7 +115,7 @@ def rules(args: argparse.Namespace) -> int:
             table = rules_table(stored_rules(stored, label))
             sections.append(f"## {card.dataset}, {label}, text source {card.text_source}\n\n{table}")
             print(f"{sections[-1]}\n")
-        _write(folder / "rules.md", "\n\n".join(sections))
+        write_report(folder / "rules.md", "\n\n".join(sections))
         print(f"Table: {folder / 'rules.md'}")
     return 0
 
@@ -151,7 +148,7 @@ def thresholds(args: argparse.Namespace) -> int:
             card = stored.card(label)
             report.append(f"## {card.dataset}, {label}, text source {card.text_source}\n\n{table}")
     print("\n\n".join(report))
-    _write(args.out, "\n\n".join(report))
+    write_report(args.out, "\n\n".join(report))
     return 0
 
 
@@ -200,84 +197,6 @@ def robustness(args: argparse.Namespace) -> int:
     return 0
 
 
-# --- export -----------------------------------------------------------------------------------------------------------
-
-
-def _export_options(parser: Parser) -> None:
-    run_option(parser)
-    parser.option("--trec", action="store_true", required=True, help="TREC run and qrels files (the one form there is)")
-    parser.option("--rows", nargs="+", help="rows of the result table, e.g. all/ensemble all/text@self (default: all)")
-    parser.option("--out-dir", type=Path, required=True, help="folder of the files: DATASET/ROW/seedS_drawD.run and .qrels")
-
-
-def export(args: argparse.Namespace) -> int:
-    """Write every trial of the rows, and say what was left out."""
-    from tqdm import tqdm
-
-    from tvilfm_plugin.analysis.trec import write_trec
-    from tvilfm_plugin.evaluation.evaluator import load_evaluation
-    from tvilfm_plugin.visualization.stored import evaluations
-
-    for folder in evaluations(args.run):
-        stored = load_evaluation(folder)
-        for label in tqdm(args.rows or list(stored.cards), desc="Writing", unit="row", disable=None, leave=False):
-            out = args.out_dir / folder.name / label.replace("/", "_")
-            written = list(write_trec(stored, label, out))
-            first = written[0]
-            without = f", {first.left_out} without a right image left out" if first.left_out else ""
-            print(f"{out}: {len(written)} runs with their qrels, {first.queries} queries each{without}")
-    return 0
-
-
-# --- score ------------------------------------------------------------------------------------------------------------
-
-
-def _score_options(parser: Parser) -> None:
-    parser.positional("file", type=Path, help=".npz or .csv with similarities and labels, see below")
-    parser.option("--dataset", choices=(*BENCHMARKS, *OWN), help="take labels, draws and rules of this data set, by the paths")
-    root_option(parser)
-    parser.option("--folder", default="", help="the data set's folder below the root (default: its own names)")
-    parser.option("--trial", type=int, default=1, help="RegDB's train/test split, 1..10")
-    parser.option("--rules", choices=RULE_NAMES, help="without --dataset: the rules by which the file is ranked")
-    parser.option("--shots", type=int, default=0, help="without --dataset: images per (person, camera); 0 = every image")
-    parser.option("--draws", type=int, default=10, help="gallery draws, seeded 0, 1, ...")
-    parser.option("--text-source", required=True, choices=SOURCES, help="where the queries' text came from")
-    parser.option("--direction", default="infrared-to-visible", help="who searches whom, for the card")
-    parser.option("--out", type=Path, help="write the report to this file as well, and its values beside it as .json")
-
-
-def score(args: argparse.Namespace) -> int:
-    """Print table, intervals and card of each setting."""
-    import json
-
-    from tvilfm_plugin.analysis.foreign import galleries_of_dataset, galleries_of_file, read_similarities
-    from tvilfm_plugin.analysis.foreign import score as score_file
-    from tvilfm_plugin.evaluation.protocols import PROTOCOLS
-
-    if bool(args.rules) == bool(args.dataset):
-        args.parser.error("name either a data set by --dataset, or the rules by --rules")
-    found = read_similarities(args.file)
-    if args.dataset:
-        from tvilfm_plugin.data.datasets.check import DATASETS
-        from tvilfm_plugin.data.datasets.own import OWN as OWN_DATA
-        from tvilfm_plugin.evaluation.fingerprint import data_sha256
-
-        kind = {**DATASETS, **OWN_DATA}[args.dataset]
-        options = {"direction": args.direction, "trial": args.trial, "draws": args.draws, "text": False}
-        data = kind(root=args.root, folder=args.folder, verbose=False, **options)
-        galleries, protocol = galleries_of_dataset(found, data), data.protocol
-        card = {"dataset": data.name, "gallery_source": data.gallery_source, "data_sha256": data_sha256(data, False)}
-    else:
-        galleries, protocol = galleries_of_file(found, args.shots, args.draws), PROTOCOLS[args.rules]
-        drawn = f"seeded draws 0..{args.draws - 1} of the file's images" if args.shots else "every image of the file"
-        card = {"dataset": args.file.stem, "gallery_source": drawn}
-    report, values = score_file(found, galleries, protocol, args.text_source, direction=args.direction, **card)
-    print(report)
-    _write(args.out, report)
-    _write(args.out and args.out.with_suffix(".json"), json.dumps(values, indent=1))
-    return 0
-
-
 SHOW = Command(
     name="results show",
     help="print the result tables of a run and draw some of its queries with their five best gallery images",
@@ -321,27 +240,4 @@ ROBUSTNESS = Command(
     work=robustness,
     examples=("tvilfm results robustness logs/tvilfm/synthetic --shares 0 0.5 1",),
 )
-EXPORT = Command(
-    name="results export",
-    help="write the rankings of a run as TREC run and qrels files, for ranx, pytrec_eval and trec_eval",
-    about="What the protocol ignores is in no file. A CMC over identities is nothing that TREC counts: R-1, mAP and, under "
-    "rules that count images, R-k are the same numbers.",
-    options=_export_options,
-    work=export,
-    examples=("tvilfm results export logs/tvilfm/synthetic --trec --rows all/ensemble --out-dir trec",),
-)
-SCORE = Command(
-    name="results score",
-    help="score the similarities of another program by our protocols: table, intervals, protocol card",
-    about="An .npz holds similarity or distance (Q, G), or query_features and gallery_features, beside query_pids, "
-    "query_camids, gallery_pids and gallery_camids; with --dataset query_paths and gallery_paths, whose ends name the images. "
-    "A .csv has two rows of gallery labels (person, camera), each behind two empty cells, then per query: person, camera, its "
-    "similarities.",
-    options=_score_options,
-    work=score,
-    examples=(
-        "tvilfm results score theirs.npz --dataset sysu --text-source none",
-        "tvilfm results score theirs.csv --rules RegDB --text-source oracle --out theirs.md",
-    ),
-)
-COMMANDS = (SHOW, COMPARE, RULES, THRESHOLDS, ROBUSTNESS, EXPORT, SCORE)
+COMMANDS = (SHOW, COMPARE, RULES, THRESHOLDS, ROBUSTNESS)

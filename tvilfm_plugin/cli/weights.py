@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from tvilfm_plugin.cli.command import Command, Parser
-from tvilfm_plugin.cli.data import BENCHMARKS, root_option
+from tvilfm_plugin.cli.data import BENCHMARKS, TEXT_PERSON, root_option
 from tvilfm_plugin.cli.run_folder import config_and_weights, model_options
 
 METHODS = ("mip", "tvilfm")
@@ -108,6 +108,10 @@ def _stranger_options(parser: Parser, *, people: int, seed: int, steps: int) -> 
 def _align_text_options(parser: Parser) -> None:
     parser.option("--arch", default="configs/text/tiny.json", help="text tower, in open_clip's model-config format")
     parser.option("--out", required=True, help="file of the weights; facts are written beside it as .json")
+    real = "learn from the training people of a real data set in the place of synthetic ones (--people: at most so many)"
+    parser.option("--dataset", choices=TEXT_PERSON, help=real)
+    root_option(parser)
+    parser.option("--folder", default="", help="the data set's folder below the root (default: its usual name)")
     _stranger_options(parser, people=2000, seed=7, steps=400)
 
 
@@ -120,6 +124,15 @@ def align_text(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     arch = str(find_shipped(args.arch) or args.arch)
     spec = text_alignment.AlignmentSpec(arch, people=args.people, seed=args.seed, steps=args.steps)
+    if args.dataset:
+        from tvilfm_plugin.synthetic.real_albums import align_text_person
+
+        found = align_text_person(spec, args.dataset, args.out, root=args.root, folder=args.folder)
+        print(
+            f"{args.out}: captions of {found.people} people of {args.dataset} never seen find the right person first in "
+            f"{found.person:.1%} (chance {found.chance:.1%}); {time.perf_counter() - start:.0f} s"
+        )
+        return 0
     result = text_alignment.align_text(spec, args.out, avoid=benchmark_looks(args.benchmark), workers=args.workers)
     print(
         f"{args.out}: captions of {result.people} people never seen find the right person first in {result.person:.1%} "
@@ -191,10 +204,13 @@ IMPORT = Command(
 )
 ALIGN_TEXT = Command(
     name="pretrain align-text",
-    help="align a small text tower on synthetic people, the demo's stand-in for CLIP's",
+    help="align a small text tower on synthetic people, the demo's stand-in for CLIP's, or on a text-person data set",
     options=_align_text_options,
     work=align_text,
-    examples=("tvilfm pretrain align-text --benchmark datasets/synthetic --out datasets/synthetic/text_tower.pt",),
+    examples=(
+        "tvilfm pretrain align-text --benchmark datasets/synthetic --out datasets/synthetic/text_tower.pt",
+        "tvilfm pretrain align-text --dataset cuhk-pedes --people 11003 --out tower.pt",
+    ),
 )
 VIT = Command(
     name="pretrain vit",

@@ -177,6 +177,13 @@ class Retriever(Searcher):
         pixels = [self.pixels(image, modality) for image in images]
         return _numpy(self.model.embed(self._encode(pixels, modality, camids)))
 
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """(N, D) unit vectors of texts; raises for a model without a text tower."""
+        if not self.has_text:
+            raise ValueError(f"{self.model_name} has no text encoder, so it embeds no words: load a TVILFM model.")
+        with torch.no_grad():
+            return _numpy(self.model.embed(encode_texts(self.model, tokenize, list(texts)).to(self.model.device)))
+
     def pixels(self, image: Picture, modality: Modality = Modality.RGB) -> np.ndarray:
         """(H, W, 3) uint8 at the model's size, prepared as the evaluator does."""
         window = self.ir_window if modality is Modality.IR else None

@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -66,7 +66,7 @@ class AlignmentSpec:
 class Retrieval(NamedTuple):
     """Rank-1 (fractions) of captions of people never seen, against one other picture of each.
 
-    `person`: the right person comes first; `colours`: one who wears the same colours does.
+    `person`: the right person comes first; `colours`: one who wears the same colours does (real people: the person).
     """
 
     people: int
@@ -92,29 +92,41 @@ def align_text(
         workers: processes that draw the pictures.
     """
     out = Path(out)
-    identity = _identity(spec)
+    identity = identity_of(spec)
     if (facts := earlier_facts(out, identity, MARK)) is not None:
         logger.info(f"{out} is aligned already.")
         return Retrieval(**facts["held_out"])
     learners, others = draw_strangers(spec.people, spec.held_out, spec.seed, set(avoid))
     data, test = (_album(people, spec, name, workers, progress) for people, name in ((learners, "learn"), (others, "test")))
+    note = f"text tower aligned on {spec.people} synthetic people of its own, none of them in the benchmark"
+    return learn_and_write(spec, out, data, test, {MARK: True, "spec": identity, "note": note}, others, progress)
+
+
+def learn_and_write(
+    spec: AlignmentSpec,
+    out: Path,
+    data: Album,
+    test: Album,
+    facts: Mapping[str, Any],
+    people: Sequence[Person] = (),
+    progress: bool = True,
+) -> Retrieval:
+    """Train the tower on one album, measure it on another, write it with the facts.
+
+    Args:
+        people: of the test album, where it is known what they wear.
+    """
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(spec.seed)
         tower, eye, scale = _train(data, spec, progress)
-        result = _measure(tower, eye, test, others)
+        result = _measure(tower, eye, test, people)
     state = {name: value.detach().clone() for name, value in tower.state_dict().items()}
     state["logit_scale"] = scale.detach().clone()
-    facts = {
-        MARK: True,
-        "spec": identity,
-        "held_out": result._asdict(),
-        "note": f"text tower aligned on {spec.people} synthetic people of its own, none of them in the benchmark",
-    }
-    write_with_facts(out, lambda file: torch.save(state, file), facts)
+    write_with_facts(out, lambda file: torch.save(state, file), {**facts, "held_out": result._asdict()})
     return result
 
 
-def _identity(spec: AlignmentSpec) -> dict[str, Any]:
+def identity_of(spec: AlignmentSpec) -> dict[str, Any]:
     """The spec with the architecture's content for its path, so that moving the file changes nothing."""
     arch = json.loads(Path(spec.arch).read_text(encoding="utf-8"))
     return {**asdict(spec), "arch": arch, "generator": GENERATOR}
@@ -123,15 +135,18 @@ def _identity(spec: AlignmentSpec) -> dict[str, Any]:
 # --- people and pictures ----------------------------------------------------------------------------------------------
 
 
-class _Album(NamedTuple):
-    """Pictures (n, 3, H, W) uint8, token ids of a few wordings of each one's caption (n, w, 77), whose they are (n,)."""
+class Album(NamedTuple):
+    """Pictures (n, 3, H, W) uint8, token ids of a few wordings of each one's caption (n, w, 77), whose they are (n,).
+
+    Owners count from 0, and their pictures stand together.
+    """
 
     pictures: Tensor
     tokens: Tensor
     owner: Tensor
 
 
-def _album(people: Sequence[Person], spec: AlignmentSpec, name: str, workers: int, progress: bool) -> _Album:
+def _album(people: Sequence[Person], spec: AlignmentSpec, name: str, workers: int, progress: bool) -> Album:
     numbers = range(len(people))
     chunks = [list(zip(numbers[n : n + 50], people[n : n + 50], strict=True)) for n in range(0, len(people), 50)]
     take = partial(_take_pictures, spec, name)
@@ -142,10 +157,15 @@ def _album(people: Sequence[Person], spec: AlignmentSpec, name: str, workers: in
             wordings += texts
             owner += [n for n, _ in chunk for _ in range(spec.images)]
             bar.update(len(chunk))
+    return album_of(np.concatenate(pictures), wordings, owner)
+
+
+def album_of(pixels: np.ndarray, wordings: Sequence[Sequence[str]], owner: Sequence[int]) -> Album:
+    """An album of (n, H, W, 3) pixels, n times w texts and n owners; each distinct text is tokenised once."""
     distinct = {text: row for row, text in enumerate(dict.fromkeys(t for texts in wordings for t in texts))}
     table = tokenize(list(distinct))
     rows = torch.tensor([[distinct[text] for text in texts] for texts in wordings])
-    return _Album(torch.from_numpy(np.concatenate(pictures)).permute(0, 3, 1, 2).contiguous(), table[rows], torch.tensor(owner))
+    return Album(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), table[rows], torch.tensor(owner))
 
 
 def _take_pictures(
@@ -191,7 +211,7 @@ class _Eye(nn.Module):
         return self.project(self.pool(self.layers(pictures.float() / 127.5 - 1.0)).flatten(1))
 
 
-def _train(data: _Album, spec: AlignmentSpec, progress: bool) -> tuple[TextEncoder, _Eye, Tensor]:
+def _train(data: Album, spec: AlignmentSpec, progress: bool) -> tuple[TextEncoder, _Eye, Tensor]:
     from open_clip.model import _build_text_tower
 
     arch = json.loads(Path(spec.arch).read_text(encoding="utf-8"))
@@ -245,12 +265,13 @@ def contrastive_loss(images: Tensor, texts: Tensor, log_scale: Tensor) -> Tensor
 
 
 @torch.no_grad()
-def _measure(tower: TextEncoder, eye: _Eye, test: _Album, people: Sequence[Person]) -> Retrieval:
-    """One caption per person against another picture of each."""
-    count = len(test.owner) // len(people)
-    texts = F.normalize(tower(test.tokens[::count, 0]), dim=1)
-    pictures = F.normalize(eye(test.pictures[1::count] if count > 1 else test.pictures), dim=1)
+def _measure(tower: TextEncoder, eye: _Eye, test: Album, people: Sequence[Person]) -> Retrieval:
+    """One caption per person against another picture of each, where there is one."""
+    counts = torch.bincount(test.owner)
+    first = counts.cumsum(0) - counts
+    texts = F.normalize(tower(test.tokens[first, 0]), dim=1)
+    pictures = F.normalize(eye(test.pictures[torch.where(counts > 1, first + 1, first)]), dim=1)
     best = (texts @ pictures.T).argmax(dim=1).tolist()
     right = [n == m for n, m in enumerate(best)]
-    same = [people[n].palette == people[m].palette for n, m in enumerate(best)]
-    return Retrieval(len(people), 1 / len(people), sum(right) / len(right), sum(same) / len(same))
+    same = [people[n].palette == people[m].palette for n, m in enumerate(best)] if people else right
+    return Retrieval(len(counts), 1 / len(counts), sum(right) / len(right), sum(same) / len(same))

@@ -68,6 +68,7 @@ class Report:
         problems: everything else that is wrong, one sentence each.
         notes: what is worth knowing and not wrong.
         name: of the data set; "" = the published one's.
+        published: (split, what) -> published count; {} = those of `PUBLISHED`.
     """
 
     key: str
@@ -82,6 +83,7 @@ class Report:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     name: str = ""
+    published: dict[tuple[str, str], int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -93,11 +95,11 @@ class Report:
         """The report as text; of each list of files at most `limit` are named."""
         lines = [f"{self.name or DATASETS[self.key].name} in {self.dataset_dir}"]
         if self.counts:
-            rows = []
-            for split in ("train", "test", "total"):
+            rows, published = [], self.published or PUBLISHED.get(self.key, {})
+            for split in dict.fromkeys(split for split, _ in self.counts):
                 rows.append([split, *(self.counts.get((split, what), "") for what in COLUMNS)])
                 if self.compared:
-                    rows.append(["published", *(PUBLISHED[self.key].get((split, what), "") for what in COLUMNS)])
+                    rows.append(["published", *(published.get((split, what), "") for what in COLUMNS)])
             lines += [tabulate(rows, headers=["split", *COLUMNS], tablefmt="simple", numalign="right")]
         for d in self.differences:
             verdict = "DIFFERS" if d.judged else "differs, not judged (the published total counts persons of no split)"
