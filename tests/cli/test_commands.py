@@ -18,7 +18,8 @@ WANTED = (
     "train", "eval", "run", "search", "web", "demo", "data make", "data check", "captions generate", "captions rephrase",
     "captions audit", "captions finetune", "captions pairs", "captions demo", "results show", "results compare",
     "results rules",
-    "results thresholds", "results robustness", "results export", "results score", "results orbench", "results report", "results sheet", "results cmc", "export", "import",
+    "results thresholds", "results robustness", "results export", "results score", "results orbench",
+    "results report", "results sheet", "results cmc", "export", "import",
     "reproduce", "config", "pretrain align-text", "pretrain vit",
 )  # fmt: skip
 

@@ -51,8 +51,8 @@ def write_trec(stored: StoredEvaluation, label: str, folder: Path) -> Iterator[T
         drawn = [images[column] for column in search.draws[card.setting][trial.draw]]
         right = (trial.gallery.pids[order] == search.query.pids[:, None]) & (order >= 0)
         counts = right.any(axis=1)
-        found = TrecFiles(*(folder / f"seed{trial.seed}_draw{trial.draw}.{kind}" for kind in ("run", "qrels")),
-                          int(counts.sum()), int((~counts).sum()))  # fmt: skip
+        name = folder / f"seed{trial.seed}_draw{trial.draw}.run"
+        found = TrecFiles(name, name.with_suffix(".qrels"), int(counts.sum()), int((~counts).sum()))
         scores = falling(-distance)
         with atomic_file(found.run, "w", encoding="utf-8") as run, atomic_file(found.qrels, "w", encoding="utf-8") as qrels:
             for q in np.flatnonzero(counts):

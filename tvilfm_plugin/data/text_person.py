@@ -115,10 +115,10 @@ def read_captioned(key: str, root: str, folder: str = "") -> list[Captioned]:
     found = []
     for number, entry in enumerate(entries, start=1):
         said = entry.get("captions", entry.get("caption"))
-        captions = [said] if isinstance(said, str) else said
+        captions: Any = [said] if isinstance(said, str) else said
         path, pid, split = entry.get(image_key), entry.get("id"), entry.get("split", "train")
-        right = isinstance(path, str) and type(pid) is int and isinstance(split, str) and isinstance(captions, list)
-        if not right or not all(isinstance(text, str) for text in captions or ()):
+        texts = isinstance(captions, list) and all(isinstance(text, str) for text in captions)
+        if not (isinstance(path, str) and isinstance(pid, int) and pid is not True and isinstance(split, str) and texts):
             raise JsonError(
                 f"{file}, entry {number}: {image_key} is {kind_of(path)}, id {kind_of(pid)}, split {kind_of(split)}, captions "
                 f"{kind_of(said)}; expected a text, a whole number, a text and texts."
@@ -138,7 +138,7 @@ def read_query_lists(root: str, folder: str = "") -> QueryLists:
     file = home / _TEST_LIST
     if not file.is_file():
         raise FileNotFoundError(f"{home} has no {_TEST_LIST}, its gallery and queries.")
-    lists = checked(read_json(file), dict[str, list[list[int | str]]], str(file))
+    lists: dict[str, list[list[int | str]]] = checked(read_json(file), dict[str, list[list[int | str]]], str(file))
     if not lists.get(_GALLERY):
         raise JsonError(f"{file} has no {_GALLERY} (it has {', '.join(lists) or 'nothing'}), so there is nothing to search.")
     gallery = [(pid, str(home / path)) for pid, path in _entries(lists[_GALLERY], (_GALLERY,), file)]

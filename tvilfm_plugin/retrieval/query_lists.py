@@ -30,21 +30,7 @@ def rank_lists(
         names: of the lists; None: all that the model can ask.
         both: the infrared images of all lists stand in the gallery as well; lists of words alone are then ranked.
     """
-    if names and (unknown := [name for name in names if name not in lists.queries]):
-        raise ValueError(f"{lists.folder} has no query list {', '.join(unknown)}; choices are {', '.join(lists.queries)}.")
-    notes = [f"{name}: {count} queries by what no model here sees; left out" for name, count in lists.left_out.items()]
-    chosen = {}
-    for name in names or lists.queries:
-        queries = lists.queries[name]
-        words, images = any(query.text for query in queries), any(query.infrared for query in queries)
-        if words and not retriever.has_text or both and images or not queries:
-            why = "the gallery holds its images" if both and images else "the model has no text tower"
-            why = why if queries else "empty"
-            notes.append(f"{name}: {len(queries)} queries left out, {why}")
-            continue
-        chosen[name] = queries
-    if not chosen:
-        raise ValueError(f"No query list is left to rank: {'; '.join(notes)}.")
+    chosen, notes = _chosen(retriever.has_text, lists, names, both)
     infrared = dict.fromkeys((q.pid, q.infrared) for some in lists.queries.values() for q in some if q.infrared)
     units = _units(retriever, chosen)
     gallery = _images(retriever, [path for _, path in lists.gallery], Modality.RGB)
@@ -58,7 +44,8 @@ def rank_lists(
         "reranking": "none", "preset": retriever.source.cfg.TVILFM.PRESET if retriever.source else "",
         "weights_sha256": retriever.fingerprint.weights, "data_sha256": _digest(lists),
     }  # fmt: skip
-    sections, values = [], {}
+    sections: list[str] = []
+    values: dict[str, Any] = {}
     for name, queries in chosen.items():
         asked = np.stack([sum(units[part] for part in (("ir", q.infrared), ("text", q.text)) if part[1]) for q in queries])
         mine = Labels(np.array([q.pid for q in queries]), np.zeros(len(queries), np.int64))
@@ -71,6 +58,27 @@ def rank_lists(
         sections.append(report)
         values |= described
     return "\n\n".join(sections), values, notes
+
+
+def _chosen(
+    has_text: bool, lists: QueryLists, names: Sequence[str] | None, both: bool
+) -> tuple[dict[str, list[ListQuery]], list[str]]:
+    """The lists that are ranked, and a sentence for each that is not."""
+    if names and (unknown := [name for name in names if name not in lists.queries]):
+        raise ValueError(f"{lists.folder} has no query list {', '.join(unknown)}; choices are {', '.join(lists.queries)}.")
+    notes = [f"{name}: {count} queries by what no model here sees; left out" for name, count in lists.left_out.items()]
+    chosen = {}
+    for name in names or lists.queries:
+        queries = lists.queries[name]
+        words, images = any(query.text for query in queries), any(query.infrared for query in queries)
+        if words and not has_text or both and images or not queries:
+            why = "the gallery holds its images" if both and images else "the model has no text tower"
+            notes.append(f"{name}: {len(queries)} queries left out, {why if queries else 'empty'}")
+        else:
+            chosen[name] = queries
+    if not chosen:
+        raise ValueError(f"No query list is left to rank: {'; '.join(notes)}.")
+    return chosen, notes
 
 
 def _units(retriever: Any, lists: dict[str, list[ListQuery]]) -> dict[tuple[str, str], np.ndarray]:
