@@ -13,7 +13,7 @@ export HF_HUB_OFFLINE = 1
 setup: .venv/.ready
 
 # The package index of the machine decides whether torch is a CPU or a GPU build.
-.venv/.ready: requirements.txt setup.py
+.venv/.ready: requirements.txt setup.py Makefile
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install -q --disable-pip-version-check -r requirements.txt
 	$(PY) -m pip install -q --disable-pip-version-check --no-deps fastreid==1.4.0
