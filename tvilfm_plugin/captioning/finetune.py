@@ -16,6 +16,7 @@ from tvilfm_plugin.captioning.rows import write_json
 from tvilfm_plugin.captioning.small_blip import build_small_blip
 from tvilfm_plugin.captioning.weights import Weights
 from tvilfm_plugin.files.pictures import open_picture
+from tvilfm_plugin.files.writing import atomic_file
 
 if TYPE_CHECKING:
     import torch
@@ -73,14 +74,14 @@ class PairDataset:
         self.augment, self.fixed, self.seed = augment, fixed, seed
         self._kept: dict[int, Any] | None = {} if keep else None
         self._room = _MEMORY
-        self._draws = 0
+        self._asked = 0
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        self._draws += 1
-        rng = random.Random(f"{self.seed}/{self._draws}/{index}")
+        self._asked += 1
+        rng = random.Random(f"{self.seed}/{self._asked}/{index}")
         texts = self.pairs[index].texts
         image = self._prepared(index)
         if self.augment:
@@ -157,16 +158,63 @@ def finetune(
     Returns:
         what `training.json` says: losses, steps, options.
     """
-    from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+    from transformers import PrinterCallback
 
     if options.amp not in ("none", "bf16", "fp16"):
         raise ValueError(f"Unknown precision {options.amp!r}; choices are none, bf16, fp16.")
-    world = _world_size()
-    per_epoch = max(1, -(-len(train) // (options.batch_size * world)))
+    per_epoch = max(1, -(-len(train) // (options.batch_size * _world_size())))
     steps = options.steps or max(1, round(options.epochs * per_epoch))
-    period = options.save_every or max(1, -(-steps // 4))
     checkpoints = out / "checkpoints"
-    arguments = TrainingArguments(
+
+    def collate(samples: Sequence[dict[str, Any]]) -> dict[str, "torch.Tensor"]:
+        return captioner.training_batch([sample["image"] for sample in samples], [sample["text"] for sample in samples])
+
+    def dataset(pairs: Sequence[TextPair], fixed: bool) -> PairDataset:
+        return PairDataset(
+            pairs, captioner, augment=options.augment and not fixed, keep=options.keep_images, fixed=fixed, seed=options.seed
+        )
+
+    trainer = _trainer_class()(
+        model=captioner.model.train(),
+        args=_arguments(options, checkpoints, steps, evaluates=bool(validation)),
+        data_collator=collate,
+        train_dataset=dataset(train, False),  # type: ignore[arg-type]
+        eval_dataset=dataset(validation, True) if validation else None,  # type: ignore[arg-type]
+        callbacks=[_losses_to_the_log(steps)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    last = last_complete_checkpoint(checkpoints) if resume else None
+    if last:
+        logger.info(f"Going on with {last}.")
+    result = trainer.train(resume_from_checkpoint=str(last) if last else None)
+    report = {
+        "init": captioner.weights.name,
+        "init_revision": captioner.weights.revision,
+        "pairs": len(train),
+        "validation_pairs": len(validation),
+        "steps": trainer.state.global_step,
+        "processes": _world_size(),
+        "training_loss": result.training_loss,
+        "validation_losses": [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry],
+        "seconds": round(result.metrics.get("train_runtime", 0.0), 1),
+        "options": asdict(options),
+    }
+    if trainer.is_world_process_zero():
+        captioner.model.eval()
+        captioner.save(out)
+        write_json(out / "training.json", report)
+        shown = validation or train
+        draw_sample_sheet(captioner, shown[:: max(1, len(shown) // 12)][:12], out / "samples.png")
+    trainer.accelerator.wait_for_everyone()
+    return report
+
+
+def _arguments(options: TrainingOptions, checkpoints: Path, steps: int, evaluates: bool) -> Any:
+    """The options in the Trainer's words."""
+    from transformers import TrainingArguments
+
+    period = options.save_every or max(1, -(-steps // 4))
+    return TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=steps,
         per_device_train_batch_size=options.batch_size,
@@ -177,7 +225,7 @@ def finetune(
         lr_scheduler_type="cosine",
         bf16=options.amp == "bf16",
         fp16=options.amp == "fp16",
-        eval_strategy="steps" if validation else "no",
+        eval_strategy="steps" if evaluates else "no",
         eval_steps=period,
         save_strategy="steps",
         save_steps=period,
@@ -194,56 +242,18 @@ def finetune(
         disable_tqdm=not sys.stderr.isatty(),
     )
 
-    class Quiet(TrainerCallback):
-        """Losses go to the log, not to the standard output between progress bars."""
 
+def _losses_to_the_log(steps: int) -> Any:
+    """Losses go to the log, not to the standard output between progress bars."""
+    from transformers import TrainerCallback
+
+    class Quiet(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
             if state.is_world_process_zero and logs:
                 shown = {k: round(v, 5) for k, v in logs.items() if k in ("loss", "eval_loss", "learning_rate")}
                 logger.info(f"step {state.global_step} of {steps}: {shown}")
 
-    def collate(samples: Sequence[dict[str, Any]]) -> dict[str, "torch.Tensor"]:
-        return captioner.training_batch([sample["image"] for sample in samples], [sample["text"] for sample in samples])
-
-    def dataset(pairs: Sequence[TextPair], fixed: bool) -> PairDataset:
-        return PairDataset(
-            pairs, captioner, augment=options.augment and not fixed, keep=options.keep_images, fixed=fixed, seed=options.seed
-        )
-
-    trainer = _trainer_class()(
-        model=captioner.model.train(),
-        args=arguments,
-        data_collator=collate,
-        train_dataset=dataset(train, False),  # type: ignore[arg-type]
-        eval_dataset=dataset(validation, True) if validation else None,  # type: ignore[arg-type]
-        callbacks=[Quiet()],
-    )
-    trainer.remove_callback(PrinterCallback)
-    last = last_complete_checkpoint(checkpoints) if resume else None
-    if last:
-        logger.info(f"Going on with {last}.")
-    result = trainer.train(resume_from_checkpoint=str(last) if last else None)
-    losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
-    report = {
-        "init": captioner.weights.name,
-        "init_revision": captioner.weights.revision,
-        "pairs": len(train),
-        "validation_pairs": len(validation),
-        "steps": trainer.state.global_step,
-        "processes": world,
-        "training_loss": result.training_loss,
-        "validation_losses": losses,
-        "seconds": round(result.metrics.get("train_runtime", 0.0), 1),
-        "options": asdict(options),
-    }
-    if trainer.is_world_process_zero():
-        captioner.model.eval()
-        captioner.save(out)
-        write_json(out / "training.json", report)
-        shown = validation or train
-        draw_sample_sheet(captioner, shown[:: max(1, len(shown) // 12)][:12], out / "samples.png")
-    trainer.accelerator.wait_for_everyone()
-    return report
+    return Quiet()
 
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
@@ -309,6 +319,5 @@ def draw_sample_sheet(captioner: Captioner, pairs: Sequence[TextPair], file: Pat
         given, made = (textwrap.fill(text, 44) for text in (pair.texts[0], description.text or "(nothing)"))
         axes.set_title(f"given: {given}\nmade: {made}", fontsize=7, loc="left")
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.part")
-    figure.savefig(part, dpi=110, format="png")
-    part.replace(file)
+    with atomic_file(file) as stream:
+        figure.savefig(stream, dpi=110, format="png")

@@ -58,35 +58,28 @@ def build_small_blip(
 
     vocabulary = word_vocabulary(texts)
     tokenizer = BertTokenizer(vocab=vocabulary, bos_token="[DEC]", model_max_length=max_tokens)
-    heads = width // 32
-    vision = {
+    shared = {
         "hidden_size": width,
         "intermediate_size": 4 * width,
         "projection_dim": width,
-        "num_hidden_layers": vision_layers,
-        "num_attention_heads": heads,
-        "image_size": image_size,
-        "patch_size": patch_size,
-        "hidden_act": "gelu",
+        "num_attention_heads": width // 32,
         # The default, 1e-10, makes a tower that hardly depends on the image: such a model learns to write and not to look.
         "initializer_range": 0.02,
     }
+    vision = {"num_hidden_layers": vision_layers, "image_size": image_size, "patch_size": patch_size, "hidden_act": "gelu"}
     text = {
         "vocab_size": len(vocabulary),
-        "hidden_size": width,
         "encoder_hidden_size": width,
-        "intermediate_size": 4 * width,
-        "projection_dim": width,
         "num_hidden_layers": text_layers,
-        "num_attention_heads": heads,
         "max_position_embeddings": max_tokens,
         "bos_token_id": vocabulary["[DEC]"],
         "eos_token_id": vocabulary["[SEP]"],
         "sep_token_id": vocabulary["[SEP]"],
         "pad_token_id": vocabulary["[PAD]"],
-        "initializer_range": 0.02,
     }
-    config = BlipConfig(vision_config=vision, text_config=text, projection_dim=width, image_text_hidden_size=width)
+    config = BlipConfig(
+        vision_config=shared | vision, text_config=shared | text, projection_dim=width, image_text_hidden_size=width
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = BlipForConditionalGeneration(config)

@@ -66,31 +66,12 @@ def build_mip_backbone(cfg: CfgNode) -> MIPEncoder:
         modality_prompts = ModalityPrompts(
             layers=count, count=mip.MODALITY_PROMPTS, dim=mip.WIDTH, bound=bound, dropout=mip.PROMPT_DROPOUT
         )
-    instance_prompts: PromptGenerator | PromptFusion | None = None
-    if mip.INSTANCE_PROMPTS and mip.INSTANCE_TYPE == "generator":
-        # Copied before any weights are loaded, so from random weights, as in the released code.
-        instance_prompts = PromptGenerator(
-            block=blocks[0],  # type: ignore[arg-type]
-            count=mip.INSTANCE_PROMPTS,
-            dim=mip.WIDTH,
-            query=mip.QUERY,
-        )
-    elif mip.INSTANCE_PROMPTS:
-        instance_prompts = PromptFusion(
-            layers=count,
-            count=mip.INSTANCE_PROMPTS,
-            dim=mip.WIDTH,
-            entries=mip.BANK,
-            bound=bound,
-            temperature=mip.TEMPERATURE,
-            dropout=mip.PROMPT_DROPOUT,
-        )
     patches = embedding.grid[0] * embedding.grid[1]
     encoder = MIPEncoder(
         embedding=embedding,
         blocks=blocks,
         modality_prompts=modality_prompts,
-        instance_prompts=instance_prompts,
+        instance_prompts=_instance_prompts(mip, blocks, bound),
         global_branch=reader,
         local_branch=LocalBranch(copy.deepcopy(reader), jigsaw_parts(patches, mip.SHIFT, mip.GROUPS, mip.PARTS)),
         first_camera=mip.FIRST_CAMERA,
@@ -100,6 +81,23 @@ def build_mip_backbone(cfg: CfgNode) -> MIPEncoder:
     )
     _load(cfg, encoder)
     return encoder
+
+
+def _instance_prompts(mip: CfgNode, blocks: nn.ModuleList, bound: float) -> PromptGenerator | PromptFusion | None:
+    if not mip.INSTANCE_PROMPTS:
+        return None
+    if mip.INSTANCE_TYPE == "generator":
+        # Copied before any weights are loaded, so from random weights, as in the released code.
+        return PromptGenerator(block=blocks[0], count=mip.INSTANCE_PROMPTS, dim=mip.WIDTH, query=mip.QUERY)  # type: ignore[arg-type]
+    return PromptFusion(
+        layers=len(blocks),
+        count=mip.INSTANCE_PROMPTS,
+        dim=mip.WIDTH,
+        entries=mip.BANK,
+        bound=bound,
+        temperature=mip.TEMPERATURE,
+        dropout=mip.PROMPT_DROPOUT,
+    )
 
 
 def _load(cfg: CfgNode, encoder: MIPEncoder) -> None:
