@@ -1,14 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from stored_runs import DIM, TinyEvaluation
 
 from tvilfm_plugin.analysis.robustness import (
-    CAUTIOUS,
     DROPPED,
     EMPTY,
-    FALLBACK,
     SWAPPED,
+    TRUSTED,
     WRONG,
     Condition,
     as_table,
@@ -16,15 +17,27 @@ from tvilfm_plugin.analysis.robustness import (
     cost_and_gain,
     damage,
     default_source,
+    modality_table,
     robustness_curves,
 )
 from tvilfm_plugin.analysis.text_noise import swap_colours
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
+from tvilfm_plugin.evaluation.text_trust import calibrate
 
 
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory):
     return TinyEvaluation(tmp_path_factory.mktemp("robust"), noise=1.5)
+
+
+def trusting(evaluation):
+    """The stored evaluation, with trust that was learned on it: there are no training people here."""
+    stored = StoredEvaluation.load(evaluation.folder)
+    text = stored.text("all", "oracle", 1)
+    rows = [stored.parts.query, *(stored.parts.texts[torch.from_numpy(some)] for some in (text.rgb[0], text.ir))]
+    said, seen = ([stored.texts[row] for row in some] for some in (text.rgb[0], text.ir))
+    learned = calibrate(*(stored.embed(some).detach().numpy() for some in rows), said, seen, stored.query.pids)
+    return replace(stored, text_trust=learned)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +50,7 @@ def curves(evaluation):
         generator = torch.Generator().manual_seed(0)
         return torch.randn(len(texts), DIM, generator=generator)
 
-    stored = StoredEvaluation.load(evaluation.folder)
+    stored = trusting(evaluation)
     points = robustness_curves(stored, encode, setting="all", source="oracle", text_seed=1, shares=(0.0, 0.5, 1.0))
     return {(p.kind, p.share, p.query): p for p in points}, encoded
 
@@ -59,19 +72,38 @@ def test_only_new_strings_are_encoded_and_once(evaluation, curves):
     assert "" in encoded and swap_colours(evaluation.strings[3]) in encoded
 
 
-def test_bad_text_harms_and_the_fall_back_saves_most_of_it(curves):
+def test_bad_text_harms_and_trust_saves_most_of_it(curves):
     points, _ = curves
     image = points["none", 0.0, "infrared"].mAP
     good, bad = points[WRONG, 0.0, "ensemble"].mAP, points[WRONG, 1.0, "ensemble"].mAP
-    safe = points[WRONG, 1.0, f"ensemble {FALLBACK}"]
+    safe = points[WRONG, 1.0, TRUSTED]
     assert good > image > bad and safe.mAP > bad
-    assert points[WRONG, 0.0, f"ensemble {FALLBACK}"].trust > safe.trust + 0.2
-    half = points[WRONG, 0.5, "ensemble"].mAP
-    assert bad < half < good
-    empty = points[EMPTY, 1.0, f"ensemble {FALLBACK}"]
-    even = points[WRONG, 1.0, f"ensemble {CAUTIOUS}"].mAP
-    assert safe.mAP > even > bad  # judging each text beats trusting all of them less
+    assert points[WRONG, 0.0, TRUSTED].trust > safe.trust + 0.2
+    assert bad < points[WRONG, 0.5, "ensemble"].mAP < good
+    empty = points[EMPTY, 1.0, TRUSTED]
     assert empty.trust == 0 and empty.mAP == pytest.approx(image, abs=0.02)
+
+
+def test_one_table_of_bad_and_missing_modalities(evaluation, curves):
+    points, _ = curves
+    stored = trusting(evaluation)
+    encode = lambda texts: torch.randn(len(texts), DIM, generator=torch.Generator().manual_seed(0))
+    noise = {"dark": torch.zeros_like(stored.parts.query) + 1}
+    table = modality_table(stored, encode, noise, setting="all", source="oracle", text_seed=1).splitlines()
+    rows = {tuple(cells[:2]): cells[2:] for line in table if (cells := [one.strip() for one in line.split("|")[1:-1]])}
+    clean, wrong = rows["clean", "clean"], rows["clean", "wrong"]
+    value = lambda cell: float(cell.split("/")[1])
+    assert value(clean[2]) == pytest.approx(points[WRONG, 0.0, "ensemble"].mAP, abs=0.01)
+    assert value(wrong[2]) == pytest.approx(points[WRONG, 1.0, "ensemble"].mAP, abs=0.01) and wrong[0] == clean[0]
+    assert value(wrong[3]) == pytest.approx(points[WRONG, 1.0, TRUSTED].mAP, abs=0.01)
+    assert value(rows["dark", "clean"][0]) < value(clean[0]) and rows["dark", "clean"][1] == clean[1]
+    assert rows["absent", "clean"] == ["", clean[1], clean[1], clean[1]] and rows["clean", "absent"] == [
+        clean[0],
+        "",
+        clean[0],
+        clean[0],
+    ]
+    assert ("clean", "incomplete") in rows
 
 
 def test_table_names_cost_and_gain(evaluation, curves):
@@ -83,10 +115,10 @@ def test_table_names_cost_and_gain(evaluation, curves):
     assert {"kind", "share", "query", "mAP", "trust"} <= set(as_table(points)[0])
 
 
-def test_unknown_evidence_is_refused(evaluation):
+def test_without_a_calibration_trust_cannot_be_measured(evaluation):
     stored = StoredEvaluation.load(evaluation.folder)
-    with pytest.raises(ValueError, match="caption and gallery"):
-        robustness_curves(stored, lambda texts: None, setting="all", source="oracle", evidence=("horoscope",))
+    with pytest.raises(ValueError, match="text_trust"):
+        robustness_curves(stored, lambda texts: None, setting="all", source="oracle")
 
 
 def test_default_source_prefers_the_honest_one(evaluation):
@@ -103,8 +135,6 @@ def test_conditions_and_damage():
 
 
 def test_a_model_without_text_cannot_be_damaged(evaluation):
-    from dataclasses import replace
-
     stored = replace(StoredEvaluation.load(evaluation.folder), text_index={})
     with pytest.raises(LookupError, match="TEST.TEXT_SOURCES"):
         default_source(stored)

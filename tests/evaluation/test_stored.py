@@ -12,11 +12,10 @@ from tvilfm_plugin.evaluation.stored import (
     NotStoredError,
     StoredEvaluation,
     per_query_values,
-    percent,
     rank_of,
     registered_fusion,
-    row_arrays,
 )
+from tvilfm_plugin.evaluation.summary import percent, row_arrays
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tvilfm_plugin.analysis.verify import verified, verify
-from tvilfm_plugin.evaluation.stored import StoredEvaluation, percent
+from tvilfm_plugin.evaluation.stored import StoredEvaluation
+from tvilfm_plugin.evaluation.summary import percent
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
@@ -33,8 +34,9 @@ def test_a_trained_run_gives_its_numbers_back_without_the_network(run):
     assert verified(verify(stored))
 
 
-def test_curves_are_measured_and_drawn(run, capsys):
-    assert robustness.main([str(run), "--shares", "0", "1"]) == 0
+def test_curves_are_measured_and_drawn(run, tiny, capsys):
+    with tiny.environment():
+        assert robustness.main([str(run), "--shares", "0", "1", "--pictures"]) == 0
     folder = next(run.glob("evaluation/*"))
     described = json.loads((folder / "robustness_all_witness.json").read_text())
     stored = StoredEvaluation.load(folder)
@@ -45,13 +47,14 @@ def test_curves_are_measured_and_drawn(run, capsys):
     lines = (folder / "robustness_all_witness.csv").read_text().splitlines()
     assert lines[0].startswith("kind,share,query") and len(lines) == 1 + len(described["points"])
     assert (folder / "robustness_all_witness.png").stat().st_size > 10_000
-    assert (folder / "robustness_all_witness.md").read_text().strip() in capsys.readouterr().out
+    table = (folder / "robustness_all_witness.md").read_text()
+    assert table.strip() in capsys.readouterr().out and "| occluded" in table and (run / "text_trust.json").is_file()
 
 
-def test_other_weights_than_the_evaluated_ones_are_refused(run):
+def test_other_weights_than_the_evaluated_ones_are_refused(run, tiny):
     content = torch.load(run / "model_final.pth", map_location="cpu", weights_only=True)
     weights = content["model"]
     content["model"] = weights | {name: 1.1 * value for name, value in weights.items() if name.startswith("text.")}
     torch.save(content, run / "other.pth")
-    with pytest.raises(ValueError, match="not those of the evaluation"):
+    with tiny.environment(), pytest.raises(ValueError, match="not those of the evaluation"):
         robustness.main([str(run), "--weights", "other.pth", "--shares", "0", "1"])

@@ -9,7 +9,7 @@ from tvilfm_plugin.visualization import robustness_curves as curves
 def described():
     points = [measured.Point("none", 0.0, "infrared", 20.0, 25.0, 1.0, 1.0, 0.0)]
     for share in (0.0, 1.0):
-        for query, start in (("fusion", 47.0), ("ensemble", 49.0), (f"ensemble {measured.FALLBACK}", 46.0)):
+        for query, start in (("fusion", 47.0), ("ensemble", 49.0), (measured.TRUSTED, 46.0)):
             points.append(measured.Point(measured.WRONG, share, query, start + 1, start - 30 * share, 1.0, 1.0, 1.0))
     points.append(measured.Point(measured.EMPTY, 1.0, "ensemble", 18.0, 17.5, 1.0, 1.0, 0.0))
     card = {"dataset": "Tri-SYSU-MM01", "setting": "all", "text_source": "witness", "weights_sha256": "abc"}
@@ -17,7 +17,7 @@ def described():
 
 
 def test_stored_points_become_curves_and_levels(tmp_path):
-    assert curves.EMPTY == measured.EMPTY and curves.QUERIES[-1] == f"ensemble {measured.FALLBACK}"
+    assert curves.EMPTY == measured.EMPTY and curves.QUERIES[-1] == measured.TRUSTED
     path = tmp_path / "robustness_all_witness.json"
     path.write_text(json.dumps(described()))
     assert curves.stored_robustness(tmp_path) == [path]

@@ -1,9 +1,10 @@
-"""What bad text does to retrieval: curves over its quality, with and without a fall-back, from stored image features.
+"""What bad words and bad pictures do to retrieval, with and without trust in words, from stored image features.
 
-Only new texts pass the text encoder; queries, gallery and the captions of the query images come from the stored evaluation.
+Only new texts pass the text encoder and only damaged pictures the network: one extraction per damage. Queries, gallery and the
+captions of the query images come from the stored evaluation.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tvilfm_plugin.analysis.fallback import LOW, Evidence, caption_evidence, fall_back, joint_peak, other_peaks, text_trust
 from tvilfm_plugin.analysis.text_noise import drop_attributes, swap_colours, wrong_person
-from tvilfm_plugin.evaluation.mer import Parts, TextIndex, query_embeddings
-from tvilfm_plugin.evaluation.protocols import Labels
+from tvilfm_plugin.evaluation.ensemble import ensemble
+from tvilfm_plugin.evaluation.mer import Parts, TextIndex, minus_inner_product, query_embeddings
 from tvilfm_plugin.evaluation.ranking import aggregate, cmc_length, per_query
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard, aligned
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
@@ -22,11 +22,8 @@ from tvilfm_plugin.modality import Modality
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 WRONG, SWAPPED, DROPPED, EMPTY = "wrong person", "colours swapped", "attributes dropped", "empty text"
-FALLBACK = "with fall-back"
-CAUTIOUS = "with constant weight"
-EVIDENCE = ("caption", "gallery")
-POOL = 200
-"""Texts against which the fall-back judges agreement."""
+TRUSTED = "ensemble with trust"
+IMAGE, WORDS = Modality.IR.value, Modality.TEXT.value
 
 Encode = Callable[[Sequence[str]], Tensor]
 """Strings -> raw (S, D) features."""
@@ -40,7 +37,7 @@ class Condition(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One point of a curve: means over gallery draws, in percent, their deviations, and the mean trust in the text."""
+    """One point of a curve: means over gallery draws, in percent, their deviations, and the mean trust in the words."""
 
     kind: str
     share: float
@@ -86,48 +83,73 @@ def robustness_curves(
     text_seed: int = 0,
     shares: Sequence[float] = SHARES,
     seed: int = 0,
-    low: float = LOW,
-    evidence: Sequence[str] = EVIDENCE,
     draws: Sequence[int] | None = None,
     progress: Callable[[Sequence[int]], Iterable[int]] = iter,
 ) -> list[Point]:
-    """Every query type under every condition, and the ensemble with the fall-back.
-
-    Beside it stands an ensemble that gives every text the same weight, the mean trust in the undamaged texts: what the
-    fall-back does better than that is due to judging each text.
+    """Every query type under every condition of the words, and the ensemble that weighs them by how well they fit.
 
     Args:
-        stored: an evaluation with texts.
+        stored: an evaluation with texts, and `text_trust`.
         encode: the model's text encoder.
         setting, source, text_seed: the undamaged texts.
         shares: degrees of damage.
-        seed: of the damage, and of the choice of texts against which the fall-back judges agreement.
-        low: see `text_trust`.
-        evidence: kinds of agreement that the fall-back judges by, of `EVIDENCE`.
+        seed: of the damage.
         draws: gallery draws by number; by default all.
         progress: may wrap the draws, e.g. by a progress bar.
     """
-    if not evidence or set(evidence) - set(EVIDENCE):
-        raise ValueError(f"The fall-back judges by {' and '.join(EVIDENCE)}, or one of them; got {tuple(evidence)}.")
-    text = stored.text(setting, source, text_seed)
     chosen = list(range(len(stored.draws[setting])) if draws is None else draws)
-    clean = text.rgb[chosen]
-    damaged = {c: damage(stored.texts, clean, stored.query.pids, c, seed) for c in conditions(shares)}
-    extended, position = _with_texts(stored, encode, damaged.values())
-    pool = _pool(clean, seed)
-    carried = {c: np.array([[position[one] for one in row] for row in rows]) for c, rows in damaged.items()}
+    damaged = _Damaged.of(stored, encode, (setting, source, text_seed), chosen, conditions(shares), seed)
     values: dict[tuple[Condition, str], list[tuple[float, float, float]]] = {}
     for t, draw in enumerate(progress(chosen)):
-        arena = _arena(extended, setting, draw, pool)
-        undamaged = float(_trust(extended, arena, TextIndex(clean, text.ir), t, low, evidence).mean())
-        for condition, rgb in carried.items():
-            blank = np.array([not one.strip() for one in damaged[condition][t]])
-            carried_now = TextIndex(rgb, text.ir)
-            trust = _trust(extended, arena, carried_now, t, low, evidence)
-            trust[blank] = 0.0  # that there is no text needs no judging
-            for name, numbers in _measure(extended, arena, carried_now, t, trust, undamaged).items():
-                values.setdefault((condition, name), []).append(numbers)
+        for condition in damaged.rows:
+            for name, numbers in _measure(damaged.stored, setting, draw, damaged.text(condition), t).items():
+                if name != IMAGE:
+                    values.setdefault((condition, name), []).append(numbers)
     return [_image_point(stored, setting, chosen), *(_point(*key, numbers) for key, numbers in values.items())]
+
+
+def modality_table(
+    stored: StoredEvaluation,
+    encode: Encode,
+    pictures: Mapping[str, Tensor],
+    *,
+    setting: str,
+    source: str,
+    text_seed: int = 0,
+    share: float = 0.5,
+    seed: int = 0,
+    draws: Sequence[int] | None = None,
+) -> str:
+    """A Markdown table: infrared, words and both (with and without trust) where either is bad or missing.
+
+    Args:
+        pictures: damage -> raw (Q, D) features of the damaged query pictures.
+        share: of the attributes that incomplete words leave out.
+        The others as in `robustness_curves`.
+    """
+    chosen = list(range(len(stored.draws[setting])) if draws is None else draws)
+    words = {"clean": Condition(WRONG, 0.0), "incomplete": Condition(DROPPED, share), "wrong": Condition(WRONG, 1.0)}
+    damaged = _Damaged.of(stored, encode, (setting, source, text_seed), chosen, list(words.values()), seed)
+
+    def cells(picture: str, said: str) -> list[str]:
+        now = damaged.stored
+        if picture in pictures:
+            now = replace(now, parts=now.parts._replace(query=pictures[picture]))
+        text = damaged.text(words.get(said, words["clean"]))
+        measured = [_measure(now, setting, draw, text, t) for t, draw in enumerate(chosen)]
+        shown = {name: _point(Condition("", 0.0), name, [one[name] for one in measured]) for name in measured[0]}
+        found = {name: f"{one.R1:.2f} / {one.mAP:.2f}" for name, one in shown.items()}
+        both = [found["ensemble"], found[TRUSTED]]
+        alone = [found[IMAGE] if picture != "absent" else "", found.get(WORDS, "") if said != "absent" else ""]
+        if "absent" in (picture, said):  # who is missing does not vote
+            both = [next(filter(None, alone))] * 2
+        return [picture, said, *alone, *both]
+
+    bad_words = [("clean", said) for said in (*words, "absent")]
+    rows = [*bad_words, *((picture, "clean") for picture in (*pictures, "absent"))]
+    names = ["picture", "words", "infrared, R-1 / mAP", "words", "both", "both, with trust"]
+    note = f"- Percent, means over {len(chosen)} gallery draws. Incomplete: {100 * share:.0f} % of the attributes left out."
+    return "\n".join([*aligned([names, *(cells(*row) for row in rows)], names=2), "", note])
 
 
 def default_source(stored: StoredEvaluation) -> tuple[str, str, int]:
@@ -142,29 +164,28 @@ def default_source(stored: StoredEvaluation) -> tuple[str, str, int]:
 
 
 def cost_and_gain(points: Sequence[Point], card: ProtocolCard) -> str:
-    """A Markdown table: what the fall-back costs when the text is good and brings when it is bad."""
+    """A Markdown table: what trust costs when the words are good and brings when they are bad."""
     image = next(p for p in points if p.kind == NO_TEXT)
     found: dict[tuple[str, float], dict[str, Point]] = {}
     for point in points:
         found.setdefault((point.kind, point.share), {})[point.query] = point
     cells = [["text", "trust"]]
     for metric in ("mAP", "R-1"):
-        cells[0] += [f"{image.query} {metric}", "ensemble", "fall-back", "change", "constant weight"]
+        cells[0] += [f"{image.query} {metric}", "ensemble", "with trust", "change"]
     seen_clean = False
     for (kind, share), row in found.items():
         if kind == NO_TEXT or (share == 0 and seen_clean):
             continue
         seen_clean = seen_clean or share == 0
-        blind, safe, even = (row[name] for name in ("ensemble", f"ensemble {FALLBACK}", f"ensemble {CAUTIOUS}"))
+        blind, safe = row["ensemble"], row[TRUSTED]
         name = f"undamaged ({card.text_source})" if share == 0 else kind if kind == EMPTY else f"{kind}, {100 * share:.0f} %"
         cells.append([name, f"{safe.trust:.2f}"])
-        for four in ((image.mAP, blind.mAP, safe.mAP, even.mAP), (image.R1, blind.R1, safe.R1, even.R1)):
-            cells[-1] += [f"{value:.2f}" for value in four[:3]] + [f"{four[2] - four[1]:+.2f}", f"{four[3]:.2f}"]
+        for three in ((image.mAP, blind.mAP, safe.mAP), (image.R1, blind.R1, safe.R1)):
+            cells[-1] += [*(f"{value:.2f}" for value in three), f"{three[2] - three[1]:+.2f}"]
     notes = [
-        "- Percent, means over the gallery draws. Change: the fall-back against trusting the text blindly, its cost in the "
-        "first line and its gain where the text is bad.",
-        "- Trust: mean weight of the text. Constant weight: every text has the mean trust in the undamaged ones, so what the "
-        "fall-back does better is due to judging each text, the rest to caution.",
+        "- Percent, means over the gallery draws. Change: weighing words by how well they fit (TEST.TEXT_TRUST) against "
+        "trusting them blindly, its cost in the first line and its gain where they are bad.",
+        "- Trust: mean weight of the words.",
     ]
     if card.reranking != "none":
         notes.append(f"- Plain similarities: the evaluation's re-ranking ({card.reranking}) is not used here.")
@@ -179,57 +200,45 @@ def as_table(points: Sequence[Point]) -> list[dict[str, Any]]:
 # --- one condition ----------------------------------------------------------------------------------------------------
 
 
-class _Arena(NamedTuple):
-    """One gallery draw: (g, D) embeddings, labels, (Q, g) similarities of the images, (P, D) embeddings of arbitrary texts
-    and the (Q, P) agreement of the images with them."""
+class _Damaged(NamedTuple):
+    """An evaluation with all damaged texts encoded, and the (T, Q) rows of every condition's texts and (Q,) of the captions."""
 
-    embeddings: Tensor
-    gallery: Labels
-    image: np.ndarray
-    pool: np.ndarray
-    others: np.ndarray
+    stored: StoredEvaluation
+    rows: dict[Condition, np.ndarray]
+    captions: np.ndarray
 
+    @classmethod
+    def of(
+        cls, stored: StoredEvaluation, encode: Encode, which: tuple[str, str, int], draws: Sequence[int],
+        kinds: Sequence[Condition], seed: int,
+    ) -> "_Damaged":  # fmt: skip
+        if stored.text_trust is None:
+            raise ValueError("The evaluation has no trust in words to measure: give it a `text_trust`.")
+        text = stored.text(*which)
+        texts = {kind: damage(stored.texts, text.rgb[list(draws)], stored.query.pids, kind, seed) for kind in kinds}
+        extended, position = _with_texts(stored, encode, texts.values())
+        rows = {kind: np.array([[position[one] for one in row] for row in found]) for kind, found in texts.items()}
+        return cls(extended, rows, text.ir)
 
-def _arena(stored: StoredEvaluation, setting: str, draw: int, pool: np.ndarray) -> _Arena:
-    embeddings, gallery = stored.drawn_gallery(setting, draw)
-    assert stored.parts.texts is not None
-    with torch.no_grad():
-        image = (stored.embed(stored.parts.query) @ embeddings.T).numpy()
-        texts = stored.embed(stored.parts.texts[torch.from_numpy(pool)])
-    return _Arena(embeddings, gallery, image, texts.numpy(), other_peaks(image, (texts @ embeddings.T).numpy()))
-
-
-def _trust(
-    stored: StoredEvaluation, arena: _Arena, text: TextIndex, t: int, low: float, kinds: Sequence[str]
-) -> np.ndarray:
-    """(Q,) trust in the texts of gallery draw t."""
-    assert stored.parts.texts is not None
-    with torch.no_grad():
-        said, caption = (stored.embed(stored.parts.texts[torch.from_numpy(rows)]) for rows in (text.rgb[t], text.ir))
-        similar = (said @ arena.embeddings.T).numpy()
-    evidence = []
-    if "caption" in kinds:
-        evidence.append(caption_evidence(said.numpy(), arena.pool, caption.numpy()))
-    if "gallery" in kinds:
-        evidence.append(Evidence(joint_peak(arena.image, similar), arena.others))
-    return text_trust(evidence, low)
+    def text(self, condition: Condition) -> TextIndex:
+        return TextIndex(self.rows[condition], self.captions)
 
 
 def _measure(
-    stored: StoredEvaluation, arena: _Arena, text: TextIndex, t: int, trust: np.ndarray, constant: float
+    stored: StoredEvaluation, setting: str, draw: int, text: TextIndex, t: int
 ) -> dict[str, tuple[float, float, float]]:
-    """R-1, mAP and mean trust of every query type in one gallery draw."""
+    """R-1, mAP and mean trust of every query type in one gallery draw; row t of the texts is the draw's."""
+    embeddings, gallery = stored.drawn_gallery(setting, draw)
     with torch.no_grad():
         queries = query_embeddings(stored.parts, text.rgb[t], text.ir, stored.members, stored.fusion, stored.embed)
-        members = {m: (queries[m] @ arena.embeddings.T).numpy() for m in stored.members}
-    ranked = {m.value: members[m] for m in members if m is not Modality.IR}
-    ranked["ensemble"] = fall_back(members, np.ones(len(trust)))
-    ranked[f"ensemble {FALLBACK}"] = fall_back(members, trust)
-    ranked[f"ensemble {CAUTIOUS}"] = fall_back(members, np.full(len(trust), constant))
-    result = {}
-    length = cmc_length(arena.gallery, stored.protocol)
-    for name, similarity in ranked.items():
-        metrics = aggregate(per_query(-similarity, stored.query, arena.gallery, stored.protocol), length)
+    trust = stored.trust(text.rgb[t], text.ir)
+    ranked = {m.value: queries[m] for m in stored.members}
+    ranked["ensemble"] = ensemble(queries, stored.members)
+    ranked[TRUSTED] = ensemble(queries, stored.members, trust)
+    length, result = cmc_length(gallery, stored.protocol), {}
+    for name, vectors in ranked.items():
+        found = per_query(minus_inner_product(vectors, embeddings), stored.query, gallery, stored.protocol)
+        metrics = aggregate(found, length)
         result[name] = (metrics.rank(1), metrics.mAP, float(trust.mean()))
     return result
 
@@ -264,9 +273,3 @@ def _with_texts(
     texts = torch.cat([stored.parts.texts, encode(new)])
     parts = Parts(stored.parts.query, stored.parts.gallery, texts)
     return replace(stored, parts=parts, texts=(*stored.texts, *new)), position
-
-
-def _pool(clean: np.ndarray, seed: int) -> np.ndarray:
-    """Rows of `POOL` distinct texts, or of all if there are fewer."""
-    distinct = np.unique(clean)
-    return np.sort(np.random.RandomState(seed).permutation(distinct)[:POOL])

@@ -1,9 +1,9 @@
-"""The robustness curves of a stored evaluation, with the model that was evaluated, written beside it."""
+"""Robustness of a stored evaluation, with the model that was evaluated, written beside it."""
 
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,13 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from tvilfm_plugin.analysis.fallback import LOW
 from tvilfm_plugin.analysis.robustness import (
-    EVIDENCE,
     SHARES,
     Point,
     as_table,
     cost_and_gain,
     default_source,
+    modality_table,
     robustness_curves,
 )
 from tvilfm_plugin.evaluation.stored import NotStoredError, StoredEvaluation
@@ -34,8 +33,6 @@ class RobustnessOptions:
         shares: of the texts that are damaged, 0 to 1.
         seed: of the damage.
         draws: gallery draws to use, at least 1; None = all.
-        evidence: what the fall-back judges by.
-        low: agreement quantile below which a text is ignored.
     """
 
     setting: str = ""
@@ -43,8 +40,6 @@ class RobustnessOptions:
     shares: Sequence[float] = SHARES
     seed: int = 0
     draws: int | None = None
-    evidence: Sequence[str] = EVIDENCE
-    low: float = LOW
 
     def __post_init__(self) -> None:
         if self.draws is not None and self.draws < 1:
@@ -54,16 +49,22 @@ class RobustnessOptions:
 
 
 def measure_robustness(
-    stored: StoredEvaluation, encode: Callable[[Any], Tensor], options: RobustnessOptions, folder: Path
+    stored: StoredEvaluation,
+    encode: Callable[[Any], Tensor],
+    options: RobustnessOptions,
+    folder: Path,
+    pictures: Mapping[str, Tensor],
 ) -> tuple[dict[str, Any], str, Path]:
-    """Measure the curves and write their points (CSV, JSON) and the table.
+    """Measure the curves and write their points (CSV, JSON) and the tables.
 
     Args:
+        stored: with `text_trust`.
         encode: texts -> (N, D) raw features by the model that was evaluated.
         folder: RUN/evaluation/DATASET, where the evaluation lies.
+        pictures: damage -> raw (Q, D) features of the damaged query pictures.
 
     Returns:
-        What the JSON file says, the table under its heading, and the files' path without suffix.
+        What the JSON file says, the tables under their heading, and the files' path without suffix.
     """
     setting, source, text_seed = default_source(stored)
     setting, source = options.setting or setting, options.source or source
@@ -74,13 +75,17 @@ def measure_robustness(
     check_same_weights(encode(stored.texts[:16]), stored.parts.texts[:16], folder.parents[1])
     points = robustness_curves(
         stored, encode, setting=setting, source=source, text_seed=text_seed, shares=options.shares, seed=options.seed,
-        low=options.low, evidence=options.evidence, draws=range(len(stored.draws[setting]))[: options.draws],
+        draws=range(len(stored.draws[setting]))[: options.draws],
         progress=lambda draws: tqdm(draws, desc="Ranking", unit="draw", disable=None, leave=False),
     )  # fmt: skip
     card = next(c for c in stored.cards.values() if (c.setting, c.text_source) == (setting, source))
-    table = cost_and_gain(points, card)
+    both = modality_table(
+        stored, encode, pictures, setting=setting, source=source, text_seed=text_seed, seed=options.seed,
+        draws=range(len(stored.draws[setting]))[: options.draws],
+    )  # fmt: skip
+    table = f"{cost_and_gain(points, card)}\n\n{both}"
     out = folder / f"robustness_{setting}_{source}"
-    described = {"card": card.to_dict(), "seed": options.seed, "low": options.low, "evidence": list(options.evidence)}
+    described = {"card": card.to_dict(), "seed": options.seed}
     described |= {"points": as_table(points)}
     write_text(out.with_suffix(".csv"), as_csv(points))
     write_text(out.with_suffix(".json"), json.dumps(described, indent=1) + "\n")

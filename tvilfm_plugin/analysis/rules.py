@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from tvilfm_plugin.evaluation.ensemble import ensemble
 from tvilfm_plugin.evaluation.mer import minus_inner_product
 from tvilfm_plugin.evaluation.protocols import LLCM, REGDB, SYSU, Labels, Protocol
 from tvilfm_plugin.evaluation.ranking import aggregate, cmc_length, per_query
@@ -86,8 +85,7 @@ def stored_rules(stored: StoredEvaluation, label: str) -> list[RuleRow]:
     exact, double = [], []
     labels: list[Labels] = []
     for t in range(card.draws):
-        queries = stored.queries(card.setting, card.text_source, seed, t, kind.members)
-        summed = ensemble(queries, kind.members)
+        summed = stored.voted(card.setting, card.text_source, seed, t, kind.members)
         embeddings, gallery = stored.drawn_gallery(card.setting, t)
         exact.append(np.asarray(distance(summed, embeddings)))
         double.append(_double(summed, embeddings))

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tvilfm_plugin.evaluation.ensemble import ensemble
 from tvilfm_plugin.evaluation.mer import minus_inner_product
 from tvilfm_plugin.evaluation.protocols import Labels
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
@@ -33,5 +32,5 @@ def stored_trials(stored: StoredEvaluation, label: str) -> Iterator[StoredTrial]
     for seed in card.text_seeds or (0,):
         for draw in range(len(search.draws[card.setting])):
             embeddings, gallery = search.drawn_gallery(card.setting, draw)
-            queries = search.queries(card.setting, card.text_source, seed, draw, kind.members)
-            yield StoredTrial(seed, draw, np.asarray(distance(ensemble(queries, kind.members), embeddings)), gallery)
+            summed = search.voted(card.setting, card.text_source, seed, draw, kind.members)
+            yield StoredTrial(seed, draw, np.asarray(distance(summed, embeddings)), gallery)

@@ -9,7 +9,8 @@ import numpy as np
 from tvilfm_plugin.analysis.trials import stored_trials
 from tvilfm_plugin.evaluation.protocols import Labels, Protocol
 from tvilfm_plugin.evaluation.report import aligned
-from tvilfm_plugin.evaluation.stored import StoredEvaluation, percent
+from tvilfm_plugin.evaluation.stored import StoredEvaluation
+from tvilfm_plugin.evaluation.summary import percent
 
 TIES = "Equal distances rank by gallery index, lower first; scikit-learn gets these positions, so it sees no ties."
 TOLERANCE = 1e-12

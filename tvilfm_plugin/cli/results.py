@@ -6,7 +6,6 @@ from pathlib import Path
 from tvilfm_plugin.cli.command import Command, Parser
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-EVIDENCE = ("caption", "gallery")
 RATES = (1e-2, 1e-3)
 
 
@@ -163,37 +162,82 @@ def _robustness_options(parser: Parser) -> None:
     parser.option("--shares", type=float, nargs="+", default=list(SHARES), help="damaged shares, 0 to 1")
     parser.option("--seed", type=int, default=0, help="of the damage")
     parser.option("--draws", type=int, help="gallery draws to use (default: all)")
-    parser.option("--evidence", nargs="+", default=list(EVIDENCE), choices=EVIDENCE, help="what the fall-back judges by")
-    parser.option("--low", type=float, default=0.0, help="agreement quantile below which a text is ignored")
+    parser.option("--pictures", action="store_true", help="damaged pictures as well, which pass the network")
+    parser.option("--trust", choices=("single", "joint"), default="single", help="see TEST.TEXT_TRUST")
 
 
 def robustness(args: argparse.Namespace) -> int:
     """Measure the curves, write their points, draw them."""
+    from dataclasses import replace
+
     import torch
 
+    from tvilfm_plugin.analysis.picture_noise import DAMAGES
     from tvilfm_plugin.analysis.robustness_run import RobustnessOptions, measure_robustness
     from tvilfm_plugin.data.tokenizer import tokenize
     from tvilfm_plugin.engine import load_model
+    from tvilfm_plugin.engine.text_trust import calibration, encode_pictures
     from tvilfm_plugin.evaluation.evaluator import encode_texts, load_evaluation
     from tvilfm_plugin.visualization.figures import save_figure
     from tvilfm_plugin.visualization.robustness_curves import build_robustness
     from tvilfm_plugin.visualization.stored import evaluations
 
     options = RobustnessOptions(
-        setting=args.setting, source=args.source, shares=args.shares, seed=args.seed, draws=args.draws,
-        evidence=args.evidence, low=args.low,
+        setting=args.setting, source=args.source, shares=args.shares, seed=args.seed, draws=args.draws
     )  # fmt: skip
     folders = evaluations(args.run)
-    model = load_model(args.run / "config.yaml", args.run / args.weights)[1]
+    opts = ["OUTPUT_DIR", str(args.run)]
+    cfg, model = load_model(args.run / "config.yaml", args.run / args.weights, opts=opts)
+    trust = calibration(cfg, model)
 
     @torch.no_grad()
     def encode(texts: list[str]) -> torch.Tensor:
         return encode_texts(model, tokenize, texts, quiet=False)
 
     for folder in folders:
-        described, table, out = measure_robustness(load_evaluation(folder), encode, options, folder)
+        stored = replace(load_evaluation(folder), text_trust=replace(trust, how=args.trust))
+        damages = DAMAGES if args.pictures else {}
+        camids = stored.query.camids.tolist()
+        pictures = {name: encode_pictures(cfg, model, stored.query_paths, camids, change) for name, change in damages.items()}
+        described, table, out = measure_robustness(stored, encode, options, folder, pictures)
         picture = save_figure(build_robustness(described), out.with_suffix(".png"))
         print(f"{table}\n\nCurves: {picture} (also .csv, .json, .md)")
+    return 0
+
+
+# --- dialogue ---------------------------------------------------------------------------------------------------------
+
+
+def _dialogue_options(parser: Parser) -> None:
+    run_option(parser)
+    parser.option("--row", default="", help="row of the result table that is searched first (default: the row without text)")
+    parser.option("--by", choices=("captions", "model"), default="captions", help="how it is known what an image would answer")
+    parser.option("--steps", type=int, default=5, help="questions")
+    parser.option("--draws", type=int, default=2, help="gallery draws to use")
+    parser.option("--seed", type=int, default=0, help="of wrong and missing answers")
+
+
+def dialogue(args: argparse.Namespace) -> int:
+    """Print and write R-1 after every answer."""
+    from tqdm import tqdm
+
+    from tvilfm_plugin.analysis.dialogue import Curves, dialogue_table
+    from tvilfm_plugin.analysis.dialogue_run import dialogue_draws
+    from tvilfm_plugin.engine.trained import load_run
+    from tvilfm_plugin.evaluation.evaluator import load_evaluation
+    from tvilfm_plugin.visualization.stored import evaluations
+
+    cfg, model = load_run(args.run)
+    for folder in evaluations(args.run):
+        stored = load_evaluation(folder)
+        label = args.row or next(iter(stored.cards))
+        curves = Curves(args.steps, args.seed)
+        draws = dialogue_draws(cfg, model, stored, label, by_model=args.by == "model", draws=args.draws)
+        for draw in tqdm(draws, total=args.draws, desc="Asking", unit="draw", disable=None, leave=False):
+            curves.add(*draw)
+        table = dialogue_table(curves.curves(stored.query.pids))
+        print(f"## {stored.card(label).dataset}, {label}, answers by {args.by}\n\n{table}")
+        write_report(folder / f"dialogue_{label.replace('/', '_')}_{args.by}.md", table)
     return 0
 
 
@@ -233,11 +277,21 @@ THRESHOLDS = Command(
 )
 ROBUSTNESS = Command(
     name="results robustness",
-    help="what bad text does to a run's retrieval, and what a fall-back saves: curves, points and a table",
+    help="what bad words and pictures do to a run's retrieval, and what trust in words saves: curves, points and tables",
     about="The texts of the queries are damaged: those of wrong people, colours swapped, attributes dropped, nothing at "
-    "all. Only new texts pass the text encoder of RUN/model_final.pth; images come from RUN/evaluation.",
+    "all; with --pictures the query pictures, too: blurred, dark, occluded. Only what is damaged passes RUN/model_final.pth; "
+    "the rest comes from RUN/evaluation. Trust is learned on training people (RUN/text_trust.json).",
     options=_robustness_options,
     work=robustness,
-    examples=("tvilfm results robustness logs/tvilfm/synthetic --shares 0 0.5 1",),
+    examples=("tvilfm results robustness logs/tvilfm/synthetic --shares 0 0.5 1 --pictures",),
 )
-COMMANDS = (SHOW, COMPARE, RULES, THRESHOLDS, ROBUSTNESS)
+DIALOGUE = Command(
+    name="results dialogue",
+    help="what questions to a witness bring: R-1 after 0 to N answers, true, wrong or missing, and in a fixed order",
+    about="The questions are those of `tvilfm search --ask`. The witness answers what most captions of the person's visible "
+    "images outside the gallery say. Images come from RUN/evaluation, captions from the data set.",
+    options=_dialogue_options,
+    work=dialogue,
+    examples=("tvilfm results dialogue logs/tvilfm/synthetic --row all/ensemble --by model",),
+)
+COMMANDS = (SHOW, COMPARE, RULES, THRESHOLDS, ROBUSTNESS, DIALOGUE)

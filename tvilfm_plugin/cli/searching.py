@@ -5,9 +5,14 @@ import contextlib
 import importlib.util
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tvilfm_plugin.cli.command import Command, Parser
 from tvilfm_plugin.cli.run_folder import DEMO_RUN, config_and_weights, folder_of_model, model_options
+
+if TYPE_CHECKING:
+    from tvilfm_plugin.retrieval.ask import Dialogue
+    from tvilfm_plugin.retrieval.hits import Hit
 
 KINDS = ("flat", "fp16", "int8", "refined", "ivf", "hnsw", "pq")
 MEMBERS = ("ir", "text", "fusion")
@@ -29,6 +34,8 @@ def _search_options(parser: Parser) -> None:
     parser.option("--top", type=int, default=10, help="hits")
     parser.option("--cameras", type=int, nargs="+", help="find images of these cameras only")
     parser.option("--threshold", type=float, help="similarity that a hit needs; without one that has it, the answer is nobody")
+    about = "then ask the witness up to N questions, 5 unless told; answers may come from a pipe, one a line"
+    parser.option("--ask", type=int, nargs="?", const=5, default=0, metavar="N", help=about)
     parser.option("--person", type=int, help="identity of the query, to mark hits right and wrong")
     parser.option("--out", type=Path, help="draw the result to this PNG")
     parser.option("--device", default="", help="cpu or cuda (default: as the config says)")
@@ -39,6 +46,7 @@ def search(args: argparse.Namespace) -> int:
     if not args.gallery and not args.index:
         args.parser.error("give --gallery DIR, --index FILE, or both")
     from tvilfm_plugin.modality import Modality
+    from tvilfm_plugin.retrieval.hits import SearchResult
     from tvilfm_plugin.retrieval.hits_table import hits_table
     from tvilfm_plugin.retrieval.records import Filter
     from tvilfm_plugin.retrieval.retriever import Retriever
@@ -64,6 +72,12 @@ def search(args: argparse.Namespace) -> int:
     print(hits_table(result))
     if result.note:
         print(f"\nNote: {result.note}.")
+    if args.ask:
+        from tvilfm_plugin.retrieval.gallery_list import gallery_captions
+
+        captions = gallery_captions(args.gallery)
+        dialogue = retriever.ask(args.image, args.text, args.infrared_text, members, allowed=allowed, captions=captions)
+        result = SearchResult(_interview(dialogue, args.ask, args.top), result.note)
     if args.out:
         texts = (args.text or "", args.infrared_text or "")
         picture = draw_hits(
@@ -71,6 +85,25 @@ def search(args: argparse.Namespace) -> int:
         )
         print(f"\nPicture: {picture}")
     return 0
+
+
+def _interview(dialogue: "Dialogue", questions: int, top: int) -> "list[Hit]":
+    """Ask on the terminal, or read the answers from a pipe, one a line; the hits after the last answer."""
+    from tvilfm_plugin.retrieval.hits import SearchResult
+    from tvilfm_plugin.retrieval.hits_table import hits_table
+
+    while len(dialogue.said) < questions and (question := dialogue.question()) is not None:
+        print(f"\n{question.text} ({', '.join(question.choices[:8])}, don't know)")
+        while question.slot not in dialogue.said:
+            print("> ", end="", flush=True)
+            if not (line := sys.stdin.readline()):
+                return dialogue.hits[:top]
+            try:
+                dialogue.answer(question.slot, line)
+            except ValueError as error:
+                print(error)
+        print(f"\n{hits_table(SearchResult(dialogue.hits[:top], ''))}")
+    return dialogue.hits[:top]
 
 
 # --- web --------------------------------------------------------------------------------------------------------------

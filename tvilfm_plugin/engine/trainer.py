@@ -25,6 +25,7 @@ from tvilfm_plugin.engine.hooks import EpochSeed, ModelEpoch, RollingCheckpoint,
 from tvilfm_plugin.engine.optim import check_optimizer_state
 from tvilfm_plugin.engine.run import identity, refuse_another_run, write_run
 from tvilfm_plugin.engine.stages import check_unseen, forget_older_run, train_stage1, trained_on
+from tvilfm_plugin.engine.text_trust import calibration
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance
 from tvilfm_plugin.host.agreement import take_from_main
 from tvilfm_plugin.host.devices import usable_device
@@ -135,6 +136,8 @@ class TriTrainer(DefaultTrainer):
             loader, evaluator = cls.build_evaluator(cfg, name)
             check_unseen(provenance, loader.data)
             evaluator.epoch_rule = provenance.epoch_rule
+            if cfg.TEST.TEXT_TRUST and evaluator.table:
+                evaluator.text_trust = calibration(cfg, getattr(model, "module", model))
             results[name] = evaluator.run(model, loader)
         return next(iter(results.values())) if len(results) == 1 else results
 

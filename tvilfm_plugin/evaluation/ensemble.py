@@ -9,18 +9,23 @@ from torch import Tensor
 from tvilfm_plugin.modality import Embeddings, Modality
 
 
-def ensemble(queries: Embeddings, members: Sequence[Modality]) -> Tensor:
+def ensemble(queries: Embeddings, members: Sequence[Modality], trust: Tensor | None = None) -> Tensor:
     """Modality ensemble retrieval (Eq. 10): summing unit queries adds their cosine scores.
 
     Args:
         queries: one (Q, D) embedding per modality; row q is the same query in each.
         members: the modalities that vote.
+        trust: (Q,) weights of the members that words went into (`text_trust`); without an infrared picture among the members
+            there is nothing to fall back on, and they count in full.
 
     Returns:
         (Q, D) queries; `ensemble(...) @ gallery.T` with unit gallery rows is the sum of the members' similarities. The
         paper's mean differs by the factor 1/M and ranks alike.
     """
     units = _units(queries, members)
+    if trust is not None and Modality.IR in members:
+        weight = trust.to(units[0])[:, None]
+        units = [unit if m is Modality.IR else weight * unit for m, unit in zip(members, units, strict=True)]
     return torch.stack(units).sum(dim=0)
 
 

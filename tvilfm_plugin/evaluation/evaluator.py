@@ -37,7 +37,9 @@ from tvilfm_plugin.evaluation.ranking import chance_metrics
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard, ResultRow, results_table
 from tvilfm_plugin.evaluation.reranking import K_RECIPROCAL, rerank_vectors
 from tvilfm_plugin.evaluation.sharing import Turns
-from tvilfm_plugin.evaluation.stored import Distance, StoredEvaluation, per_draw, percent, row_arrays
+from tvilfm_plugin.evaluation.stored import Distance, StoredEvaluation
+from tvilfm_plugin.evaluation.summary import per_draw, percent, row_arrays
+from tvilfm_plugin.evaluation.text_trust import TextTrust
 from tvilfm_plugin.files.writing import write_text
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.registries import EVALUATOR_REGISTRY
@@ -80,6 +82,7 @@ class MEREvaluator(DatasetEvaluator):
         self.gallery = Labels(*_labels(data.gallery))
         self.image_protocol = choose_protocol(cfg.TEST.IMAGE_PROTOCOL)
         self.epoch_rule = NOT_RECORDED
+        self.text_trust: TextTrust | None = None
         self.other_neck = False
         self.data_hash = functools.cache(partial(data_sha256, data))
         self.reset()
@@ -194,13 +197,12 @@ class MEREvaluator(DatasetEvaluator):
         """The parts with the rules by which this data set ranks them."""
         position = {text: i for i, text in enumerate(self.table)}
         described = self._distance_settings()
-        visible_query = self.data.query_modality is not Modality.IR
         return StoredEvaluation(
             parts=parts,
             neck=neck,
             fusion=fusion,
             members=tuple(Modality(m) for m in self.cfg.TVILFM.MEMBERS),
-            image_only=QueryType("visible", IMAGE_ONLY.members) if visible_query else IMAGE_ONLY,
+            image_only=IMAGE_ONLY if self.data.query_modality is Modality.IR else QueryType("visible", IMAGE_ONLY.members),
             query=self.query,
             gallery=self.gallery,
             protocol=self.data.protocol,
@@ -218,11 +220,11 @@ class MEREvaluator(DatasetEvaluator):
             fusion_name=self.cfg.TVILFM.FUSION,
             distance_settings=described,
             distance=distance_function(described) if described else None,
+            text_trust=self.text_trust,
         )
 
     def _first_source(self) -> str:
-        drawn = next(iter(self.texts.values()), ())
-        return next((one.source for one in drawn if one.source != "none"), "none")
+        return next((one.source for one in next(iter(self.texts.values()), ()) if one.source != "none"), "none")
 
     def _grouped(self, setting: str) -> list[list[Any]]:
         """The images alone first, then the text draws of a setting by source."""
@@ -259,6 +261,8 @@ class MEREvaluator(DatasetEvaluator):
         if len(cfg.INPUT.IR_SCALING):
             low, high = cfg.INPUT.IR_SCALING
             notes.append(f"infrared counts {low:g}..{high:g} scaled to 8 bits (INPUT.IR_SCALING)")
+        if source != NO_TEXT and self.text_trust is not None:
+            notes.append(self.text_trust.note)
         if cfg.TEST.AMP:
             notes.append("features computed in half precision (TEST.AMP)")
         return ProtocolCard(

@@ -27,6 +27,9 @@ WHOLE_MATRIX = 1 << 28
 Fusion = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Raw (Q, D) infrared, text and filter text -> raw (Q, D)."""
 
+Trust = Callable[[np.ndarray, np.ndarray], Tensor]
+"""(Q,) rows of `Parts.texts`, words and captions -> (Q,) weights of the words."""
+
 
 class Parts(NamedTuple):
     """What the network says, once: everything else is computed from it.
@@ -133,6 +136,7 @@ def rank_trials(
     embed: Callable[[Tensor], Tensor],
     distance: Callable[[Tensor, Tensor], Tensor] | None = None,
     top: int = 20,
+    trust: Trust | None = None,
 ) -> Iterator[Trial]:
     """Rank every query type on every gallery draw.
 
@@ -143,6 +147,7 @@ def rank_trials(
         distance: (Q, D) query and (g, D) gallery vectors -> (Q, g) distances, for re-ranking and query expansion;
             by default minus the inner product, i.e. minus the sum of the members' cosine similarities (Eq. 10).
         top: how many gallery images per query the first draw's trial keeps, as indices into the union (for pictures).
+        trust: weights of the words in an ensemble (`text_trust`); None: all count in full.
     """
     by_product = distance is None
     distance = distance or minus_inner_product
@@ -155,10 +160,11 @@ def rank_trials(
         if cached != rgb.tobytes():
             ir = rgb if text is None else text.ir
             queries = query_embeddings(parts, rgb, ir, needed, fusion, embed)
+            weights = trust(rgb, ir) if trust is not None and text is not None else None
             cached = rgb.tobytes()
         chosen = everyone[torch.from_numpy(columns)]
         for kind in types:
-            summed = ensemble(queries, kind.members)
+            summed = ensemble(queries, kind.members, weights)
             lazy = by_product and len(summed) * len(chosen) > WHOLE_MATRIX
             dist = MinusInnerProduct(summed, chosen) if lazy else distance(summed, chosen)
             values = per_query(dist, query, labels, protocol)

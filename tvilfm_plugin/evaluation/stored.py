@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tvilfm_plugin.evaluation.ensemble import ensemble
 from tvilfm_plugin.evaluation.fusion import FUSIONS
 from tvilfm_plugin.evaluation.mer import (
     Fusion,
@@ -23,7 +24,6 @@ from tvilfm_plugin.evaluation.mer import (
     unit_after,
 )
 from tvilfm_plugin.evaluation.protocols import PROTOCOLS, Labels, Protocol
-from tvilfm_plugin.evaluation.ranking import RankMetrics
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard
 from tvilfm_plugin.evaluation.stored_files import (
     REMEDY,
@@ -40,6 +40,7 @@ from tvilfm_plugin.evaluation.stored_files import NotStoredError as NotStoredErr
 from tvilfm_plugin.evaluation.stored_files import found_within as found_within
 from tvilfm_plugin.evaluation.stored_files import per_query_values as per_query_values
 from tvilfm_plugin.evaluation.stored_files import rank_of as rank_of
+from tvilfm_plugin.evaluation.text_trust import TextTrust, trust
 from tvilfm_plugin.files.places import seen_from, travelling
 from tvilfm_plugin.files.writing import atomic_file, sha256_of
 from tvilfm_plugin.modality import Modality
@@ -68,6 +69,7 @@ class StoredEvaluation:
         fusion_name: of the fusion's class.
         distance_settings: re-ranking and query expansion as the evaluator describes them; empty without.
         distance: what computes them; None: minus the inner product.
+        text_trust: weighs the words of every query in the ensemble; None: all count in full.
         image_parts, image_neck, image_protocol: what the row without text is searched with; None: the above.
     """
 
@@ -89,6 +91,7 @@ class StoredEvaluation:
     fusion_name: str = ""
     distance_settings: Mapping[str, Any] = field(default_factory=dict)
     distance: Distance | None = None
+    text_trust: TextTrust | None = None
     image_parts: Parts | None = None
     image_neck: tuple[Tensor, Tensor] | None = None
     image_protocol: Protocol | None = None
@@ -126,6 +129,25 @@ class StoredEvaluation:
             rgb, ir = text.rgb[draw], text.ir
         with torch.no_grad():
             return query_embeddings(self.parts, rgb, ir, members, self.fusion, self.embed)
+
+    def voted(self, setting: str, source: str, seed: int, draw: int, members: Sequence[Modality]) -> Tensor:
+        """(Q, D) sums of the members' unit embeddings (Eq. 10), the words weighted where the evaluation weighs them."""
+        queries, trust = self.queries(setting, source, seed, draw, members), None
+        if source != NO_TEXT and self.text_trust is not None:
+            text = self.text(setting, source, seed)
+            trust = self.trust(text.rgb[draw], text.ir)
+        return ensemble(queries, members, trust)
+
+    def trust(self, rgb: np.ndarray, ir: np.ndarray) -> Tensor:
+        """(Q,) weights of the words, given the rows of words and captions in `parts.texts`."""
+        assert self.text_trust is not None and self.parts.texts is not None
+        with torch.no_grad():
+            picture, words, caption = (
+                self.embed(raw).numpy()
+                for raw in (self.parts.query, self.parts.texts[torch.from_numpy(rgb)], self.parts.texts[torch.from_numpy(ir)])
+            )
+        said, seen = ([self.texts[row] for row in rows] for rows in (rgb, ir))
+        return torch.from_numpy(trust(self.text_trust.log_odds(picture, words, caption, said, seen), self.text_trust.how))
 
     def drawn_gallery(self, setting: str, draw: int) -> tuple[Tensor, Labels]:
         """Unit (g, D) embeddings and labels of one gallery draw."""
@@ -175,6 +197,7 @@ class StoredEvaluation:
                 for trial in rank_trials(
                     self.parts, picked, kinds, [galleries[t] for t in chosen], self.query, self.gallery,
                     protocol or self.protocol, self.fusion, self.embed, distance or self.distance,
+                    trust=None if self.text_trust is None else self.trust,
                 ):  # fmt: skip
                     run[trial.query_type].append(trial._replace(draw=chosen[trial.draw]))
             for name, of_draws in run.items():
@@ -260,6 +283,7 @@ class StoredEvaluation:
             "members": [m.value for m in self.members],
             "image_only": {"name": self.image_only.name, "members": [m.value for m in self.image_only.members]},
             "distance": dict(self.distance_settings),
+            "text_trust": {} if self.text_trust is None else asdict(self.text_trust),
             "query_paths": [travelling(path) for path in self.query_paths],
             "gallery_paths": [travelling(path) for path in self.gallery_paths],
             "texts": list(self.texts),
@@ -332,6 +356,7 @@ class StoredEvaluation:
             gallery_paths=tuple(described["gallery_paths"]),
             fusion_name=described["fusion"],
             distance_settings=described.get("distance", {}),
+            text_trust=TextTrust.from_dict(trusted, str(folder)) if (trusted := described.get("text_trust")) else None,
             distance=make_distance(described["distance"]) if described.get("distance") and make_distance else None,
         )
         stored._check(folder)
@@ -348,38 +373,6 @@ class StoredEvaluation:
             if len(set(counts)) > 1:
                 listed = " and ".join(map(str, counts))
                 raise ValueError(f"The files in {folder} do not belong together: they count {listed} {what}. {REMEDY}")
-
-
-# --- rows of a table --------------------------------------------------------------------------------------------------
-
-
-def per_draw(of_seeds: Sequence[Sequence[Trial]]) -> list[RankMetrics]:
-    """Metrics of every gallery draw, averaged over the text seeds: the spread over draws is not that over texts."""
-    draws = zip(*([trial.metrics for trial in trials] for trials in of_seeds), strict=True)
-    return [RankMetrics(*(np.mean(values, axis=0) for values in zip(*seeds, strict=True))) for seeds in draws]
-
-
-def percent(of_seeds: Sequence[Sequence[Trial]]) -> dict[str, float]:
-    """Means over text seeds and draws, in percent."""
-    everything = per_draw(of_seeds)
-    values = {f"R-{k}": float(np.mean([100 * m.rank(k) for m in everything])) for k in (1, 5, 10, 20)}
-    values["mAP"] = float(np.mean([100 * m.mAP for m in everything]))
-    values["mINP"] = float(np.mean([100 * m.mINP for m in everything]))
-    return values
-
-
-def row_arrays(label: str, of_seeds: Sequence[Sequence[Trial]]) -> dict[str, np.ndarray]:
-    """Per-query values of every trial, (text seeds, draws, Q), and the best gallery images of the first draw, (Q, top)."""
-    stack = lambda name: np.array([[getattr(t.per_query, name) for t in trials] for trials in of_seeds])
-    first = of_seeds[0][0]
-    assert first.top is not None and first.similarity is not None
-    return {
-        f"{label}/ap": stack("ap"),
-        f"{label}/inp": stack("inp"),
-        f"{label}/first_match_rank": stack("first_match_rank").astype(np.int32),
-        f"{label}/top": first.top.astype(np.int32),
-        f"{label}/top_similarity": first.similarity.astype(np.float32),
-    }
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ SCHEMA: dict[str, Any] = {
     "members": list[Literal["rgb", "ir", "text", "fusion"]],
     "image_only": dict[Literal["name", "members"], str | list[Literal["rgb", "ir", "text", "fusion"]]],
     "distance": dict[str, dict[str, Any]],
+    "text_trust": dict[str, Any],
     "query_paths": list[str],
     "gallery_paths": list[str],
     "texts": list[str],

@@ -1,9 +1,12 @@
-"""Mean and spread over trials."""
+"""Mean and spread over trials, and the rows of a result table that they make."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from tvilfm_plugin.evaluation.mer import Trial
+from tvilfm_plugin.evaluation.ranking import RankMetrics
 
 
 class Summary(NamedTuple):
@@ -50,3 +53,32 @@ def check_confidence(confidence: float) -> None:
     """Raise unless it is a coverage between 0 and 1."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is a coverage between 0 and 1, got {confidence}.")
+
+
+def per_draw(of_seeds: Sequence[Sequence[Trial]]) -> list[RankMetrics]:
+    """Metrics of every gallery draw, averaged over the text seeds: the spread over draws is not that over texts."""
+    draws = zip(*([trial.metrics for trial in trials] for trials in of_seeds), strict=True)
+    return [RankMetrics(*(np.mean(values, axis=0) for values in zip(*seeds, strict=True))) for seeds in draws]
+
+
+def percent(of_seeds: Sequence[Sequence[Trial]]) -> dict[str, float]:
+    """Means over text seeds and draws, in percent."""
+    everything = per_draw(of_seeds)
+    values = {f"R-{k}": float(np.mean([100 * m.rank(k) for m in everything])) for k in (1, 5, 10, 20)}
+    values["mAP"] = float(np.mean([100 * m.mAP for m in everything]))
+    values["mINP"] = float(np.mean([100 * m.mINP for m in everything]))
+    return values
+
+
+def row_arrays(label: str, of_seeds: Sequence[Sequence[Trial]]) -> dict[str, np.ndarray]:
+    """Per-query values of every trial, (text seeds, draws, Q), and the best gallery images of the first draw, (Q, top)."""
+    stack = lambda name: np.array([[getattr(t.per_query, name) for t in trials] for trials in of_seeds])
+    first = of_seeds[0][0]
+    assert first.top is not None and first.similarity is not None
+    return {
+        f"{label}/ap": stack("ap"),
+        f"{label}/inp": stack("inp"),
+        f"{label}/first_match_rank": stack("first_match_rank").astype(np.int32),
+        f"{label}/top": first.top.astype(np.int32),
+        f"{label}/top_similarity": first.similarity.astype(np.float32),
+    }

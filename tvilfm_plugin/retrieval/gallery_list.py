@@ -57,6 +57,17 @@ def list_gallery(source: Any) -> list[Record]:
     return records
 
 
+def gallery_captions(source: Any) -> dict[str, str]:
+    """Path -> caption of the images of a table with a column `caption`; nothing of other galleries."""
+    if not isinstance(source, (str, os.PathLike)) or not is_table(source):
+        return {}
+    file = Path(source)
+    rows = [row for _, row in Table(file, ("path",), ("caption",))]
+    return {
+        _placed(Record(str(row["path"])), file).path: str(row["caption"]) for row in rows if not _missing(row.get("caption"))
+    }
+
+
 def _of_folder(folder: Path) -> list[Record]:
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}; a gallery is a folder, a list of paths, a table or a DataFrame.")

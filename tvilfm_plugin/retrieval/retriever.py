@@ -15,6 +15,7 @@ from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.engine import load_model
 from tvilfm_plugin.engine.trained import config_of_run, weights_of_run
 from tvilfm_plugin.evaluation.evaluator import encode_rows, encode_texts, weights_sha256
+from tvilfm_plugin.evaluation.text_trust import FILE, TextTrust
 from tvilfm_plugin.files.pictures import Window
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.building import BLOCK, Embedded, embed_in_memory, embed_to_file
@@ -99,6 +100,13 @@ class Retriever(Searcher):
             ir_window=Window.of(cfg.INPUT.IR_SCALING),
         )
         made.source = Source(cfg, Path(weights))
+        file = Path(weights).parent / FILE
+        made.text_trust, made.weighs = TextTrust.load(file, made.fingerprint.weights), bool(cfg.TEST.TEXT_TRUST)
+        if made.weighs and made.has_text and made.text_trust is None:
+            raise FileNotFoundError(
+                f"TEST.TEXT_TRUST is {cfg.TEST.TEXT_TRUST}, but {file} is missing or of other weights. Evaluate the run once "
+                "with that key, which writes it, or search with TEST.TEXT_TRUST ''."
+            )
         return made
 
     def __repr__(self) -> str:

@@ -1,13 +1,17 @@
 """What every retriever answers, whatever computes its vectors. Needs neither torch nor the host."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
 import numpy as np
 
 from tvilfm_plugin.data.resize import Picture
+from tvilfm_plugin.description.questions import answers_read, answers_scored, sentences
+from tvilfm_plugin.description.reading import read
+from tvilfm_plugin.evaluation.text_trust import UNFIT, TextTrust, trust
 from tvilfm_plugin.modality import Modality
+from tvilfm_plugin.retrieval.ask import CANDIDATES, Dialogue
 from tvilfm_plugin.retrieval.hits import (
     Index,
     MemberChoice,
@@ -25,9 +29,14 @@ class Searcher(ABC):
 
     Attributes:
         index: the gallery, None before there is one.
+        text_trust: judges whether words fit the picture of their query; None: nothing is said of it.
+        weighs: whether words count as far as they fit (TEST.TEXT_TRUST), or a note says that they do not.
     """
 
     index: Index | None = None
+    text_trust: TextTrust | None = None
+    weighs: bool = False
+    _stated: dict[str, np.ndarray] | None = None
 
     @property
     @abstractmethod
@@ -54,6 +63,10 @@ class Searcher(ABC):
         self, choice: MemberChoice, infrared: Picture | None, text: str | None, filter_text: str | None
     ) -> dict[Modality, np.ndarray]:
         """The (D,) unit embedding of each member of the choice."""
+
+    @abstractmethod
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """(N, D) unit embeddings of texts."""
 
     def remark(self, members: tuple[Modality, ...]) -> str:
         """What else must be said of this model when these members vote, or ""."""
@@ -137,10 +150,60 @@ class Searcher(ABC):
         filter_text = text if choice.filter_text else infrared_text
         found = [self.embed_members(choice, picture, text, filter_text) for picture in pictures or [None]]
         queries = found[0] if len(found) == 1 else {m: _mean_of_units([one[m] for one in found]) for m in found[0]}
+        queries, doubt = self._weighed(queries, text, infrared_text)
         said = f"{len(pictures)} images of one person, as the mean of their vectors" if len(pictures) > 1 else ""
         unknown = self.unknown_words([words for words in (text, infrared_text) if words])
         unheard = f"this model knows nothing of {', '.join(map(repr, unknown))}" if unknown else ""
-        return queries, "; ".join(filter(None, (choice.note, said, unheard, self.remark(choice.members))))
+        return queries, "; ".join(filter(None, (choice.note, said, unheard, doubt, self.remark(choice.members))))
+
+    def _weighed(
+        self, queries: dict[Modality, np.ndarray], text: str | None, infrared_text: str | None
+    ) -> tuple[dict[Modality, np.ndarray], str]:
+        """The queries with words as far as they fit the picture, and what must be said of them."""
+        if self.text_trust is None or text is None or Modality.IR not in queries or len(queries) < 2:
+            return queries, ""
+        rows = self.embed_texts([text, *([infrared_text] if infrared_text else [])])
+        caption = rows[1:] if infrared_text else None
+        odds = self.text_trust.log_odds(queries[Modality.IR][None], rows[:1], caption, [text], [infrared_text or ""])
+        fit = float(trust(odds)[0])
+        if self.weighs:
+            queries = {m: vector if m is Modality.IR else fit * vector for m, vector in queries.items()}
+        unfit = f"these words do not fit this picture (trust {fit:.2f})" if fit < UNFIT else ""
+        return queries, "; ".join(filter(None, (unfit, f"words count {fit:.2f} times" if self.weighs else "")))
+
+    # --- asking a witness --------------------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        infrared: Picture | Sequence[Picture] | None = None,
+        text: str | None = None,
+        infrared_text: str | None = None,
+        members: Collection[Modality | str] | None = None,
+        *,
+        allowed: Filter | None = None,
+        captions: Mapping[str, str] | None = None,
+    ) -> Dialogue:
+        """A search, and a dialogue with a witness about its best hits (`CANDIDATES`); arguments as in `search`.
+
+        Args:
+            captions: path -> caption of the gallery's images. Where one of the hits has none, the text encoder judges what
+                all of them would answer.
+        """
+        if self.index is None:
+            raise ValueError("There is no gallery yet: call embed_gallery or load_gallery first.")
+        allowed = allowed or Filter()
+        allowed.check()
+        queries, _ = self.embed_query(infrared, text, infrared_text, members)
+        hits = search_index(self.index, queries, CANDIDATES, allowed)
+        said = [(captions or {}).get(hit.path, "") for hit in hits]
+        if all(said):
+            return Dialogue(hits, answers_read([read(caption) for caption in said]))
+        if not self.has_text:
+            raise ValueError(f"{self.model_name} has no text encoder: a witness can be asked only where images have captions.")
+        if self._stated is None:
+            self._stated = {slot: self.embed_texts(texts) for slot, texts in sentences().items()}
+        vectors = self.index.nearest(np.sum([*queries.values()], axis=0), CANDIDATES, allowed)[1]
+        return Dialogue(hits, answers_scored(vectors, self._stated))
 
 
 def _mean_of_units(vectors: Sequence[np.ndarray]) -> np.ndarray:

@@ -117,6 +117,10 @@ class OnnxRetriever(Searcher):
         """Whether the fusion subtracts a filter text (Eq. 7)."""
         return self.model.filters
 
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """See `Searcher.embed_texts`."""
+        return self.model.texts(texts)[1]
+
     def embed_members(
         self, choice: MemberChoice, infrared: Picture | None, text: str | None, filter_text: str | None
     ) -> dict[Modality, np.ndarray]:

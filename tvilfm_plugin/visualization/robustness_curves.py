@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EMPTY = "empty text"
-QUERIES = ("text", "fusion", "ensemble", "ensemble with fall-back")
+QUERIES = ("text", "fusion", "ensemble", "ensemble with trust")
 
 
 def stored_robustness(folder: Path) -> list[Path]:

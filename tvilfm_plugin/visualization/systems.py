@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tvilfm_plugin.analysis.comparison import FREE_COLUMNS, ProtocolMismatch, RowName, check_comparable, measured, rows
-from tvilfm_plugin.evaluation.ensemble import ensemble
 from tvilfm_plugin.evaluation.protocols import Labels
 from tvilfm_plugin.evaluation.report import NO_TEXT
 from tvilfm_plugin.evaluation.stored import NotStoredError, StoredEvaluation
@@ -55,9 +54,8 @@ class System:
         card, searched = self.stored.card(self.label), self.stored.searched(self.label)
         members = self.stored.query_type(self.label).members
         seed = card.text_seeds[0] if card.text_seeds else 0
-        queries = searched.queries(card.setting, card.text_source, seed, draw, members)
         with torch.no_grad():
-            query = F.normalize(ensemble(queries, members), dim=1)
+            query = F.normalize(searched.voted(card.setting, card.text_source, seed, draw, members), dim=1)
             return query, searched.embed(searched.parts.gallery), searched.gallery, searched.draws[card.setting][draw]
 
 

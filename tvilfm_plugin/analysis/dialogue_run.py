@@ -1,0 +1,64 @@
+"""The parts of a dialogue's measurement: a stored evaluation, the data set's captions, and the model's scores of answers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from tvilfm_plugin.analysis.dialogue import memory
+from tvilfm_plugin.data.items import group_by_person
+from tvilfm_plugin.data.loaders import build_dataset
+from tvilfm_plugin.data.tokenizer import tokenize
+from tvilfm_plugin.description.questions import Answers, answers_read, answers_scored, sentences
+from tvilfm_plugin.description.reading import read
+from tvilfm_plugin.evaluation.evaluator import encode_texts
+from tvilfm_plugin.evaluation.protocols import Labels, Protocol
+from tvilfm_plugin.evaluation.stored import StoredEvaluation
+from tvilfm_plugin.modality import Modality
+
+Draw = tuple[np.ndarray, Mapping[str, Answers], Sequence[Mapping[str, str]], Labels, Labels, Protocol]
+"""The arguments of `Curves.add`."""
+
+
+def dialogue_draws(
+    cfg: Any, model: Any, stored: StoredEvaluation, label: str, *, by_model: bool, draws: int
+) -> Iterator[Draw]:
+    """Gallery draws of a row of the result table.
+
+    Args:
+        cfg: of the run.
+        label: e.g. "all/infrared".
+        by_model: whether the text tower says what an image would answer, not its caption.
+        draws: how many, at most.
+    """
+    data = build_dataset(cfg, cfg.DATASETS.TESTS[0], text=True, verbose=False)
+    captions = {item.path: data.captions[Modality.RGB][data.relative(item.path)].text for item in data.visible_pool}
+    people = group_by_person(data.visible_pool)
+    card, kind, search = stored.card(label), stored.query_type(label), stored.searched(label)
+    seed = card.text_seeds[0] if card.text_seeds else 0
+    stated = _stated(model) if by_model else {}
+    paths = [item.path for item in data.gallery]
+    for draw, columns in list(enumerate(stored.draws[card.setting]))[:draws]:
+        embeddings, gallery = search.drawn_gallery(card.setting, draw)
+        with torch.no_grad():
+            similarity = search.voted(card.setting, card.text_source, seed, draw, kind.members) @ embeddings.T
+        shown = [paths[column] for column in columns]
+        answers = answers_read([read(captions[path]) for path in shown])
+        if by_model:
+            answers = answers_scored(stored.drawn_gallery(card.setting, draw)[0].numpy(), stated)
+        hidden = set(shown)
+        known = {
+            pid: memory(captions[path] for row in people.get(pid, ()) if (path := data.visible_pool[row].path) not in hidden)
+            for pid in np.unique(stored.query.pids).tolist()
+        }
+        remembered = [known[pid] for pid in stored.query.pids.tolist()]
+        yield similarity.numpy(), answers, remembered, stored.query, gallery, search.protocol
+
+
+def _stated(model: Any) -> dict[str, np.ndarray]:
+    with torch.no_grad():
+        return {
+            slot: model.embed(encode_texts(model, tokenize, texts).to(model.device)).float().cpu().numpy()
+            for slot, texts in sentences().items()
+        }
