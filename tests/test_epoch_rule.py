@@ -11,8 +11,9 @@ pytest.importorskip("fastreid")
 
 from tvilfm_plugin.checkpoints.loading import read_checkpoint
 from tvilfm_plugin.config import get_cfg, stage1_config
-from tvilfm_plugin.engine import TriTrainer, recipe
+from tvilfm_plugin.engine import TriTrainer
 from tvilfm_plugin.engine.epoch_rule import check_epoch_rule, finished_weights, rank_1, read_scores
+from tvilfm_plugin.engine.run import recipe
 from tvilfm_plugin.evaluation.mer import unit_after
 from tvilfm_plugin.evaluation.provenance import LeakError
 from tvilfm_plugin.evaluation.ranking import rank_metrics
@@ -157,9 +158,9 @@ def test_the_rule_belongs_to_the_recipe_of_stage_1():
     cfg = get_cfg()
     cfg.merge_from_file(str(ROOT / "projects/TVILFM/configs/sysu_released.yml"))
     first = stage1_config(cfg)
-    assert "SOLVER.EPOCH_RULE: test, every 2 epochs" in recipe(first)
+    assert recipe(first)["SOLVER.EPOCH_RULE"] == "test, every 2 epochs"
     cfg.merge_from_list(["SOLVER.EPOCH_RULE", "last"])
-    assert "EPOCH_RULE" not in recipe(stage1_config(cfg))
+    assert "SOLVER.EPOCH_RULE" not in recipe(stage1_config(cfg))
 
 
 # --- RegDB: ten splits, ten models ------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 
 from tvilfm_plugin.analysis.tables import RUNS, STAGE1, Run, Table
 from tvilfm_plugin.config import get_cfg, visual_part
+from tvilfm_plugin.config.nodes import flat
 from tvilfm_plugin.engine.epoch_rule import BEST, SCORES, finished_weights
 from tvilfm_plugin.engine.run import RUN, what_differs
 from tvilfm_plugin.files.shipped import PACKAGE, find_config, homes
@@ -115,16 +116,9 @@ def start(command: list[str], log: Path) -> int:
 
 
 def _evaluation_keys(cfg: Any) -> dict[str, str]:
-    found = {}
-    for section in ("DATASETS", "TEST", "TVILFM"):
-        stack = [(section, cfg[section])]
-        while stack:
-            name, value = stack.pop()
-            if isinstance(value, dict):
-                stack += [(f"{name}.{key}", inner) for key, inner in value.items()]
-            elif name.startswith(EVALUATED) and name not in INCIDENTAL:
-                found[name] = str(value)
-    return dict(sorted(found.items()))
+    return {
+        key: str(value) for key, value in sorted(flat(cfg).items()) if key.startswith(EVALUATED) and key not in INCIDENTAL
+    }
 
 
 # --- planning ---------------------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def collect(
             notes.append(f"MISSING: {row.name}, training seed {', '.join(missing)}.")
         if any(seeds.values()):
             lines += _lines_of(row, {seed: folders for seed, folders in seeds.items() if folders}, load, notes)
-    steps = _steps(table, lines, notes, resamples)
+    steps = _steps(lines, notes, resamples)
     notes += _across_rows(lines)
     return Result(
         table=table, dataset=dataset, lines=tuple(lines), steps=tuple(steps), notes=tuple(notes), resamples=resamples
@@ -182,7 +182,7 @@ def _alike(
 # --- statistics -------------------------------------------------------------------------------------------------------
 
 
-def _steps(table: Table, lines: Sequence[Line], notes: list[str], resamples: int) -> list[Comparison]:
+def _steps(lines: Sequence[Line], notes: list[str], resamples: int) -> list[Comparison]:
     """Every row against the row it is a step from, in every setting, with the same text source or against the images."""
     steps = []
     for line in lines:

@@ -5,14 +5,12 @@ What stands here is what people script against.
 
 from tvilfm_plugin.engine.config_report import config_report, keys_reference, read_config
 from tvilfm_plugin.engine.optim import lr_factor, param_groups
-from tvilfm_plugin.engine.run import changed_keys, recipe
 from tvilfm_plugin.engine.trained import load_model, load_run
 from tvilfm_plugin.engine.trainer import TriTrainer
 from tvilfm_plugin.modeling.registration import uses_text
 
 __all__ = [
     "TriTrainer",
-    "changed_keys",
     "config_report",
     "keys_reference",
     "load_model",
@@ -20,6 +18,5 @@ __all__ = [
     "lr_factor",
     "param_groups",
     "read_config",
-    "recipe",
     "uses_text",
 ]

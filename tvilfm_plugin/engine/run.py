@@ -7,7 +7,7 @@ import functools
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any
@@ -21,6 +21,7 @@ from tvilfm_plugin.config.nodes import flat, get_cfg
 from tvilfm_plugin.data.datasets.base import TriDataset
 from tvilfm_plugin.data.loaders import build_dataset
 from tvilfm_plugin.engine.fingerprint import Fingerprint, fingerprint
+from tvilfm_plugin.files.json import read_json
 from tvilfm_plugin.files.writing import sha256_of, write_text
 from tvilfm_plugin.modeling.registration import uses_text
 
@@ -59,7 +60,8 @@ class Identity:
         found = []
         for key, (value, before) in lines.items():
             # A key that one of them lacks came later, or is gone: it was as its default says.
-            value, before = value or defaults.get(key, before), before or defaults.get(key, value)
+            value = defaults.get(key, before) if value is None else value
+            before = defaults.get(key, value) if before is None else before
             if value != before:
                 found.append(key)
         found += [f"the file of {key}" for key in FILES if key in self.inputs and self.inputs[key] != stored.inputs.get(key)]
@@ -102,8 +104,8 @@ def _inputs_of(cfg: CfgNode, weights: str) -> dict[str, str]:
 
 def _config_of(cfg: CfgNode) -> dict[str, str]:
     files = {key for key, value in flat(cfg).items() if key in FILES and (not value or os.path.isfile(value))}
-    pairs = (line.split(": ", 1) for line in recipe(cfg).splitlines())
-    return {key: value for key, value in pairs if key not in files and key not in _BY_DATA and key != "MODEL.WEIGHTS"}
+    left_out = {*files, *_BY_DATA, "MODEL.WEIGHTS"}
+    return {key: value for key, value in recipe(cfg).items() if key not in left_out}
 
 
 def _data_of(cfg: CfgNode, data: TriDataset | None) -> Fingerprint:
@@ -142,11 +144,10 @@ def read_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if not os.path.isfile(path):
         return {}
     try:
-        with open(path, encoding="utf-8") as file:
-            described = json.load(file)
+        described = read_json(path)
         Identity(**described["identity"])
         return dict(described)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise RunDiffersError(
             f"{path} cannot be read ({type(error).__name__}: {error}), so nothing says how this run was made: restore the "
             "file, or start anew in another OUTPUT_DIR."
@@ -247,37 +248,14 @@ _INCIDENTAL = (
 _TEXT_ONLY = ("TVILFM.", "MODEL.TEXT.", "SOLVER.TEXT_", "INPUT.REPHRASE_PROB")
 
 
-def recipe(cfg: CfgNode) -> str:
-    """What determines the weights of a stage, as sorted `KEY: value` lines."""
+def recipe(cfg: CfgNode) -> dict[str, str]:
+    """What determines the weights of a stage: full key -> value as text."""
     skipped = _INCIDENTAL if uses_text(cfg) else _INCIDENTAL + _TEXT_ONLY
-
-    def walk(node: CfgNode, prefix: str) -> Iterable[str]:
-        for key, value in sorted(node.items()):
-            if isinstance(value, CfgNode):
-                yield from walk(value, f"{prefix}{key}.")
-            elif not f"{prefix}{key}".startswith(skipped):
-                yield f"{prefix}{key}: {list(value) if isinstance(value, tuple) else value}"
-
-    lines = list(walk(cfg, ""))
+    found = {
+        key: str(list(value) if isinstance(value, tuple) else value)
+        for key, value in sorted(flat(cfg).items())
+        if not key.startswith(skipped)
+    }
     if cfg.SOLVER.EPOCH_RULE != "last":
-        lines.append(f"SOLVER.EPOCH_RULE: {cfg.SOLVER.EPOCH_RULE}, every {cfg.TEST.EVAL_PERIOD} epochs")
-    return "\n".join(lines) + "\n"
-
-
-def changed_keys(cfg: CfgNode, request: str) -> list[str]:
-    """Keys in which a stored recipe differs from that of `cfg`; empty if there is no stored recipe.
-
-    A key that the stored recipe does not have came later: the run was made as its default says.
-    """
-    if not os.path.isfile(request):
-        return []
-    with open(request, encoding="utf-8") as file:
-        stored = set(file.read().splitlines())
-    known = {_key(line) for line in stored}
-    defaults = set(recipe(get_cfg()).splitlines())
-    now = {line for line in recipe(cfg).splitlines() if _key(line) in known or line not in defaults}
-    return sorted({_key(line) for line in stored ^ now})
-
-
-def _key(line: str) -> str:
-    return line.split(":")[0]
+        found["SOLVER.EPOCH_RULE"] = f"{cfg.SOLVER.EPOCH_RULE}, every {cfg.TEST.EVAL_PERIOD} epochs"
+    return found

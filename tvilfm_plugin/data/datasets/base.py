@@ -146,7 +146,7 @@ class TriDataset(ImageDataset):
         self.visible_pool = test.rgb
         query = test.rgb if reverse else test.ir
         drawn, self.settings = self._draw_settings(test.ir if reverse else test.rgb, draws)
-        self._check_test(train, test, query, drawn)
+        self._check_test(test, query, drawn)
         # Released caption arrays count all training images, also those that are kept for validation.
         self.captions = self._read_captions(everyone) if text else {}
         if split == "val":
@@ -309,7 +309,7 @@ class TriDataset(ImageDataset):
         )
         return hold_out(candidates, self.held_out, self.trial)
 
-    def _check_test(self, train: Split, test: Split, query: list[Item], gallery: list[Item]) -> None:
+    def _check_test(self, test: Split, query: list[Item], gallery: list[Item]) -> None:
         if not query or not gallery:
             raise ValueError(
                 f"{self.name}: the test split in {self.dataset_dir} has {len(query)} {self.query_modality.value} "
