@@ -130,7 +130,7 @@ class VIBaseline(nn.Module):
         return self.visual.encode(*self._views(batch))
 
     def _views(self, batch: Batch) -> tuple[Embeddings, Embeddings | None, Embeddings | None]:
-        """Images, cameras and draws per modality; the last two None where the batch has none."""
+        """Images, cameras and channel operations per modality; the last two None where the batch has none."""
         views: dict[Modality, tuple[str, ...]] = {Modality.RGB: self.rgb_views, Modality.IR: ("ir",)}
         images = {m: torch.cat([batch[name] for name in names]) for m, names in views.items()}
         camids = {m: _joined(batch, [f"{m.value}_camids"] * len(names)) for m, names in views.items()}
