@@ -22,6 +22,7 @@ from yacs.config import CfgNode
 
 from tvilfm_plugin.evaluation.fingerprint import data_sha256, version_of_software
 from tvilfm_plugin.evaluation.fingerprint import weights_sha256 as weights_sha256
+from tvilfm_plugin.evaluation.flips import encode_rows as encode_rows
 from tvilfm_plugin.evaluation.flips import encoding
 from tvilfm_plugin.evaluation.fusion import LateJoin
 from tvilfm_plugin.evaluation.mer import (
@@ -306,14 +307,6 @@ def choose_protocol(name: str) -> Protocol | None:
 def load_evaluation(folder: str | Path) -> StoredEvaluation:
     """A stored evaluation that ranks by the distance that it was made with, re-ranking and query expansion included."""
     return StoredEvaluation.load(folder, make_distance=distance_function)
-
-
-def encode_rows(
-    encode: Callable[..., Tensor], images: Tensor, modality: Modality, camids: Tensor | None, flip: bool
-) -> Tensor:
-    """(N, D) raw features of (N, 3, H, W) pixels; with `flip`, the mean over images and mirror images."""
-    raw = encode(images, modality, camids)
-    return (raw + encode(images.flip(dims=[3]), modality, camids)) / 2 if flip else raw
 
 
 def encode_texts(

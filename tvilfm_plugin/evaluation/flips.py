@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from tvilfm_plugin.modality import Modality
+
 EMBEDDINGS = "embeddings"
 
 
@@ -20,3 +22,11 @@ def encoding(model: Any, test: Any) -> tuple[Callable[..., Tensor], bool]:
     if getattr(model, "stage1", None) is not None:
         raise ValueError("TEST.FLIP_FORM embeddings makes no row of TVILFM.IR_NECK stage1; change one of the two.")
     return model.encode_mirrored, False
+
+
+def encode_rows(
+    encode: Callable[..., Tensor], images: Tensor, modality: Modality, camids: Tensor | None, flip: bool
+) -> Tensor:
+    """(N, D) raw features of (N, 3, H, W) pixels; with `flip`, the mean over images and mirror images."""
+    raw = encode(images, modality, camids)
+    return (raw + encode(images.flip(dims=[3]), modality, camids)) / 2 if flip else raw
