@@ -184,6 +184,8 @@ def make_app(
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket at an address; port 0 takes any free one."""
+    if not 0 <= port < 1 << 16:
+        raise ValueError(f"--port is a number from 0 (any free one) to 65535, not {port}.")
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
