@@ -269,16 +269,20 @@ class GalleryIndex:
         path = Path(path)
         if not path.parent.is_dir():
             raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into: make it first.")
-        # The lock file stays: one that is removed is no longer the file that the next writer waits for.
-        with locked(path.with_name(f".{path.name}.lock"), "index", wait=60):
-            mine, now = self._files.get(path.absolute()), identity_of(path)
-            if mine is not None and now is not None and now != mine:
-                raise ValueError(
-                    f"{path} was replaced by another process after this index was read or saved, and saving would lose "
-                    "what that process wrote. Load the file again and repeat the change, or save under another name."
-                )
-            write_index_file(path, Content(self._index, self.kind, self.fingerprint, self.records))
-            self._remember(path)
+        lock = path.with_name(f"{path.name}.lock")
+        # filelock before 4.0 let two writers in when a lock file is removed.
+        with locked(lock, "index", wait=60):
+            try:
+                mine, now = self._files.get(path.absolute()), identity_of(path)
+                if mine is not None and now is not None and now != mine:
+                    raise ValueError(
+                        f"{path} was replaced by another process after this index was read or saved, and saving would lose "
+                        "what that process wrote. Load the file again and repeat the change, or save under another name."
+                    )
+                write_index_file(path, Content(self._index, self.kind, self.fingerprint, self.records))
+                self._remember(path)
+            finally:
+                lock.unlink(missing_ok=True)
 
     def _remember(self, path: Path) -> None:
         if (now := identity_of(path)) is not None:
