@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib.util
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
