@@ -42,7 +42,7 @@ OWN_NEEDS = [
     "open_clip_torch>=3.3,<3.4",
     "matplotlib>=3.9",
     "tqdm>=4.66",
-    "filelock>=4",
+    "filelock>=3.16",
     "pydantic>=2.10,<3",
     "safetensors>=0.5",
     "huggingface_hub>=0.30",
@@ -74,7 +74,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["tvilfm_plugin", "tvilfm_plugin.*"]),
     package_data={
-        "tvilfm_plugin": ["py.typed", "pretrained/*/*"],
+        "tvilfm_plugin": ["py.typed", "pretrained/*/*", "pretrained/*/pictures/*"],
         "tvilfm_plugin.host": ["startup/*.py"],
         "tvilfm_plugin.retrieval": ["web_page.*"],
         "": ["*.json"],

@@ -31,6 +31,7 @@ MARKS = ("<!-- backbones:begin -->", "<!-- backbones:end -->")
 SMALLEST: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_suffix(".json").read_text())
 # Two thirds of the synthetic configs' image size and of their epochs: minutes on one thread.
 RECIPE = [
+    "STAGE1.MODEL.WEIGHTS", "",  # every backbone starts at random
     "INPUT.SIZE_TRAIN", [64, 32], "INPUT.SIZE_TEST", [64, 32], "INPUT.PADDING.SIZE", 2,
     "STAGE1.SOLVER.BASE_LR", 0.003, "STAGE1.SOLVER.HEADS_LR_FACTOR", 0.3,
     "STAGE1.SOLVER.MAX_EPOCH", 8, "STAGE1.SOLVER.STEPS", [6], "SOLVER.MAX_EPOCH", 4, "SOLVER.STEPS", [3],

@@ -1,4 +1,4 @@
-"""The installed package, from any folder: the command, a tiny benchmark, a training, its evaluation, results, a search.
+"""The installed package, from any folder: the command, the example, a tiny benchmark, training, evaluation, results, a search.
 
 `python smoke.py [FOLDER]` runs everything in FOLDER (default: the current one) and stops at the first command that fails.
 """
@@ -18,7 +18,8 @@ TOWER = {
     "quick_gelu": True,
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
 }
-SMALL = """MODEL.DEVICE cpu MODEL.BACKBONE.FEAT_DIM 64 MODEL.BACKBONE.SMALL_WIDTH 8 MODEL.BACKBONE.SMALL_BLOCKS (1,1,1,1)
+SMALL = """MODEL.DEVICE cpu STAGE1.MODEL.WEIGHTS ''
+MODEL.BACKBONE.FEAT_DIM 64 MODEL.BACKBONE.SMALL_WIDTH 8 MODEL.BACKBONE.SMALL_BLOCKS (1,1,1,1)
 MODEL.TEXT.ARCH tower.json MODEL.TEXT.WEIGHTS checkpoint INPUT.SIZE_TRAIN (48,24) INPUT.SIZE_TEST (48,24)
 DATALOADER.NUM_WORKERS 0 SEED 1 SOLVER.MAX_EPOCH 1 SOLVER.WARMUP_EPOCHS 0 SOLVER.IMS_PER_BATCH 8 SOLVER.AMP.ENABLED False
 TEST.EVAL_PERIOD 1 TEST.DRAWS 2"""
@@ -41,6 +42,7 @@ def smoke(folder: Path) -> None:
     os.chdir(folder)
     os.environ["FASTREID_DATASETS"] = str(folder / "data")
     (folder / "tower.json").write_text(json.dumps(TOWER), encoding="utf-8")
+    assert "Found at rank 1, of 12 queries" in run("search --example --out example.png")
     assert run("--version").startswith("tvilfm ")
     assert "IMS_PER_BATCH" in run("config sysu.yml")
     people = "--ids 12 --test-ids 4 --images-rgb 4 --images-ir 2 --test-images-rgb 8 --test-images-ir 2 --height 48"

@@ -1,5 +1,6 @@
 """tools/web.py as a command: it serves what was trained, says what is missing, and ends on Ctrl-C."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -35,15 +36,27 @@ def dataset(tiny):
         return build_dataset(cfg, cfg.DATASETS.TESTS[0], text=True)
 
 
+@contextlib.contextmanager
+def served(*command, **environment):
+    """The port of a page that a command serves; Ctrl-C must end it well."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
+    process = subprocess.Popen(
+        [sys.executable, *map(str, command)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    try:
+        line = next((line for line in process.stdout if line.startswith("The page: ")), "")
+        assert line, process.communicate()[1]
+        yield int(re.search(r"http://127\.0\.0\.1:(\d+) ", line).group(1))
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Traceback" not in errors, errors
+
+
 def test_it_serves_what_was_trained(tiny, trained, dataset):
     options = ["--config-file", tiny.config, "--weights", trained / "model_final.pth", "--port", "0", "--examples", "3"]
-    env = {**os.environ, "FASTREID_DATASETS": str(tiny.folder / "data"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(ROOT / "tools" / "web.py"), *map(str, options), "MODEL.DEVICE", "cpu"]
-    served = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    try:
-        line = next((line for line in served.stdout if line.startswith("The page: ")), "")
-        assert line, served.communicate()[1]
-        port = int(re.search(r"http://127\.0\.0\.1:(\d+) ", line).group(1))
+    data = str(tiny.folder / "data")
+    with served(ROOT / "tools" / "web.py", *options, "MODEL.DEVICE", "cpu", FASTREID_DATASETS=data) as port:
         about = ask(port, "/about").json
         assert about["gallery"] == len(first_gallery(dataset)) and len(about["examples"]) == 3
         assert about["title"] == f"The gallery: {about['gallery']} visible pictures of 3 people (SYSU-MM01, first draw)."
@@ -58,10 +71,15 @@ def test_it_serves_what_was_trained(tiny, trained, dataset):
             assert [local for _, local, _, state, *_ in rows if local.endswith(f":{port:04X}") and state == "0A"] == [
                 f"{int.from_bytes(socket.inet_aton('127.0.0.1'), sys.byteorder):08X}:{port:04X}"
             ]
-    finally:
-        served.send_signal(signal.SIGINT)
-        _, errors = served.communicate(timeout=60)
-    assert served.returncode == 0 and "Traceback" not in errors, errors
+
+
+def test_it_serves_what_comes_with_the_plugin():
+    with served("-m", "tvilfm_plugin.cli", "web", "--example", "--port", "0", "MODEL.DEVICE", "cpu") as port:
+        about = ask(port, "/about").json
+        assert about["gallery"] == 60 and len(about["examples"]) == 12 and "synthetic people" in about["title"]
+        one = about["examples"][0]
+        found = search(port, ask(port, "/examples/0").body, text=one["text"], infrared_text=one["infrared_text"]).json
+        assert len(found["hits"]) > 1 and set(found["hits"][0]["shares"]) == {"ir", "text", "fusion"}
 
 
 def test_missing_weights_name_the_command(tmp_path, capsys):

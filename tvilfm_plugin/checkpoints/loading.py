@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from tvilfm_plugin.checkpoints.model_folder import folder_of, read_description, weights_file, whole_tables
+from tvilfm_plugin.checkpoints.model_folder import folder_of, read_description, weights_file
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance
 from tvilfm_plugin.files.weights import WeightsError, best_prefix, read_weights_file, tensors_of
+from tvilfm_plugin.modeling.token_rows import whole_tables
 
 logger = logging.getLogger("fastreid." + __name__)
 

@@ -6,24 +6,16 @@
 import difflib
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from tvilfm_plugin.files.json import JsonError, checked, expect_object, read_json
-from tvilfm_plugin.files.shipped import PACKAGE
+from tvilfm_plugin.files.shipped import PRETRAINED as SHIPPED
 from tvilfm_plugin.files.weights import WeightsError
 from tvilfm_plugin.files.writing import sha256_of
 
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "config.json", "README.md"
 FORMAT = 1
-SHIPPED = PACKAGE / "pretrained"
-# Of a token embedding that was stored without the words that its training never saw: the ids of the rows that are there.
-ROWS = ".token_embedding.rows"
-_TABLE = ".token_embedding.weight"
 _HUB = re.compile(r"(?:hf:/{1,2})?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 SCHEMA: dict[str, Any] = {
     "format": int,
@@ -42,10 +34,14 @@ def is_model_folder(path: str | os.PathLike[str]) -> bool:
 
 
 def folder_of(weights: str | os.PathLike[str]) -> Path | None:
-    """The model folder that a path names, itself or by its model.safetensors; None for any other file."""
+    """The model folder that a path names, itself, by its model.safetensors, or by the name of one that comes with the plugin.
+
+    None for any other file.
+    """
     path = Path(weights)
     path = path.parent if path.name == WEIGHTS else path
-    return path if is_model_folder(path) else None
+    found = path if path.exists() else SHIPPED / path
+    return found if is_model_folder(found) else None
 
 
 def weights_file(weights: str | os.PathLike[str]) -> Path:
@@ -111,39 +107,4 @@ def find_pretrained(name: str | os.PathLike[str]) -> Path:
         ) from None
     if not is_model_folder(found):
         raise FileNotFoundError(f"{asked[1]} on the hub is no model of ours: it lacks {WEIGHTS} or {DESCRIPTION}.")
-    return found
-
-
-def whole_tables(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """A state dict whose token embeddings have all rows again; zeros stand for words that were left out.
-
-    Args:
-        state: of a file.
-        own: of the model: how many rows there are.
-
-    Returns:
-        The state dict, and per part ("text") the ids of the rows that the file had; empty for a file with all of them.
-    """
-    whole, known = dict(state), {}
-    for name in [name for name in state if name.endswith(ROWS)]:
-        part = name.removesuffix(ROWS)
-        rows, table, wanted = whole.pop(name), state.get(part + _TABLE), own.get(part + _TABLE)
-        if table is None or wanted is None:
-            continue  # what does not fit is said by who compares the names
-        numbered = rows.dim() == 1 and len(rows) == len(table) > 0
-        if not numbered or not 0 <= int(rows.min()) <= int(rows.max()) < len(wanted):
-            raise WeightsError(f"{name} does not number the {len(table)} rows of {part + _TABLE}: the file is damaged.")
-        full = table.new_zeros(len(wanted), *table.shape[1:])
-        full[rows.long()] = table
-        whole[part + _TABLE], known[part] = full, rows.long()
-    return whole, known
-
-
-def fewer_rows(state: Mapping[str, Tensor], tokens: Tensor) -> dict[str, Tensor]:
-    """A state dict that keeps of every token embedding the rows of some ids (in ascending order) and their numbers."""
-    kept = torch.unique(tokens)
-    found = dict(state)
-    for name in [name for name in state if name.endswith(_TABLE)]:
-        found[name] = state[name][kept]
-        found[name.removesuffix(_TABLE) + ROWS] = kept.to(torch.int32)
     return found

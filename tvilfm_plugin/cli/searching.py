@@ -24,6 +24,9 @@ MEMBERS = ("ir", "text", "fusion")
 def _search_options(parser: Parser) -> None:
     model_options(parser)
     gallery = "folder of visible images, or a CSV file with columns path[, pid, camid, time]"
+    example = "search the pictures that come with the plugin: query N, or the first that needs picture and words"
+    if not parser.legacy:
+        parser.option("--example", nargs="?", type=int, const=0, metavar="N", help=example)
     parser.option("--gallery", help=gallery)
     parser.option("--index", type=Path, help="gallery index file: written with --gallery, read without")
     parser.option("--kind", choices=KINDS, default="flat", help="type of index; flat is exact")
@@ -43,8 +46,10 @@ def _search_options(parser: Parser) -> None:
 
 def search(args: argparse.Namespace) -> int:
     """Embed or load the gallery, search it, print and draw the hits."""
+    if getattr(args, "example", None) is not None:
+        return _search_example(args)
     if not args.gallery and not args.index:
-        args.parser.error("give --gallery DIR, --index FILE, or both")
+        args.parser.error("give --gallery DIR, --index FILE, or both; or --example")
     from tvilfm_plugin.modality import Modality
     from tvilfm_plugin.retrieval.hits import SearchResult
     from tvilfm_plugin.retrieval.hits_table import hits_table
@@ -56,6 +61,8 @@ def search(args: argparse.Namespace) -> int:
     retriever = Retriever.from_checkpoint(config, weights, device=args.device, opts=args.opts)
     if args.gallery:
         retriever.embed_gallery(args.gallery, index_file=args.index, kind=args.kind)
+        for path, reason in retriever.unreadable:
+            print(f"Skipped {path}: {reason}", file=sys.stderr)
     else:
         retriever.load_gallery(args.index)
     if not args.image and not args.text:
@@ -104,12 +111,47 @@ def _interview(dialogue: "Dialogue", questions: int, top: int) -> "list[Hit]":
     return dialogue.hits[:top]
 
 
+def _search_example(args: argparse.Namespace) -> int:
+    """One query of the example by its infrared picture, by its words, and by both."""
+    from tvilfm_plugin.retrieval.example import KINDS, example_set, ranks, telling, three_ways
+    from tvilfm_plugin.retrieval.hits_table import hits_table
+    from tvilfm_plugin.retrieval.retriever import Retriever
+    from tvilfm_plugin.visualization.hits_sheet import Way, draw_ways
+
+    example = example_set()
+    if not 0 <= args.example <= len(example.queries):
+        raise ValueError(f"The example has queries 1 to {len(example.queries)}, not {args.example}.")
+    if not (args.run or args.config_file or args.weights):
+        args.run = Path("example")
+    retriever = Retriever.from_checkpoint(*config_and_weights(args), device=args.device, opts=args.opts)
+    retriever.embed_gallery(example.gallery)
+    found = ranks(retriever, example)
+    number = args.example or telling(found) + 1
+    query = example.queries[number - 1]
+    query = query._replace(text=args.text or query.text, infrared_text=args.infrared_text or query.infrared_text)
+    right = ", ".join(f"{kind} {sum(one[kind] == 1 for one in found)}" for kind in KINDS)
+    print(f"{example.title}.\nFound at rank 1, of {len(found)} queries: {right}.")
+    print(f"\nQuery {number}: person {query.person} in {Path(query.path).name}. A witness says: {query.text}")
+    ways = []
+    for kind, result in three_ways(retriever, query, min(args.top, 5)).items():
+        named = [hit._replace(path=Path(hit.path).name) for hit in result.hits]
+        print(f"\n{kind}:\n{hits_table(result._replace(hits=named))}")
+        image, texts = "" if kind == KINDS[1] else query.path, ("", "") if kind == KINDS[0] else (query.text, "")
+        ways.append(Way(kind, image, texts, result.hits))
+    if args.out:
+        title = f"Synthetic people: one infrared query, a witness's words, and both (query {number} of {len(found)})"
+        print(f"\nPicture: {draw_ways(ways, args.out, pid=query.person, title=title)}")
+    return 0
+
+
 # --- web --------------------------------------------------------------------------------------------------------------
 
 
 def _web_options(parser: Parser) -> None:
     model_options(parser, run=DEMO_RUN)
     parser.option("--gallery", type=Path, help="folder of visible pictures; default: the test set of the config")
+    if not parser.legacy:
+        parser.option("--example", action="store_true", help="the model, pictures and queries that come with the plugin")
     parser.option("--host", default="127.0.0.1", help="address to listen on; 127.0.0.1 is this machine only")
     parser.option("--port", type=int, default=7860, help="0 takes any free one (default: 7860)")
     parser.option("--name", action="append", default=[], help="host name under which a browser may ask; may be repeated")
@@ -122,20 +164,24 @@ def web(args: argparse.Namespace) -> int:
     if missing:
         install = f"pip install {' '.join(missing)}, or run `make setup`"
         raise ModuleNotFoundError(f"The page needs {' and '.join(missing)}, which is not installed: {install}.")
+    example = getattr(args, "example", False)
+    if example and args.run == Path(DEMO_RUN):
+        args.run = Path("example")
     args.run = args.run and folder_of_model(args.run)
     if args.weights and not args.weights.is_file() or not args.weights and not args.run.is_dir():
         wanted = args.weights or args.run
         raise FileNotFoundError(
-            f"No weights {wanted}. `make demo` trains them (minutes on two cores); or name others by --weights."
+            f"No weights {wanted}. `make demo` trains them (minutes on two cores); or name others by --weights, or see "
+            "the example that comes with the plugin by `tvilfm web --example`."
         )
     from tvilfm_plugin.retrieval.retriever import Retriever
     from tvilfm_plugin.retrieval.web import LOOPBACK, listen, make_app, server
-    from tvilfm_plugin.retrieval.web_gallery import shown_gallery
+    from tvilfm_plugin.retrieval.web_gallery import shown_example, shown_gallery
 
     config, weights = config_and_weights(args)
     # First of all, so that a taken port is known before a large gallery is embedded.
     listening = listen(args.host, args.port)
-    shown = shown_gallery(config, args.gallery, args.examples, args.opts)
+    shown = shown_example() if example else shown_gallery(config, args.gallery, args.examples, args.opts)
     retriever = Retriever.from_checkpoint(config, weights, opts=args.opts)
     retriever.embed_gallery(shown.gallery)
     address, port = listening.getsockname()[:2]
@@ -157,6 +203,7 @@ SEARCH = Command(
     overrides=True,
     goes_on="With --index, the same command goes on where it was.",
     examples=(
+        "tvilfm search --example --out found.png",
         'tvilfm search logs/tvilfm/synthetic --gallery PICTURES --image query.png --text "a man in a red jacket"',
         "tvilfm search logs/tvilfm/synthetic --gallery PICTURES --index gallery.index",
     ),
@@ -171,6 +218,6 @@ WEB = Command(
     options=_web_options,
     work=web,
     overrides=True,
-    examples=("tvilfm web", "tvilfm web logs/tvilfm/sysu --gallery PICTURES --port 8000"),
+    examples=("tvilfm web --example", "tvilfm web", "tvilfm web logs/tvilfm/sysu --gallery PICTURES --port 8000"),
 )
 COMMANDS = (SEARCH, WEB)

@@ -122,7 +122,6 @@ def _demo(args: argparse.Namespace, main: Callable[[list[str]], int]) -> int:
     data = "datasets/synthetic"
     steps = [
         f"data make --layout sysu --ids 464 --test-ids 80 --seed 0 --out-dir {data} --workers {args.workers}",
-        f"pretrain align-text --people 2000 --seed 7 --benchmark {data} --out {data}/text_tower.pt --workers {args.workers}",
         "train synthetic.yml --resume",
         f"results show {DEMO_RUN}",
     ]

@@ -19,7 +19,7 @@ from yacs.config import CfgNode
 from tvilfm_plugin.checkpoints.model_folder import weights_file
 from tvilfm_plugin.config.nodes import flat, get_cfg
 from tvilfm_plugin.data.datasets.base import TriDataset
-from tvilfm_plugin.data.loaders import build_dataset, reads_captions
+from tvilfm_plugin.data.loaders import build_dataset
 from tvilfm_plugin.engine.fingerprint import Fingerprint, fingerprint
 from tvilfm_plugin.files.json import read_json
 from tvilfm_plugin.files.writing import sha256_of, write_text
@@ -28,7 +28,7 @@ from tvilfm_plugin.modeling.registration import uses_text
 RUN = "run.json"
 PACKAGES = ("torch", "torchvision", "fastreid", "numpy", "Pillow", "open_clip_torch", "timm", "yacs")
 # Files that a run starts from: they are known by their content, not by their name.
-FILES = ("MODEL.WEIGHTS", "MODEL.BACKBONE.PRETRAIN_PATH", "MODEL.TEXT.WEIGHTS", "INPUT.HUMAN_TEXTS")
+FILES = ("MODEL.WEIGHTS", "MODEL.BACKBONE.PRETRAIN_PATH", "MODEL.TEXT.WEIGHTS")
 # Schedules in which an epoch's rates do not depend on how many epochs follow.
 _OPEN_ENDED = ("WarmupMultiStep", "MultiStepLR", "MIPCosine")
 # What the fingerprint of the data says better.
@@ -98,7 +98,7 @@ def _inputs_of(cfg: CfgNode, weights: str) -> dict[str, str]:
         names.pop("MODEL.BACKBONE.PRETRAIN_PATH")
     if not uses_text(cfg):
         names.pop("MODEL.TEXT.WEIGHTS")
-    names["MODEL.WEIGHTS"] = str(weights_file(names["MODEL.WEIGHTS"])) if names["MODEL.WEIGHTS"] else ""
+    names = {key: str(weights_file(path)) if path else "" for key, path in names.items()}
     return {key: _sha256(path, os.stat(path).st_mtime_ns) for key, path in names.items() if os.path.isfile(path)}
 
 
@@ -109,7 +109,7 @@ def _config_of(cfg: CfgNode) -> dict[str, str]:
 
 
 def _data_of(cfg: CfgNode, data: TriDataset | None) -> Fingerprint:
-    text = uses_text(cfg) and reads_captions(cfg, training=True)
+    text = uses_text(cfg)
     data = data or build_dataset(cfg, cfg.DATASETS.NAMES[0], text, verbose=False)
     return fingerprint(data, [*data.train_rgb, *data.train_ir], text)
 

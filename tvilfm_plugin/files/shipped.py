@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
+PRETRAINED = PACKAGE / "pretrained"
 
 
 def homes() -> list[Path]:

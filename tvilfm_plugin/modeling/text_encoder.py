@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tvilfm_plugin.data.tokenizer import end_of_text
 from tvilfm_plugin.files.json import read_json
+from tvilfm_plugin.files.shipped import PRETRAINED
 from tvilfm_plugin.files.weights import OPENAI_ARCHIVES as OPENAI_ARCHIVES
 from tvilfm_plugin.files.weights import (
     WeightsError,
@@ -24,6 +25,7 @@ from tvilfm_plugin.files.weights import (
     tensors_of,
 )
 from tvilfm_plugin.modeling.packed_text import can_pack, packed_transformer
+from tvilfm_plugin.modeling.token_rows import whole_tables
 
 logger = logging.getLogger("fastreid." + __name__)
 
@@ -148,17 +150,17 @@ def resize_projection(projection: Tensor, dim: int) -> Tensor:
     return stretched.squeeze(1).to(projection.dtype)
 
 
-def build_text_encoder(arch: str, weights: str, dim: int | None) -> TextEncoder:
+def build_text_encoder(arch: str, weights: str, dim: int) -> TextEncoder:
     """A text encoder by name.
 
     Args:
         arch: an open_clip architecture, or a JSON file in the format of open_clip's model configs.
         weights: a local file (OpenAI's TorchScript archive, a state dict as .pt/.pth, or .safetensors), an open_clip tag
-            such as "openai" (which open_clip fetches), "" to start at random, or `FROM_CHECKPOINT`.
-        dim: D, the width of the visual features; None: the tower's own.
+            such as "openai" (which open_clip fetches), the name of a model that comes with the plugin ("example"), "" to
+            start at random, or `FROM_CHECKPOINT`.
+        dim: D, the width of the visual features.
     """
     config = _architecture(arch)
-    dim = config["embed_dim"] if dim is None else dim
     arch = "described in the config" if arch.lstrip().startswith("{") else arch
     if not weights:
         logger.warning(
@@ -183,6 +185,7 @@ def build_text_encoder(arch: str, weights: str, dim: int | None) -> TextEncoder:
         state["text_projection"] = resize_projection(state["text_projection"], dim)
     with torch.device("meta"):
         encoder = TextEncoder(_tower(config, dim), eot=_eot(config))
+    state, _ = whole_tables(state, encoder.state_dict())
     _load(encoder, {name: value.float() for name, value in state.items()}, source.path)
     # What is no weight does not come from the file, and on the meta device it had no values.
     encoder.attn_mask = _causal_mask(encoder.context_length)
@@ -272,6 +275,8 @@ def _find_weights(arch: str, weights: str) -> _Source:
     """The file that MODEL.TEXT.WEIGHTS means; a tag is fetched by open_clip."""
     if Path(weights).is_file():
         return _Source(Path(weights), quick_gelu=False, tagged=False)
+    if (shipped := PRETRAINED / weights / "model.safetensors").is_file():
+        return _Source(shipped, quick_gelu=False, tagged=False)
     if weights.endswith(FILE_TYPES) or "/" in weights:
         raise FileNotFoundError(f"MODEL.TEXT.WEIGHTS names the file {weights!r}, which does not exist.")
     from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model

@@ -73,7 +73,7 @@ def _training(described: Mapping[str, Any], terms: str) -> str:
     lines = []
     for one in described["provenance"]["trained_on"]:
         known = SYNTHETIC if synthetic else TERMS.get(one["dataset"], UNKNOWN)
-        layout = " (the layout's name)" if synthetic else ""
+        layout = " (the layout's name)" if synthetic and one["dataset"] in TERMS else ""
         people = f"{len(one['identities'])} people of `{one['dataset']}`{layout}, split {one['trial']}"
         lines.append(f"- {people} (sha256 of the identities {one['sha256'][:12]}). {terms or known}")
     rule = described["provenance"]["epoch_rule"]

@@ -22,7 +22,6 @@ from tvilfm_plugin.checkpoints.model_folder import (
     DESCRIPTION,
     FORMAT,
     WEIGHTS,
-    fewer_rows,
     folder_of,
     read_description,
 )
@@ -31,6 +30,7 @@ from tvilfm_plugin.data.tokenizer import END, START, tokenize
 from tvilfm_plugin.evaluation.evaluator import load_evaluation
 from tvilfm_plugin.evaluation.fingerprint import version_of_software, weights_sha256
 from tvilfm_plugin.files.writing import sha256_of, write_text
+from tvilfm_plugin.modeling.token_rows import fewer_rows
 from tvilfm_plugin.retrieval.model_card import model_card
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -94,7 +94,7 @@ def save_model(
             "of": digest,
             "sha256": _write_weights(state, folder),
         },
-        "provenance": read_checkpoint(source.weights)[1].state_dict(),
+        "provenance": _record(source.weights, model),
         "protocol": _protocol(source.weights, digest),
         "versions": {"tvilfm-plugin": version_of_software(), **{name: _version(name) for name in PACKAGES}},
         "config": _travelling_config(source.cfg),
@@ -102,6 +102,12 @@ def save_model(
     write_text(folder / CARD, model_card(described, terms))
     write_text(folder / DESCRIPTION, json.dumps(described, indent=1) + "\n")
     return described
+
+
+def _record(weights: Path, model: Any) -> dict[str, Any]:
+    """Whom it was trained on. A stage 1 that goes on from it leaves its text tower out."""
+    record = read_checkpoint(weights)[1].state_dict()
+    return record | {"optional": sorted({*record["optional"], *(["text."] if model.has_text else [])})}
 
 
 def _stored_state(model: Any, dtype: str, words: list[str]) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.data.loaders import build_dataset
+from tvilfm_plugin.retrieval.example import example_set
 from tvilfm_plugin.retrieval.records import Record
 from tvilfm_plugin.retrieval.web import Example
 from tvilfm_plugin.retrieval.web_examples import examples, first_gallery
@@ -41,3 +42,9 @@ def shown_gallery(config: Path, gallery: Path | None, count: int, opts: Sequence
         examples(dataset, count, cfg.TEST.TEXT_SOURCES[0]),
         f"The gallery: {len(items)} visible pictures of {people} people ({name}, first draw).",
     )
+
+
+def shown_example() -> Shown:
+    """The pictures and queries that come with the plugin."""
+    example = example_set()
+    return Shown(example.gallery, [Example(*query) for query in example.queries], f"The gallery: {example.title}.")

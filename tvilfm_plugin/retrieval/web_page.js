@@ -99,10 +99,7 @@ async function search() {
     if (more.length) body.images = await Promise.all(more.map(base64));
     if (element("threshold").value.trim()) body.threshold = Number(element("threshold").value);
     const answer = await post(body);
-    if (number === asked) {
-      "error" in answer ? fail(answer.error) : show(answer, queried);
-      bringIntoSight();
-    }
+    if (number === asked) "error" in answer ? fail(answer.error) : show(answer, queried);
   } finally {
     if (number === asked) {
       element("results").classList.remove("busy");
@@ -113,12 +110,6 @@ async function search() {
 
 // The server writes members as programs do.
 const inWords = (text) => text.replace(/\bir\b/g, NAMES.ir);
-
-// On a narrow screen the results stand below the form.
-function bringIntoSight() {
-  const { top } = element("results").getBoundingClientRect();
-  if (top < 0 || top > window.innerHeight / 2) element("results").scrollIntoView({ block: "start" });
-}
 
 function fail(reason) {
   element("hits").replaceChildren();

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from tvilfm_plugin.files.pictures import DepthError, Window, open_picture
+from tvilfm_plugin.files.pictures import DepthError, open_picture
 from tvilfm_plugin.modality import Modality
 
 IMAGE_BYTES = 8 << 20  # of an uploaded file
@@ -26,11 +26,6 @@ PICTURES = 16  # of one person, in one search; together no larger than one may b
 FIELDS = ("image", "text", "infrared_text", "members", "top")
 # Base64 makes 4 characters of 3 bytes; a character of a text is up to 12 bytes as a pair of JSON escapes.
 BODY_BYTES = IMAGE_BYTES * 4 // 3 + 2 * 12 * TEXT_CHARACTERS + 4096
-DEEP = (
-    "The picture has more than 8 bits per pixel, and this model has no INPUT.IR_SCALING that says which counts are black and "
-    "white; save it with 8 bits."
-)
-DEEP_COLOURS = "The picture has more than 8 bits in several channels; save it with 8, or with the camera's one channel."
 MEMBERS = (Modality.IR, Modality.TEXT, Modality.FUSION)
 
 
@@ -74,14 +69,13 @@ class Search(NamedTuple):
     threshold: float | None
 
 
-def read_search(body: bytes, members: Sequence[Modality] = MEMBERS, window: Window | None = None) -> Search:
+def read_search(body: bytes, members: Sequence[Modality] = MEMBERS) -> Search:
     """The search of a request body: a JSON object with `image` (base64), `images` (more pictures of the same person), `text`,
     `infrared_text`, `members`, `top` and `threshold`.
 
     Args:
         body: every field may be missing or null; without `members` all vote, without `top` there are ten hits.
         members: the members that can vote here.
-        window: the model's, for infrared pictures of more than 8 bits.
 
     Raises:
         Refused: with the reason for the client.
@@ -103,12 +97,12 @@ def read_search(body: bytes, members: Sequence[Modality] = MEMBERS, window: Wind
     first = fields.get("image")
     if len(first if isinstance(first, str) else "") + sum(map(len, more)) > IMAGE_BYTES * 4 // 3 + 4 * PICTURES:
         raise Refused(413, f"The pictures' files are too large; at most {IMAGE_BYTES >> 20} MiB together.")
-    query = _query(fields, members, window)
-    pictures = () if query.infrared is None else (query.infrared, *(decode_picture(_bytes(one), window) for one in more))
+    query = _query(fields, members)
+    pictures = () if query.infrared is None else (query.infrared, *(decode_picture(_bytes(one)) for one in more))
     return Search(query, pictures, None if threshold is None else float(threshold))
 
 
-def _query(fields: dict[str, Any], members: Sequence[Modality], window: Window | None) -> Query:
+def _query(fields: dict[str, Any], members: Sequence[Modality]) -> Query:
     if set(fields) - set(FIELDS):
         raise Refused(422, f"Unknown field; a search has {', '.join(FIELDS)}, images and threshold.")
     chosen = fields.get("members")
@@ -128,7 +122,7 @@ def _query(fields: dict[str, Any], members: Sequence[Modality], window: Window |
     if encoded is not None and not isinstance(encoded, str):
         raise Refused(422, "image is the picture's bytes in base64.")
     query = Query(
-        decode_picture(_bytes(encoded), window) if encoded else None,
+        decode_picture(_bytes(encoded)) if encoded else None,
         text,
         infrared_text,
         tuple(member for member in members if member.value in chosen),
@@ -141,12 +135,11 @@ def _query(fields: dict[str, Any], members: Sequence[Modality], window: Window |
     return query
 
 
-def decode_picture(data: bytes, window: Window | None = None) -> Image.Image:
+def decode_picture(data: bytes) -> Image.Image:
     """An uploaded file as an RGB picture, turned upright as its camera says, if it is within the limits.
 
     Args:
         data: the bytes of a file in one of IMAGE_FORMATS.
-        window: what of more than 8 bits becomes grey; None refuses such pictures.
     """
     kinds = ", ".join(IMAGE_FORMATS)
     if len(data) > IMAGE_BYTES:
@@ -158,11 +151,11 @@ def decode_picture(data: bytes, window: Window | None = None) -> Image.Image:
                 raise Refused(413, f"The picture has too many pixels; at most {IMAGE_PIXELS // 10**6} million.")
             if shortest < IMAGE_SIDES[0]:
                 raise Refused(422, f"The picture is too small; each side needs at least {IMAGE_SIDES[0]} pixels.")
-            return open_picture(image, window)
+            return open_picture(image)
     except Image.DecompressionBombError:
         raise Refused(413, f"The picture has too many pixels; at most {IMAGE_PIXELS // 10**6} million.") from None
     except DepthError:
-        raise Refused(422, DEEP if window is None else DEEP_COLOURS) from None
+        raise Refused(422, "The picture has more than 8 bits per channel; save it with 8.") from None
     except Refused:
         raise
     # A damaged file raises whatever its decoder meets first: OSError, SyntaxError, ValueError, struct.error ...

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,6 +20,15 @@ class Found(Protocol):
 
     @property
     def similarity(self) -> float: ...
+
+
+class Way(NamedTuple):
+    """One way of asking: its name, the infrared picture ("" = none), the texts (T_rgb, T_ir) and what was found, best first."""
+
+    name: str
+    image: str
+    texts: tuple[str, str]
+    found: Sequence[Found]
 
 
 def draw_hits(
@@ -40,7 +49,15 @@ def draw_hits(
         pid: its identity.
         note: what is said above the sheet.
     """
+    return draw_ways([Way("" if image else "words alone", image, texts, found)], out, pid=pid, title=note)
+
+
+def draw_ways(ways: Sequence[Way], out: Path, *, pid: int | None = None, title: str = "") -> Path:
+    """Draw what one person was looked for in several ways, a row each; arguments as in `draw_hits`."""
     blank = np.full((96, 48), 235, np.uint8)
-    hits = [Hit(hit.path, None if pid is None or hit.pid is None else hit.pid == pid, hit.similarity) for hit in found]
-    row = QueryRow(image or blank, texts, hits, "text alone" if not image else "")
-    return draw_rank_sheet([row], out, note)
+    rows = []
+    for way in ways:
+        right = [None if pid is None or hit.pid is None else hit.pid == pid for hit in way.found]
+        hits = [Hit(hit.path, same, hit.similarity) for hit, same in zip(way.found, right, strict=True)]
+        rows.append(QueryRow(way.image or blank, way.texts, hits, way.name))
+    return draw_rank_sheet(rows, out, title)
