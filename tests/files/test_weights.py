@@ -123,6 +123,12 @@ def test_a_cut_or_flipped_file_is_refused_or_equal(tmp_path):
         assert found.keys() == good.keys() and all(torch.equal(found[name], good[name]) for name in good)
 
 
+def test_sparse_and_quantised_tensors_are_weights_like_any_other(tmp_path):
+    dense = torch.tensor([[0.0, 2.0], [0.0, 0.0]])
+    torch.save({"a": dense.to_sparse(), "b": torch.quantize_per_tensor(dense, 0.5, 0, torch.qint8)}, tmp_path / "w.pth")
+    assert all(torch.equal(value, dense) for value in read_tensors(tmp_path / "w.pth").values())
+
+
 def test_the_part_that_is_meant():
     wanted = {"a.weight", "b.weight"}
     names = ["backbone.a.weight", "backbone.b.weight", "heads.a.weight", "a.weight"]

@@ -25,7 +25,7 @@ PREFIXES = OUTERMOST.union(
 # A TorchScript archive is a program: only the files that OpenAI published are run.
 OPENAI_ARCHIVES = {"afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762": "RN50"}
 # Objects that lie beside weights in honest files and are plain values. Anything else is refused.
-_PLAIN: list[Any] = [
+_VALUES: list[Any] = [
     argparse.Namespace,
     np.dtype,
     np.float64(0).__reduce__()[0],  # what numpy writes its scalars as
@@ -59,7 +59,7 @@ def read_weights_file(path: str | Path) -> Any:
             with zipfile.ZipFile(path) as archive:
                 if broken := archive.testzip():
                     raise zipfile.BadZipFile(broken)
-        with torch.serialization.safe_globals(_PLAIN):
+        with torch.serialization.safe_globals(_VALUES):
             return torch.load(path, map_location="cpu", weights_only=True)
     # A foreign or damaged file raises whatever its reader meets first: pickle's, zip's, torch's errors, KeyError, EOFError ...
     except Exception as error:
@@ -85,11 +85,17 @@ def tensors_of(content: Any, path: str | Path) -> tuple[dict[str, Tensor], list[
             f"{str(path)!r} has entries that are no tensors: {shown}. Expected a state dict {{name: tensor}}, bare or below "
             f"one of {', '.join(WRAPPERS)}."
         )
-    state = dict(content)
+    state = {name: _plain(value) for name, value in content.items()}
     _check_numbers(state, path)
     while len(heads := {name.partition(".")[0] for name in state}) == 1 and heads <= OUTERMOST:
         state = {name.partition(".")[2]: value for name, value in state.items()}
     return state, beside
+
+
+def _plain(value: Tensor) -> Tensor:
+    """A tensor that is stored as sparse or quantised, as any other."""
+    value = value.dequantize() if value.is_quantized else value
+    return value if value.layout == torch.strided else value.to_dense()
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -212,8 +218,7 @@ def _check_numbers(state: Mapping[str, Tensor], path: str | Path) -> None:
     complex_ = [name for name, value in state.items() if value.is_complex()]
     if complex_:
         raise WeightsError(f"{str(path)!r} has complex numbers, which no weights here are: {some(complex_)}.")
-    floats = ((name, value.to_dense() if value.layout != torch.strided else value) for name, value in state.items())
-    wrong = [name for name, value in floats if value.is_floating_point() and not torch.isfinite(value).all()]
+    wrong = [name for name, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()]
     if wrong:
         raise WeightsError(
             f"{str(path)!r} has numbers that are not finite in {some(wrong)}: its training had diverged. Take an earlier "
