@@ -28,6 +28,9 @@ def test_lists_and_records(tmp_path):
         list_gallery(["a.png", "b.png", "a.png"])
     with pytest.raises(ValueError, match="names no image"):
         list_gallery([])
+    for wrong in (5, ["a.png"], b"a.png", "", None):
+        with pytest.raises(ValueError, match=r"Entry 1: path is .*, not the name of an image file"):
+            list_gallery(["a.png", wrong])
     with pytest.raises(TypeError, match="not int"):
         list_gallery(3)
 

@@ -235,9 +235,14 @@ def _read_persons(file: Path) -> dict[int, list[Caption]]:
             raise ValueError(f"{file}: expected identity number -> list of captions, found {found}.")
         if keys.setdefault(int(name), identity) != identity:
             raise ValueError(f"{file} has identity {int(name)} twice, as {keys[int(name)]!r} and as {identity!r}; keep one.")
-    lists: dict[str, list[str]] = checked(content, dict[str, list[str]], str(file))
-    for identity, said in lists.items():
-        # Draws by index need the list as it is: no stripping, no dropping.
-        if said:
-            persons[int(identity)] = [Caption(text) for text in said]
+    left_out: list[str] = []
+    for identity, said in content.items():
+        # Where images have several captions each, a person's list may be one of lists. Draws by index need the order of the
+        # file and every text as it is: no stripping, no dropping of empty ones.
+        entries = [one for entry in said for one in (entry if isinstance(entry, list) else [entry])]
+        left_out += [f"{shorten(one)} of {shorten(identity)}" for one in entries if not isinstance(one, str)]
+        if texts := [Caption(one) for one in entries if isinstance(one, str)]:
+            persons[int(identity)] = texts
+    if left_out:
+        logger.warning(f"{file}: {len(left_out)} entries are no texts and left out (e.g. {left_out[0]}).")
     return persons

@@ -198,9 +198,9 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...], suffixes: tuple[str,
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
-                if not entry.is_dir():
+                if not os.path.isdir(entry):
                     yield entry.path, "hidden"
-            elif entry.is_dir():
+            elif entry.is_dir(follow_symlinks=False) or os.path.isdir(entry):  # a link to itself makes entry.is_dir() raise
                 inside = entry.stat()
                 if (inside.st_dev, inside.st_ino) in above:
                     yield entry.path, "linked to a folder they lie in"
@@ -209,7 +209,7 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...], suffixes: tuple[str,
             elif not entry.name.lower().endswith(suffixes):
                 ending = Path(entry.name).suffix
                 yield entry.path, f"ending in {ending}" if ending else "without an ending"
-            elif not entry.is_file():
+            elif not (entry.is_file(follow_symlinks=False) or os.path.isfile(entry)):
                 yield entry.path, "linked to nowhere" if entry.is_symlink() else "no files"
             else:
                 yield entry.path, ""

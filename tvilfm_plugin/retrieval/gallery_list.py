@@ -44,7 +44,7 @@ def list_gallery(source: Any) -> list[Record]:
         columns = {name: source[name].tolist() for name in COLUMNS if name in source.columns}
         records = _of_columns(columns, list(map(str, source.columns)), len(source))
     elif isinstance(source, Iterable):
-        records = [one if isinstance(one, Record) else Record(os.fspath(one)) for one in source]
+        records = [one if isinstance(one, Record) else Record(_path(one, f"Entry {n}")) for n, one in enumerate(source)]
     else:
         raise TypeError(f"A gallery is a folder, a list of paths or a DataFrame, not {type(source).__name__}.")
     if not records:
