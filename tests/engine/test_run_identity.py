@@ -5,13 +5,11 @@ import os
 import shutil
 
 import pytest
-import torch
 from tiny_runs import same, weights
 
 pytest.importorskip("fastreid")
 
 from tvilfm_plugin.config import get_cfg
-from tvilfm_plugin.engine.optim import check_optimizer_state
 from tvilfm_plugin.engine.run import RunDiffersError, identity, read_run, what_differs
 from tvilfm_plugin.files.writing import sha256_of
 
@@ -130,23 +128,3 @@ def test_a_broken_run_json_is_no_run(tmp_path):
     (tmp_path / "run.json").write_text('{"identity": {"weights": 1}}')
     with pytest.raises(RunDiffersError, match="run.json cannot be read"):
         read_run(tmp_path)
-
-
-def test_the_state_of_another_optimizer_is_refused(tmp_path):
-    def stored(optimizer, size):
-        parameter = torch.nn.Parameter(torch.zeros(size))
-        one = optimizer([parameter], lr=0.1)
-        parameter.grad = torch.ones(size)
-        one.step()
-        torch.save({"model": {"w": torch.zeros(1)}, "optimizer": one.state_dict()}, tmp_path / "model.pth")
-        return one
-
-    adam = stored(torch.optim.Adam, 6)
-    check_optimizer_state(adam, tmp_path / "model.pth")
-    with pytest.raises(RuntimeError, match=r"lacks .*momentum.*another optimizer than SGD"):
-        check_optimizer_state(torch.optim.SGD([torch.nn.Parameter(torch.zeros(6))], lr=0.1), tmp_path / "model.pth")
-    with pytest.raises(RuntimeError, match=r"exp_avg \(6,\) instead of \(7,\)"):
-        check_optimizer_state(torch.optim.Adam([torch.nn.Parameter(torch.zeros(7))], lr=0.1), tmp_path / "model.pth")
-    two = torch.optim.Adam([torch.nn.Parameter(torch.zeros(6)), torch.nn.Parameter(torch.zeros(6))], lr=0.1)
-    with pytest.raises(RuntimeError, match="numbers of them"):
-        check_optimizer_state(two, tmp_path / "model.pth")

@@ -1,4 +1,7 @@
-"""Infrared of more than 8 bits: one window for training, evaluation, search, an export and trackers."""
+"""Infrared of more than 8 bits: one window for training, evaluation, search, an export, trackers, captioners, the web page."""
+
+import io
+import types
 
 import numpy as np
 import pytest
@@ -6,11 +9,14 @@ import torch
 from oracles_modeling import small_model, write_tower
 from PIL import Image
 
+from tvilfm_plugin.captioning.finetune import PairDataset, TrainingOptions
+from tvilfm_plugin.captioning.pairs import TextPair
 from tvilfm_plugin.data.image_cache import ImageCache
-from tvilfm_plugin.files.pictures import DepthError, Window
+from tvilfm_plugin.files.pictures import DepthError, Window, open_picture
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.retriever import Retriever
 from tvilfm_plugin.retrieval.tracker import CropEncoder
+from tvilfm_plugin.retrieval.web_query import decode_picture
 from tvilfm_plugin.runtime import OnnxRetriever
 from tvilfm_plugin.runtime.model import OnnxModel
 
@@ -33,6 +39,13 @@ def test_one_window_everywhere(tmp_path):
     facts = {**described, "tokenizer": None, "fusion": None, "fingerprint": retriever.fingerprint.to_dict()}
     runtime = OnnxRetriever(OnnxModel(tmp_path, facts=facts))
     assert np.array_equal(runtime.pixels(str(file), Modality.IR), cached)
+    options = TrainingOptions(ir_scaling=WINDOW)
+    (pair,) = PairDataset([TextPair(str(file), ("a man",))], types.SimpleNamespace(prepare=np.asarray), options, fixed=True)
+    whole = np.asarray(open_picture(file, WINDOW))
+    assert np.array_equal(pair["image"], whole)
+    sent = io.BytesIO()
+    Image.fromarray(counts).save(sent, "PNG")
+    assert np.array_equal(np.asarray(decode_picture(sent.getvalue(), WINDOW)), whole)
     for search in (retriever, runtime, Retriever(model, image_size=(48, 24))):
         with pytest.raises(DepthError, match="thermal.tif: it has more than 8 bits"):
             search.embed_images([file], Modality.RGB)

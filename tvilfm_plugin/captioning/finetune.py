@@ -15,7 +15,7 @@ from tvilfm_plugin.captioning.pairs import TextPair
 from tvilfm_plugin.captioning.rows import write_json
 from tvilfm_plugin.captioning.small_blip import build_small_blip
 from tvilfm_plugin.captioning.weights import Weights
-from tvilfm_plugin.files.pictures import open_picture
+from tvilfm_plugin.files.pictures import Window, open_picture
 from tvilfm_plugin.files.writing import atomic_file
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class TrainingOptions:
         save_every: checkpoint period in steps; 0 = four times in a run.
         workers: processes that load images.
         device: "cpu" leaves a GPU alone.
+        ir_scaling: lowest and highest count of infrared pictures with more than 8 bits, as INPUT.IR_SCALING; () refuses them.
     """
 
     epochs: float = 10.0
@@ -58,21 +59,21 @@ class TrainingOptions:
     workers: int = 0
     seed: int = 0
     device: str = ""
+    ir_scaling: tuple[float, ...] = ()
 
 
 class PairDataset:
     """Pairs as a map-style data set: prepared image and one of its captions.
 
     Args:
-        fixed: always the first caption (validation) instead of a random one.
+        fixed: for validation, always the picture as it is with its first caption.
     """
 
-    def __init__(
-        self, pairs: Sequence[TextPair], captioner: Captioner, *, augment: bool, keep: bool, fixed: bool, seed: int
-    ) -> None:
-        self.pairs, self.captioner = list(pairs), captioner
-        self.augment, self.fixed, self.seed = augment, fixed, seed
-        self._kept: dict[int, Any] | None = {} if keep else None
+    def __init__(self, pairs: Sequence[TextPair], captioner: Captioner, options: TrainingOptions, *, fixed: bool) -> None:
+        self.pairs, self.captioner, self.fixed = list(pairs), captioner, fixed
+        self.augment, self.seed = options.augment and not fixed, options.seed
+        self.window = Window.of(options.ir_scaling)
+        self._kept: dict[int, Any] | None = {} if options.keep_images else None
         self._room = _MEMORY
         self._asked = 0
 
@@ -92,7 +93,7 @@ class PairDataset:
     def _prepared(self, index: int) -> Any:
         if self._kept is not None and index in self._kept:
             return self._kept[index]
-        prepared = self.captioner.prepare(open_picture(self.pairs[index].image))
+        prepared = self.captioner.prepare(open_picture(self.pairs[index].image, self.window))
         if self._kept is not None and prepared.nbytes <= self._room:
             self._room -= prepared.nbytes
             self._kept[index] = prepared
@@ -169,17 +170,12 @@ def finetune(
     def collate(samples: Sequence[dict[str, Any]]) -> dict[str, "torch.Tensor"]:
         return captioner.training_batch([sample["image"] for sample in samples], [sample["text"] for sample in samples])
 
-    def dataset(pairs: Sequence[TextPair], fixed: bool) -> PairDataset:
-        return PairDataset(
-            pairs, captioner, augment=options.augment and not fixed, keep=options.keep_images, fixed=fixed, seed=options.seed
-        )
-
     trainer = _trainer_class()(
         model=captioner.model.train(),
         args=_arguments(options, checkpoints, steps, evaluates=bool(validation)),
         data_collator=collate,
-        train_dataset=dataset(train, False),  # type: ignore[arg-type]
-        eval_dataset=dataset(validation, True) if validation else None,  # type: ignore[arg-type]
+        train_dataset=PairDataset(train, captioner, options, fixed=False),  # type: ignore[arg-type]
+        eval_dataset=PairDataset(validation, captioner, options, fixed=True) if validation else None,  # type: ignore[arg-type]
         callbacks=[_losses_to_the_log(steps)],
     )
     trainer.remove_callback(PrinterCallback)
@@ -204,7 +200,8 @@ def finetune(
         captioner.save(out)
         write_json(out / "training.json", report)
         shown = validation or train
-        draw_sample_sheet(captioner, shown[:: max(1, len(shown) // 12)][:12], out / "samples.png")
+        shown = shown[:: max(1, len(shown) // 12)][:12]
+        draw_sample_sheet(captioner, shown, out / "samples.png", Window.of(options.ir_scaling))
     trainer.accelerator.wait_for_everyone()
     return report
 
@@ -297,14 +294,14 @@ def _has_accelerator() -> bool:
     return torch.cuda.is_available()
 
 
-def draw_sample_sheet(captioner: Captioner, pairs: Sequence[TextPair], file: Path) -> None:
+def draw_sample_sheet(captioner: Captioner, pairs: Sequence[TextPair], file: Path, window: Window | None = None) -> None:
     """A picture of some images with their first given caption and the captioner's own."""
     import textwrap
 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    images = [open_picture(pair.image) for pair in pairs]
+    images = [open_picture(pair.image, window) for pair in pairs]
     decoding, captioner.decoding = captioner.decoding, Decoding(max_new_tokens=50)
     said = captioner.describe([captioner.prepare(image) for image in images], 0)
     captioner.decoding = decoding

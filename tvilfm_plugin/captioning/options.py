@@ -30,6 +30,11 @@ def add_source_options(parser: argparse.ArgumentParser, *, split: str = "all", w
     parser.add_argument("--split", default=split, choices=SPLITS, help=f"whose images{why and '; '}{why}")
     parser.add_argument("--trial", type=int, default=1, help="RegDB's train/test split, 1..10")
     parser.add_argument("--modality", required=True, choices=("rgb", "ir"), help="visible or infrared images")
+    add_scaling_option(parser)
+
+
+def add_scaling_option(parser: argparse.ArgumentParser) -> None:
+    """What infrared pictures of more than 8 bits become."""
     about = "counts of an infrared camera of more than 8 bits that become black and white, as INPUT.IR_SCALING"
     parser.add_argument("--ir-scaling", nargs=2, type=float, default=(), metavar=("LOW", "HIGH"), help=about)
 

@@ -5,7 +5,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tvilfm_plugin.captioning.options import add_source_options, add_work_options, completed, print_failures, sources_of
+from tvilfm_plugin.captioning.options import (
+    add_scaling_option,
+    add_source_options,
+    add_work_options,
+    completed,
+    print_failures,
+    sources_of,
+)
 from tvilfm_plugin.cli.command import Command, Parser
 from tvilfm_plugin.cli.data import BENCHMARKS, dataset_options
 
@@ -209,6 +216,7 @@ def _finetune_options(parser: Parser) -> None:
     parser.option("--weight-decay", type=float, default=0.05, help="weight decay")
     parser.option("--warmup", type=float, default=0.05, help="share of the steps")
     parser.option("--amp", default="none", choices=("none", "bf16", "fp16"), help="mixed precision")
+    add_scaling_option(parser)
     parser.option("--augment", action="store_true", help="flip, shift and change the brightness of training images")
     parser.option("--save-every", type=int, default=0, help="checkpoint period in steps (default: a quarter)")
     parser.option("--workers", type=int, default=0, help="processes that load images")
@@ -239,7 +247,7 @@ def finetune(args: argparse.Namespace) -> int:
     options = training.TrainingOptions(
         epochs=args.epochs, steps=args.steps, batch_size=args.batch_size, learning_rate=args.lr,
         weight_decay=args.weight_decay, warmup=args.warmup, amp=args.amp, augment=args.augment, save_every=args.save_every,
-        workers=args.workers, seed=args.seed, device=args.device,
+        workers=args.workers, seed=args.seed, device=args.device, ir_scaling=tuple(args.ir_scaling),
     )  # fmt: skip
     report = training.finetune(captioner, train, validation, args.out_dir, options, resume=not args.from_scratch)
     if os.environ.get("RANK", "0") != "0":

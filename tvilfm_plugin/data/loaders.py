@@ -1,6 +1,7 @@
 """Assembly of data sets, caches, samplers and batches from a fast-reid config."""
 
 import logging
+import operator
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,8 +127,7 @@ class TrainLoader:
         return {"batches": self.batches, "seed": self.sampler.seed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.batches = int(state["batches"])
-        self.sampler.seed = int(state["seed"])
+        self.batches, self.sampler.seed = operator.index(state["batches"]), operator.index(state["seed"])
 
 
 def _caption_tokens(cfg: CfgNode, dataset: TriDataset, items: Sequence[Item], modality: Modality) -> TokenTable:

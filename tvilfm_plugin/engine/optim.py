@@ -1,15 +1,13 @@
 """Learning rates and weight decays: of every parameter, and in every epoch."""
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from yacs.config import CfgNode
 
-from tvilfm_plugin.files.weights import read_weights_file
 from tvilfm_plugin.modeling.mip.optim import build_mip_scheduler, mip_param_groups
 from tvilfm_plugin.registries import PARAM_GROUPS_REGISTRY, SCHEDULE_REGISTRY, register
 
@@ -76,38 +74,3 @@ def param_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
                 lr, decay = text_lr * solver.TEXT_BIAS_LR_FACTOR, bias_decay
         groups.append({"freeze_status": "normal", "params": [parameter], "lr": lr, "weight_decay": decay, "name": name})
     return groups
-
-
-def check_optimizer_state(optimizer: torch.optim.Optimizer, path: str | Path) -> None:
-    """Raise where the optimizer's state in a checkpoint is not this optimizer's.
-
-    torch compares numbers only: moments of other lengths would be read beyond their end by a fused kernel.
-
-    Args:
-        path: of the checkpoint that is about to be loaded; one without an optimizer is none of our business.
-    """
-    content = read_weights_file(path)
-    stored = content.get("optimizer") if isinstance(content, dict) else None
-    if not isinstance(stored, dict):
-        return
-    groups, state = stored.get("param_groups", []), stored.get("state", {})
-    remedy = "Resume with the config of the run (config.yaml lies beside it), or start anew without --resume."
-    if [len(group["params"]) for group in groups] != [len(group["params"]) for group in optimizer.param_groups]:
-        raise RuntimeError(
-            f"The optimizer of {path} has {len(groups)} groups of parameters instead of {len(optimizer.param_groups)}, or "
-            f"other numbers of them. {remedy}"
-        )
-    for number, (then, now) in enumerate(zip(groups, optimizer.param_groups, strict=True)):
-        if lacking := sorted(set(now) - set(then) - {"params", "name"}):
-            raise RuntimeError(
-                f"Group {number} of the optimizer of {path} lacks {', '.join(lacking)}: it was trained by another optimizer "
-                f"than {type(optimizer).__name__}. {remedy}"
-            )
-        for key, parameter in zip(then["params"], now["params"], strict=True):
-            moments = {name: value for name, value in state.get(key, {}).items() if isinstance(value, Tensor) and value.ndim}
-            for name, value in moments.items():
-                if value.shape != parameter.shape:
-                    raise RuntimeError(
-                        f"The optimizer's state in {path} has {name} {tuple(value.shape)} instead of {tuple(parameter.shape)}: "
-                        f"it was trained with other parameters. {remedy}"
-                    )

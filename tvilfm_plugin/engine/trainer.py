@@ -20,13 +20,14 @@ from tvilfm_plugin.config.stages import stage1_config
 from tvilfm_plugin.data.loaders import build_eval_loader, build_train_loader, is_tri
 from tvilfm_plugin.data.text_sources import draw_query_texts
 from tvilfm_plugin.data.tokenizer import tokenize
+from tvilfm_plugin.engine import resuming
 from tvilfm_plugin.engine.epoch_rule import LABELS, BestEpoch, EpochLabel, check_epoch_rule, finished_weights
 from tvilfm_plugin.engine.hooks import EpochSeed, ModelEpoch, RollingCheckpoint, StoredViews, stores_views
-from tvilfm_plugin.engine.optim import check_optimizer_state
 from tvilfm_plugin.engine.run import identity, refuse_another_run, write_run
 from tvilfm_plugin.engine.stages import check_unseen, forget_older_run, train_stage1, trained_on
 from tvilfm_plugin.engine.text_trust import calibration
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance
+from tvilfm_plugin.files.weights import read_weights_file
 from tvilfm_plugin.host.agreement import take_from_main
 from tvilfm_plugin.host.devices import usable_device
 from tvilfm_plugin.host.memory import keep_freed_memory
@@ -183,12 +184,13 @@ class TriTrainer(DefaultTrainer):
         goes_on = resume and self.checkpointer.has_checkpoint()
         if goes_on and self._is_ours(self.cfg):
             refuse_another_run(self.cfg, self._start_weights(), self.data_loader.data)
-            # The host's checkpointer skips what does not fit; this raises first.
-            load_weights(self._bare_model(), self.checkpointer.get_checkpoint_file())
+            self.start_epoch = resuming.resume(self.checkpointer, self.max_epoch, self.iters_per_epoch)
+            return
         if goes_on:
-            check_optimizer_state(self.optimizer, self.checkpointer.get_checkpoint_file())
-        if goes_on or not self._is_ours(self.cfg):
-            super().resume_or_load(resume)
+            path = self.checkpointer.get_checkpoint_file()
+            resuming.check_optimizer_state(self.optimizer, read_weights_file(path), path)
+        if not self._is_ours(self.cfg):
+            super().resume_or_load(goes_on)
             return
         forget_older_run(self.cfg.OUTPUT_DIR)
         weights = self.cfg.MODEL.WEIGHTS

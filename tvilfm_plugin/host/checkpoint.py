@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from tvilfm_plugin.files.json import shorten
+from tvilfm_plugin.files.text import read_text
 from tvilfm_plugin.files.writing import atomic_file, write_text
 from tvilfm_plugin.host.replacing import replace
 
@@ -17,10 +19,12 @@ def save_whole_files(checkpoint: types.ModuleType) -> None:
     """`Checkpointer` writes files that are complete or absent, and that `torch.load(weights_only=True)` can read.
 
     The original writes in place, and truncates `last_checkpoint` before it writes it: killed at that moment, a run cannot be
-    resumed. A numpy number among the extra data would be saved but refused on loading.
+    resumed. A numpy number among the extra data would be saved but refused on loading. And a `last_checkpoint` that names
+    something outside the run's folder is refused.
     """
     replace(checkpoint.Checkpointer, "save", _saving)
     replace(checkpoint.Checkpointer, "tag_last_checkpoint", _tagging)
+    replace(checkpoint.Checkpointer, "get_checkpoint_file", _naming)
 
 
 def _saving(save_in_place: Callable[..., None]) -> Callable[..., None]:
@@ -55,3 +59,20 @@ def _tagging(tag_in_place: Callable[[Any, str], None]) -> Callable[[Any, str], N
             write_text(os.path.join(self.save_dir, "last_checkpoint"), last_filename_basename)
 
     return tag_last_checkpoint
+
+
+def _naming(find_in_place: Callable[[Any], str]) -> Callable[[Any], str]:
+    @functools.wraps(find_in_place)
+    def get_checkpoint_file(self: Any) -> str:
+        pointer = os.path.join(self.save_dir, "last_checkpoint")
+        if "://" in self.save_dir or not os.path.isfile(pointer):
+            return find_in_place(self)
+        name = read_text(pointer).strip()
+        if name in ("", ".", "..") or os.path.basename(name) != name or not name.isprintable():
+            raise ValueError(
+                f"{pointer} says {shorten(name)}, which is no file name: write that of a checkpoint beside it into it, e.g. "
+                "model_final.pth, or start anew without --resume."
+            )
+        return os.path.join(self.save_dir, name)
+
+    return get_checkpoint_file

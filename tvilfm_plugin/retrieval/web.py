@@ -108,7 +108,7 @@ class Page:
     def _search(self, body: bytes) -> dict[str, Any]:
         with self._turn:
             members = self.retriever.members
-            query, pictures, threshold = read_search(body, members)
+            query, pictures, threshold = read_search(body, members, self.retriever.ir_window)
             given = {"image": bool(pictures), "text": bool(query.text), "infrared_text": bool(query.infrared_text)}
             try:
                 choose_members(members, **given, members=query.members)

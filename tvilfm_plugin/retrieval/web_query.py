@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from tvilfm_plugin.files.pictures import DepthError, open_picture
+from tvilfm_plugin.files.pictures import DepthError, Window, open_picture
 from tvilfm_plugin.modality import Modality
 
 IMAGE_BYTES = 8 << 20  # of an uploaded file
@@ -69,13 +69,14 @@ class Search(NamedTuple):
     threshold: float | None
 
 
-def read_search(body: bytes, members: Sequence[Modality] = MEMBERS) -> Search:
+def read_search(body: bytes, members: Sequence[Modality] = MEMBERS, window: Window | None = None) -> Search:
     """The search of a request body: a JSON object with `image` (base64), `images` (more pictures of the same person), `text`,
     `infrared_text`, `members`, `top` and `threshold`.
 
     Args:
         body: every field may be missing or null; without `members` all vote, without `top` there are ten hits.
         members: the members that can vote here.
+        window: what of a picture with more than 8 bits becomes grey; None refuses such pictures.
 
     Raises:
         Refused: with the reason for the client.
@@ -97,12 +98,12 @@ def read_search(body: bytes, members: Sequence[Modality] = MEMBERS) -> Search:
     first = fields.get("image")
     if len(first if isinstance(first, str) else "") + sum(map(len, more)) > IMAGE_BYTES * 4 // 3 + 4 * PICTURES:
         raise Refused(413, f"The pictures' files are too large; at most {IMAGE_BYTES >> 20} MiB together.")
-    query = _query(fields, members)
-    pictures = () if query.infrared is None else (query.infrared, *(decode_picture(_bytes(one)) for one in more))
+    query = _query(fields, members, window)
+    pictures = () if query.infrared is None else (query.infrared, *(decode_picture(_bytes(one), window) for one in more))
     return Search(query, pictures, None if threshold is None else float(threshold))
 
 
-def _query(fields: dict[str, Any], members: Sequence[Modality]) -> Query:
+def _query(fields: dict[str, Any], members: Sequence[Modality], window: Window | None) -> Query:
     if set(fields) - set(FIELDS):
         raise Refused(422, f"Unknown field; a search has {', '.join(FIELDS)}, images and threshold.")
     chosen = fields.get("members")
@@ -122,7 +123,7 @@ def _query(fields: dict[str, Any], members: Sequence[Modality]) -> Query:
     if encoded is not None and not isinstance(encoded, str):
         raise Refused(422, "image is the picture's bytes in base64.")
     query = Query(
-        decode_picture(_bytes(encoded)) if encoded else None,
+        decode_picture(_bytes(encoded), window) if encoded else None,
         text,
         infrared_text,
         tuple(member for member in members if member.value in chosen),
@@ -135,11 +136,12 @@ def _query(fields: dict[str, Any], members: Sequence[Modality]) -> Query:
     return query
 
 
-def decode_picture(data: bytes) -> Image.Image:
+def decode_picture(data: bytes, window: Window | None = None) -> Image.Image:
     """An uploaded file as an RGB picture, turned upright as its camera says, if it is within the limits.
 
     Args:
         data: the bytes of a file in one of IMAGE_FORMATS.
+        window: as for `read_search`.
     """
     kinds = ", ".join(IMAGE_FORMATS)
     if len(data) > IMAGE_BYTES:
@@ -151,7 +153,7 @@ def decode_picture(data: bytes) -> Image.Image:
                 raise Refused(413, f"The picture has too many pixels; at most {IMAGE_PIXELS // 10**6} million.")
             if shortest < IMAGE_SIDES[0]:
                 raise Refused(422, f"The picture is too small; each side needs at least {IMAGE_SIDES[0]} pixels.")
-            return open_picture(image)
+            return open_picture(image, window)
     except Image.DecompressionBombError:
         raise Refused(413, f"The picture has too many pixels; at most {IMAGE_PIXELS // 10**6} million.") from None
     except DepthError:
