@@ -1,13 +1,18 @@
 """Every shipped config loads, every key of ours is read somewhere, and every default path takes one real step."""
 
 import ast
+import dataclasses
 import functools
 import json
+import math
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_runs import ROOT
 
 pytest.importorskip("fastreid")
@@ -17,7 +22,10 @@ from fastreid.utils.events import EventStorage
 from yacs.config import CfgNode
 
 from tvilfm_plugin.config import ConfigError, get_cfg
+from tvilfm_plugin.config.check import check_config
+from tvilfm_plugin.config.names import registered
 from tvilfm_plugin.engine import TriTrainer, config_report, keys_reference, uses_text
+from tvilfm_plugin.keys.host import HOST_KEYS
 from tvilfm_plugin.keys.table import KEYS
 
 SHIPPED = sorted([*ROOT.glob("configs/*.yml"), *ROOT.glob("projects/*/configs/*.yml")])
@@ -166,6 +174,55 @@ def test_a_fault_is_one_sentence(words, message):
     with pytest.raises(ValueError) as caught:
         config_report(str(SYSU), words)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def values_of(key):
+    """Anything, the key's choices, and numbers at and beyond its ends."""
+    ends = [end for end in (key.low, key.high, key.above) if end is not None]
+    near = [number for end in ends for number in (end, end - 1, end + 1, float(end), end - 1e-6, end + 1e-6)]
+    names = key.choices if isinstance(key.choices, tuple) else registered(key.choices) if key.choices else ()
+    one = st.one_of(
+        st.sampled_from([*near, *names, key.default, "", "nope", "a\0b"]),
+        st.sampled_from([None, True, 0, -1, 1.5, 2**70, 10**400, math.inf, math.nan]),
+        st.integers(-3, 3), st.floats(width=32), st.text(max_size=4),
+    )  # fmt: skip
+    return st.one_of(one, st.lists(one, max_size=4), st.lists(one, max_size=4).map(tuple))
+
+
+@functools.cache
+def sysu():
+    return read(SYSU, "MODEL.DEVICE", "cpu", "TEST.HUMAN_TEXTS", "phrases.txt")
+
+
+def fits(key, value):
+    """Whether a value is one of a key, said another way than `Key.problem` does."""
+    if key.kind.startswith("list of "):
+        values, (least, most) = list(value), key.count
+        one = dataclasses.replace(key, default=key.default[0] if key.default else 0.0, count=(0, None))
+        counted = least <= len(values) <= (most or len(values))
+        return counted and all(fits(one, part) for part in values) and not (key.unique and len(set(values)) < len(values))
+    if key.kind in ("bool", "str"):
+        names = registered(key.choices) if isinstance(key.choices, str) and key.choices else key.choices
+        return type(value).__name__ == key.kind and (not names or value in names or key.optional and value == "")
+    low, high = (-math.inf if key.low is None else key.low), (math.inf if key.high is None else key.high)
+    above = -math.inf if key.above is None else key.above
+    most = 2**63 - 1 if key.kind == "int" else sys.float_info.max
+    return type(value).__name__ == key.kind and -most <= value <= most and low <= value <= high and above < value
+
+
+@settings(max_examples=300, deadline=None)
+@given(key=st.sampled_from([*HOST_KEYS, *KEYS]), data=st.data())
+def test_every_value_of_every_key_fits_or_is_refused_by_name(key, data):
+    value = data.draw(values_of(key))
+    cfg = sysu().clone()
+    cfg.defrost()
+    try:
+        cfg.merge_from_list([key.name, value])
+        check_config(cfg)
+    except ConfigError as error:
+        assert key.name in str(error) and len(str(error).splitlines()) == 1, error
+    else:
+        assert fits(key, functools.reduce(lambda node, name: node[name], key.name.split("."), cfg)), value
 
 
 def test_training_refuses_what_the_report_refuses(tiny, tmp_path):

@@ -91,9 +91,9 @@ def _contradictions(cfg: CfgNode, training: bool) -> Iterator[tuple[str, str]]:
             f"SOLVER.SCHED {solver.SCHED} counts whole epochs; set SOLVER.WARMUP_ITERS 0 and SOLVER.DELAY_EPOCHS 0 beside it, "
             f"or SOLVER.SCHED {HOST_SCHEDULES[0]} for fast-reid's own schedule."
         )
-    low, high = cfg.INPUT.BLUR_SIGMA
-    if low > high:
-        yield "INPUT.BLUR_SIGMA", f"INPUT.BLUR_SIGMA is {shown(cfg.INPUT.BLUR_SIGMA)}; the lower bound comes first."
+    for name, bounds in (("INPUT.BLUR_SIGMA", cfg.INPUT.BLUR_SIGMA), ("INPUT.CAJ.ERASING_AREA", cfg.INPUT.CAJ.ERASING_AREA)):
+        if bounds[0] > bounds[1]:
+            yield name, f"{name} is {shown(bounds)}; the lower bound comes first."
 
 
 def _unread(cfg: CfgNode, values: dict[str, Any], training: bool) -> Iterator[tuple[str, str, bool]]:

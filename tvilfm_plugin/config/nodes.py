@@ -12,7 +12,7 @@ from fastreid.config.config import BASE_KEY
 from tvilfm_plugin.config.errors import ConfigError, did_you_mean
 from tvilfm_plugin.config.reading import construct, read_settings
 from tvilfm_plugin.keys.adding import add_keys
-from tvilfm_plugin.keys.key import Key, shown
+from tvilfm_plugin.keys.key import Key, is_whole, shown
 from tvilfm_plugin.keys.table import KEYS
 
 STAGE1 = "STAGE1."
@@ -108,12 +108,12 @@ class TriConfig(CfgNode):
 
     def _fitting(self, key: str, value: Any, before: Any, origin: str, folder: str) -> Any:
         """The value in the type of the default; raises where it has another, or is none that our table allows."""
-        if isinstance(before, float) and type(value) is int:
+        if isinstance(before, float) and is_whole(value):
             value = float(value)
         elif isinstance(before, (tuple, list)) and isinstance(value, (tuple, list)):
             value = type(before)(value)
             if key in OURS and OURS[key].kind == "list of float":
-                value = type(before)(float(one) if type(one) is int else one for one in value)
+                value = type(before)(float(one) if is_whole(one) else one for one in value)
         if key == "MODEL.TEXT.ARCH" and isinstance(value, str):
             value = embedded(value, folder)
         problem = OURS[key].problem(value, _any_name) if key in OURS else ""

@@ -60,8 +60,7 @@ class Key:
         kind = self.kind.removeprefix("list of ")
         said = f"{self.name} {'holds' if entry else 'is'} {shown(value)}"
         if kind in NUMBERS:
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            if not whole and not (kind == "float" and isinstance(value, float) and not math.isnan(value)):
+            if not is_whole(value) and not (kind == "float" and isinstance(value, float) and math.isfinite(value)):
                 return f"{said}; it must be {NUMBERS[kind]}{self._bounds(' ')}."
             low = self.low is not None and value < self.low or self.above is not None and value <= self.above
             if low or self.high is not None and value > self.high:
@@ -107,6 +106,11 @@ class Key:
         if self.choices:
             return ", ".join(f"`{choice}`" for choice in self.choices) + (", or empty" if self.optional else "")
         return self._bounds().removeprefix("of ")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number of at most 64 bits, and not True or False."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 _repr = reprlib.Repr()
