@@ -122,9 +122,8 @@ def test_a_finished_stage_1_of_other_pictures_is_trained_anew(tiny, trained, tmp
 
 
 def test_a_broken_run_json_is_no_run(tmp_path):
-    (tmp_path / "run.json").write_text("{")
-    with pytest.raises(RunDiffersError, match="run.json cannot be read"):
-        read_run(tmp_path)
-    (tmp_path / "run.json").write_text('{"identity": {"weights": 1}}')
-    with pytest.raises(RunDiffersError, match="run.json cannot be read"):
-        read_run(tmp_path)
+    numbers, parts = {"config": {"SEED": 1}}, {"data": {"train": {}}}
+    for content in ("{", "[]", "{}", *(json.dumps({"identity": wrong}) for wrong in (5, numbers, parts))):
+        (tmp_path / "run.json").write_text(content)
+        with pytest.raises(RunDiffersError, match="run.json cannot be read"):
+            read_run(tmp_path)

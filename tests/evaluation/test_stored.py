@@ -118,7 +118,7 @@ def test_files_of_two_evaluations_are_refused(tiny_evaluation, tmp_path):
     with pytest.raises(ValueError, match="do not belong together.*texts"):
         StoredEvaluation.load(tmp_path)
     (tmp_path / "results.json").write_text("{")
-    with pytest.raises(ValueError, match="no valid JSON"):
+    with pytest.raises(ValueError, match="no valid JSON.*TEST.STORE True"):
         StoredEvaluation.load(tmp_path)
 
 

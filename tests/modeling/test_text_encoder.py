@@ -120,6 +120,16 @@ def test_architecture_mistakes(tmp_path):
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(ValueError, match="no text_cfg"):
         build_text_encoder(str(tmp_path / "bad.json"), "", 8)
+    for description, why in (
+        ("{", "no valid JSON"),
+        ({"text_cfg": 5}, "no text_cfg"),
+        ({"text_cfg": {"width": 33, "heads": 2}}, "no text tower that open_clip can build"),
+        ({"text_cfg": {"nope": 2}}, "no text tower that open_clip can build"),
+        ({"text_cfg": {"vocab_size": 10, "width": 32, "heads": 2, "layers": 1}}, "for 10 tokens and 77 positions"),
+        ({"text_cfg": {"context_length": 20, "width": 32, "heads": 2, "layers": 1}}, "for 49408 tokens and 20 positions"),
+    ):
+        with pytest.raises(ValueError, match=f"MODEL.TEXT.ARCH .*{why}"):
+            build_text_encoder(description if isinstance(description, str) else json.dumps(description), "", 8)
     with pytest.raises(ValueError, match="not a CLIP text tower"):
         build_text_encoder("ViT-B-16-SigLIP", "", 8)
     with pytest.raises(ValueError, match="embed_cls True"):

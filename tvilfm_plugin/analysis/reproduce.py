@@ -16,6 +16,7 @@ from tvilfm_plugin.config import get_cfg, visual_part
 from tvilfm_plugin.config.nodes import flat
 from tvilfm_plugin.engine.epoch_rule import BEST, SCORES, finished_weights
 from tvilfm_plugin.engine.run import RUN, what_differs
+from tvilfm_plugin.files.json import read_json
 from tvilfm_plugin.files.shipped import PACKAGE, find_config, homes
 from tvilfm_plugin.files.writing import write_text
 
@@ -99,7 +100,7 @@ class Job:
 
     def _read(self, name: str) -> object:
         path = self.folder / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return read_json(path) if path.is_file() else None
 
     def __str__(self) -> str:
         return str(self.folder)

@@ -11,6 +11,7 @@ from fastreid.config.config import BASE_KEY
 
 from tvilfm_plugin.config.errors import ConfigError, did_you_mean
 from tvilfm_plugin.config.reading import construct, read_settings
+from tvilfm_plugin.files.json import read_json
 from tvilfm_plugin.keys.adding import add_keys
 from tvilfm_plugin.keys.key import Key, is_whole, shown
 from tvilfm_plugin.keys.table import KEYS
@@ -153,10 +154,9 @@ def embedded(arch: str, folder: str) -> str:
     if not found:
         return arch
     try:
-        with open(found[0], encoding="utf-8-sig") as file:
-            return json.dumps(json.load(file), sort_keys=True)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"MODEL.TEXT.ARCH names {found[0]}, which is no JSON ({error}); see configs/text.") from None
+        return json.dumps(read_json(found[0]), sort_keys=True)
+    except ValueError as error:
+        raise ConfigError(f"MODEL.TEXT.ARCH names a file that describes no text tower: {error} See configs/text.") from None
 
 
 def flat(node: CfgNode, prefix: str = "") -> dict[str, Any]:

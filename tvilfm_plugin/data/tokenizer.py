@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 CONTEXT_LENGTH = 77
+VOCABULARY = 49408
 START, END, MASK = 49406, 49407, 49405
 # Written in a text, these stand for one id. CLIP knows the first two; the mask is the authors' and has the id of the
 # word "jekyll", which their code therefore cannot encode and ours encodes as CLIP does.

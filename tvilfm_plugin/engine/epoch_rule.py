@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 
 from tvilfm_plugin.checkpoints.loading import load_weights
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance
+from tvilfm_plugin.files.json import checked, read_json
 from tvilfm_plugin.files.writing import atomic_file, write_text
 
 LABELS = {
@@ -51,10 +52,7 @@ def finished_weights(cfg: CfgNode) -> str:
 def read_scores(folder: str) -> dict[str, float]:
     """Epoch (counted from 0, as text) -> Rank-1 in percent, of a run that compares epochs."""
     path = os.path.join(folder, SCORES)
-    if not os.path.isfile(path):
-        return {}
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
+    return checked(read_json(path), dict[str, float], path) if os.path.isfile(path) else {}
 
 
 def rank_1(results: Mapping[str, Any]) -> float:

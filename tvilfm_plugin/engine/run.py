@@ -10,10 +10,11 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
-from typing import Any
+from typing import Any, NotRequired
 
 import torch
 from fastreid.utils import comm
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 from yacs.config import CfgNode
 
 from tvilfm_plugin.checkpoints.model_folder import weights_file
@@ -21,7 +22,7 @@ from tvilfm_plugin.config.nodes import flat, get_cfg
 from tvilfm_plugin.data.datasets.base import TriDataset
 from tvilfm_plugin.data.loaders import build_dataset
 from tvilfm_plugin.engine.fingerprint import Fingerprint, fingerprint
-from tvilfm_plugin.files.json import read_json
+from tvilfm_plugin.files.json import checked, expect_object, read_json
 from tvilfm_plugin.files.writing import sha256_of, write_text
 from tvilfm_plugin.modeling.registration import uses_text
 
@@ -37,6 +38,24 @@ _BY_DATA = ("DATASETS.ROOT", "MODEL.HEADS.NUM_CLASSES")
 
 class RunDiffersError(RuntimeError, ValueError):
     """A run would go on, or count as done, although it was made otherwise; the message names what differs."""
+
+
+class _Data(TypedDict):
+    """A fingerprint as run.json has it."""
+
+    images: int
+    list: str
+    times: str
+    content: str
+    captions: str
+
+
+class _Stored(TypedDict):
+    """The identity in run.json; an older file may lack a part."""
+
+    config: NotRequired[dict[str, str]]
+    data: NotRequired[dict[str, _Data]]
+    inputs: NotRequired[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -144,13 +163,13 @@ def read_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if not os.path.isfile(path):
         return {}
     try:
-        described = read_json(path)
-        Identity(**described["identity"])
-        return dict(described)
-    except (ValueError, KeyError, TypeError) as error:
+        described = expect_object(read_json(path), path)
+        checked(described.get("identity"), _Stored, path)
+        return described
+    except ValueError as error:
         raise RunDiffersError(
-            f"{path} cannot be read ({type(error).__name__}: {error}), so nothing says how this run was made: restore the "
-            "file, or start anew in another OUTPUT_DIR."
+            f"{path} cannot be read, so nothing says how this run was made: restore the file, or start anew in another "
+            f"OUTPUT_DIR. ({error})"
         ) from None
 
 

@@ -1,7 +1,6 @@
 """The files of a stored evaluation: results.json, rankings.npz and parts.pt, and what is read of them one by one."""
 
 import contextlib
-import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -65,11 +64,11 @@ def read_described(folder: Path) -> dict[str, Any]:
     """results.json, with the paths of pictures as they are on this machine."""
     path = file_of(folder, "results.json")
     try:
-        described = read_json(path)
+        described = expect_object(read_json(path), str(path))
     except ValueError as error:
         raise ValueError(f"{error} {REMEDY}") from None
     needed = ("cards", "results", "fusion", "members", "query_paths", "gallery_paths", "texts")
-    missing = [key for key in needed if key not in expect_object(described, str(path))]
+    missing = [key for key in needed if key not in described]
     if missing:
         raise NotStoredError(f"{path} lacks {', '.join(missing)}. {REMEDY}")
     for key, schema in SCHEMA.items():

@@ -1,7 +1,6 @@
 """CLIP's text tower: open_clip's modules, published weights, a projection stretched to the visual width."""
 
 import difflib
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -12,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tvilfm_plugin.data.tokenizer import end_of_text
-from tvilfm_plugin.files.json import read_json
+from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, VOCABULARY, end_of_text
+from tvilfm_plugin.files.json import expect_object, parse_json, read_json
 from tvilfm_plugin.files.shipped import PRETRAINED
 from tvilfm_plugin.files.weights import OPENAI_ARCHIVES as OPENAI_ARCHIVES
 from tvilfm_plugin.files.weights import (
@@ -201,13 +200,11 @@ def _architecture(arch: str) -> dict[str, Any]:
     import open_clip
 
     if arch.lstrip().startswith("{"):  # the description itself, as the config of a run carries it
-        config, arch = json.loads(arch), "MODEL.TEXT.ARCH"
-        config = config.get("model_cfg", config)
+        config, arch = parse_json(arch, "MODEL.TEXT.ARCH"), "MODEL.TEXT.ARCH"
     elif arch.endswith(".json"):
         if not Path(arch).is_file():
             raise FileNotFoundError(f"MODEL.TEXT.ARCH names the file {arch!r}, which does not exist.")
         config = read_json(arch)
-        config = config.get("model_cfg", config)
     else:
         config = open_clip.get_model_config(arch)
         if config is None:
@@ -216,6 +213,8 @@ def _architecture(arch: str) -> dict[str, Any]:
                 f"MODEL.TEXT.ARCH is {arch!r}, which is neither an open_clip architecture nor a .json file. Alike are "
                 f"{', '.join(alike) or 'none'}; open_clip.list_models() has all."
             )
+    config = expect_object(config, arch)
+    config = expect_object(config.get("model_cfg", config), arch)
     text = config.get("text_cfg")
     if not isinstance(text, dict):
         raise ValueError(f"{arch} has no text_cfg: expected a model config like open_clip's, with embed_dim and text_cfg.")
@@ -244,7 +243,19 @@ def _tower(config: Mapping[str, Any], dim: int) -> nn.Module:
     """open_clip's text transformer with a projection of width `dim`."""
     from open_clip.model import _build_text_tower
 
-    return _build_text_tower(dim, dict(config["text_cfg"]), quick_gelu=bool(config.get("quick_gelu")))
+    try:
+        tower = _build_text_tower(dim, dict(config["text_cfg"]), quick_gelu=bool(config.get("quick_gelu")))
+    # A description that somebody wrote fails wherever its numbers are used first.
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(f"MODEL.TEXT.ARCH describes no text tower that open_clip can build ({said}).") from None
+    tokens, positions = tower.token_embedding.num_embeddings, len(tower.positional_embedding)
+    if tokens < VOCABULARY or positions != CONTEXT_LENGTH:
+        raise ValueError(
+            f"MODEL.TEXT.ARCH describes a text tower for {tokens} tokens and {positions} positions; CLIP's tokenizer has "
+            f"{VOCABULARY} and {CONTEXT_LENGTH}: set vocab_size and context_length."
+        )
+    return tower
 
 
 def _eot(config: Mapping[str, Any]) -> int | None:

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import TypedDict
+
 from tvilfm_plugin.evaluation.report import NO_TEXT
-from tvilfm_plugin.files.json import expect_object, read_json
+from tvilfm_plugin.files.json import checked, read_json
 from tvilfm_plugin.visualization.curves import Curve, build_curves
 
 if TYPE_CHECKING:
@@ -13,6 +15,20 @@ if TYPE_CHECKING:
 
 EMPTY = "empty text"
 QUERIES = ("text", "fusion", "ensemble", "ensemble with trust")
+
+
+class _Point(TypedDict):
+    """A row of such a file; further keys are not looked at."""
+
+    kind: str
+    share: float
+    query: str
+    mAP: float
+
+
+class _Robustness(TypedDict):
+    card: dict[str, Any]
+    points: list[_Point]
 
 
 def stored_robustness(folder: Path) -> list[Path]:
@@ -26,8 +42,9 @@ def read_robustness(path: Path, weights: str) -> dict[str, Any]:
     Args:
         weights: hash of the weights whose evaluation stands beside it.
     """
-    described: dict[str, Any] = expect_object(read_json(path), str(path))
-    if described["card"]["weights_sha256"] != weights:
+    described: dict[str, Any] = read_json(path)
+    checked(described, _Robustness, str(path))
+    if described["card"].get("weights_sha256") != weights:
         raise ValueError(f"{path} is of other weights than the evaluation beside it: run tools/robustness.py again.")
     return described
 
