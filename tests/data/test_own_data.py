@@ -12,6 +12,8 @@ pytest.importorskip("fastreid")
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from tvilfm_plugin.captioning.sources import find_sources
+from tvilfm_plugin.data.datasets import own
+from tvilfm_plugin.data.datasets.check_own import check_own
 from tvilfm_plugin.data.datasets.own import TriFolder, TriTable
 from tvilfm_plugin.data.datasets.sysu_mm01 import TriSYSUMM01
 from tvilfm_plugin.data.image_table import identity_number
@@ -53,6 +55,23 @@ def test_both_conventions_give_the_same_data(tmp_path, kind):
     assert len(bank.of_person(BERT)) == 4
     again = pickle.loads(pickle.dumps(data))
     assert again.query == data.query and again.relative(again.query[0].path) == data.relative(data.query[0].path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_listed_is_read_once_and_anew_for_the_next(tmp_path, monkeypatch, kind):
+    write_own(tmp_path, size=None)
+    read, scan, table = [], own.scan_folder, own.read_table
+    monkeypatch.setattr(own, "scan_folder", lambda folder: read.append(folder) or scan(folder))
+    monkeypatch.setattr(own, "read_table", lambda file: read.append(file) or table(file))
+    images = len(kind(root=str(tmp_path), verbose=False).train_rgb)
+    assert len(read) == 1 and not own._HELD
+    check_own(kind.key, str(tmp_path))
+    assert len(read) == 2 and not own._HELD
+    for place in tmp_path.glob("own/train/visible/1"):
+        place.rename(tmp_path / "elsewhere")
+    change(tmp_path / "own", lambda row: None if "train/visible/1/" in row["path"] else row)
+    (tmp_path / "own" / "captions.csv").write_text("path,caption\n")
+    assert len(kind(root=str(tmp_path), verbose=False, text=False).train_rgb) < images
 
 
 @pytest.mark.parametrize("source", ["witness", "oracle", "self", "wrong"])

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import platform
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -23,6 +24,7 @@ from tvilfm_plugin.data.datasets.base import TriDataset
 from tvilfm_plugin.data.loaders import build_dataset
 from tvilfm_plugin.engine.fingerprint import Fingerprint, fingerprint
 from tvilfm_plugin.files.json import checked, expect_object, read_json
+from tvilfm_plugin.files.text import read_text
 from tvilfm_plugin.files.writing import sha256_of, write_text
 from tvilfm_plugin.modeling.registration import uses_text
 
@@ -218,11 +220,13 @@ def refuse_another_run(cfg: CfgNode, weights: str, data: TriDataset) -> None:
 def _make_longer(cfg: CfgNode, made: Identity, epochs: int) -> None:
     """Nothing takes a run for finished that trains on: its final weights become the checkpoint of the last of `epochs`."""
     comm.synchronize()  # all have read run.json
-    final = os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
+    final, pointer = (os.path.join(cfg.OUTPUT_DIR, name) for name in ("model_final.pth", "last_checkpoint"))
     if comm.is_main_process():
-        if os.path.isfile(final):
-            os.replace(final, os.path.join(cfg.OUTPUT_DIR, f"model_{epochs - 1:04d}.pth"))
-            write_text(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"), f"model_{epochs - 1:04d}.pth")
+        if os.path.isfile(final) and read_text(pointer).strip() == "model_final.pth":
+            name = f"model_{epochs - 1:04d}.pth"
+            shutil.copyfile(final, os.path.join(cfg.OUTPUT_DIR, name))  # at no moment is there none that last_checkpoint names
+            write_text(pointer, name)
+            os.remove(final)
         write_run(cfg.OUTPUT_DIR, made, cfg)
     comm.synchronize()
 

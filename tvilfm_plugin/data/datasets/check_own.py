@@ -46,32 +46,42 @@ def check_own(
     report = Report(key, compared=False, name=kind.name, dataset_dir=os.path.abspath(root))
     try:
         report.dataset_dir = kind.find_folder(root, folder)
-        table = kind.read_rows(report.dataset_dir)
+        with kind.read_once(report.dataset_dir) as table:
+            _look_at(report, kind, table, rules, text)
     except (FileNotFoundError, ValueError, ModuleNotFoundError) as error:
         report.problems.append(str(error))
         return report
+    if decode:
+        _decode(report, table, cfg)
+    if cfg is not None and report.ok:
+        _check_training(report, kind, root, folder, text, cfg)
+    return report
+
+
+def _look_at(report: Report, kind: type[TriTable], table: ImageTable, rules: Protocol, text: bool) -> None:
+    """Everything that can be said without opening a picture."""
     report.rows += table.problems
     report.notes += table.notes
-    files = [os.path.join(report.dataset_dir, row.path) for row in table.rows]
-    report.missing = missing_files(files)
+    report.missing = missing_files(os.path.join(report.dataset_dir, row.path) for row in table.rows)
     _note_kinds(report, table.rows)
     _check_paths(report, table.rows)
     _check_people(report, table.rows)
     _check_queries(report, table.rows, rules)
     captions = _captions(report, kind, table) if text else {}
     _count(report, table.rows, captions)
-    if decode:
-        gone = set(report.missing)
-        window = Window.of(cfg.INPUT.IR_SCALING) if cfg is not None else None
-        for modality in KINDS:
-            named = [file for row, file in zip(table.rows, files, strict=True) if row.modality is modality and file not in gone]
-            deep: list[str] = []
-            report.broken += undecodable(named, window if modality is Modality.IR else None, deep)
-            if deep and modality is Modality.IR:
-                report.notes.append(suggest_window(deep))
-    if cfg is not None and report.ok:
-        _check_training(report, kind, root, folder, text, cfg)
-    return report
+
+
+def _decode(report: Report, table: ImageTable, cfg: CfgNode | None) -> None:
+    """Open every picture that is there."""
+    gone = set(report.missing)
+    window = Window.of(cfg.INPUT.IR_SCALING) if cfg is not None else None
+    for modality in KINDS:
+        files = [os.path.join(report.dataset_dir, row.path) for row in table.rows if row.modality is modality]
+        deep: list[str] = []
+        named = [file for file in files if file not in gone]
+        report.broken += undecodable(named, window if modality is Modality.IR else None, deep)
+        if deep and modality is Modality.IR:
+            report.notes.append(suggest_window(deep))
 
 
 def _check_training(report: Report, kind: type[TriTable], root: str, folder: str, text: bool, cfg: CfgNode) -> None:

@@ -1,8 +1,9 @@
 """Own data: a table of images, or folders that say who is on them. How to make either: docs/own_data.md."""
 
+import contextlib
 import os
-from collections.abc import Callable
-from functools import lru_cache, partial
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +26,8 @@ from tvilfm_plugin.evaluation.protocols import LLCM, PROTOCOLS
 from tvilfm_plugin.modality import Modality
 
 SHOWN = 5
+# (kind, folder) -> what is listed there, within `TriTable.read_once`.
+_HELD: dict[tuple[str, str], ImageTable] = {}
 
 
 @DATASET_REGISTRY.register()
@@ -48,10 +51,10 @@ class TriTable(TriDataset):
     whole_gallery = "every test image"
 
     def __init__(self, root: str = "datasets", folder: str = "", **kwargs: Any) -> None:
-        super().__init__(root, folder, **kwargs)
+        with self.read_once(self.find_folder(root, folder)) as table:
+            super().__init__(root, folder, **kwargs)
         # Persons have numbers per data set: those of another table are other people.
         self.key = f"{type(self).key}/{Path(self.dataset_dir).name}"
-        table = self.read_rows(self.dataset_dir)
         extras = [f"{table.distractors} distractors"] if table.distractors else []
         extras += [f"without {table.junk} junk images"] if table.junk else []
         self.gallery_source = ", ".join([self.gallery_source, *extras])
@@ -59,16 +62,29 @@ class TriTable(TriDataset):
     # --- what it holds ------------------------------------------------------------------------------------------------
 
     @classmethod
+    @contextlib.contextmanager
+    def read_once(cls, dataset_dir: str) -> Iterator[ImageTable]:
+        """What is listed, read once for all that is asked of the data set within the block."""
+        _HELD[cls.key, dataset_dir] = cls._read(dataset_dir)
+        try:
+            yield _HELD[cls.key, dataset_dir]
+        finally:
+            _HELD.pop((cls.key, dataset_dir), None)
+
+    @classmethod
     def read_rows(cls, dataset_dir: str) -> ImageTable:
         """Everything that is listed, and what is wrong with it."""
+        return _HELD.get((cls.key, dataset_dir)) or cls._read(dataset_dir)
+
+    @classmethod
+    def _read(cls, dataset_dir: str) -> ImageTable:
         file = find_table(dataset_dir)
         if file is None:
             raise FileNotFoundError(
                 f"{cls.name}: {dataset_dir} has no table{', table'.join(SUFFIXES)}. docs/own_data.md says what belongs in it; "
                 "pictures in folders without a table are TriFolder."
             )
-        status = file.stat()
-        return _read_once(str(file), status.st_mtime_ns, status.st_size)
+        return read_table(file)
 
     @classmethod
     def understood(cls, dataset_dir: str) -> ImageTable:
@@ -160,7 +176,7 @@ class TriFolder(TriTable):
     layout = "train/visible/0001/cam1/0001.jpg"
 
     @classmethod
-    def read_rows(cls, dataset_dir: str) -> ImageTable:
+    def _read(cls, dataset_dir: str) -> ImageTable:
         return scan_folder(dataset_dir)
 
 
@@ -172,9 +188,3 @@ def relative_to(dataset_dir: str, path: str) -> str:
     """A path as a caption's key: relative to the data set's folder, with forward slashes."""
     path = os.path.relpath(path, dataset_dir) if os.path.isabs(path) else os.path.normpath(path.replace("\\", "/"))
     return path.replace("\\", "/")
-
-
-@lru_cache(maxsize=2)
-def _read_once(file: str, mtime: int, size: int) -> ImageTable:
-    """A data set asks several times for the same table; `mtime` and `size` tell when it is another."""
-    return read_table(file)
