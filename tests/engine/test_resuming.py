@@ -9,7 +9,7 @@ from fastreid.utils.checkpoint import Checkpointer
 from torch.optim.lr_scheduler import LambdaLR
 
 from tvilfm_plugin.data.loaders import TrainLoader
-from tvilfm_plugin.engine.resuming import check_optimizer_state, resume
+from tvilfm_plugin.engine.resuming import check_optimizer_state, resume_run
 from tvilfm_plugin.files.weights import WeightsError
 
 EPOCHS, BATCHES = 4, 5
@@ -48,7 +48,7 @@ def test_everything_comes_back(checkpointer, tmp_path):
     changed(tmp_path, grad_scaler="absent", more=[1])
     fresh = parts(tmp_path)
     fresh.checkpointables["data"].batches, fresh.checkpointables["grad_scaler"] = 0, None
-    assert resume(fresh, EPOCHS, BATCHES) == 2
+    assert resume_run(fresh, EPOCHS, BATCHES) == 2
     assert all(torch.equal(a, b) for a, b in zip(fresh.model.parameters(), checkpointer.model.parameters(), strict=True))
     assert fresh.checkpointables["data"].batches == 10
 
@@ -75,7 +75,7 @@ def test_everything_comes_back(checkpointer, tmp_path):
 def test_what_does_not_fit_is_refused(checkpointer, tmp_path, values, message):
     changed(tmp_path, **values)
     with pytest.raises(WeightsError, match=f"model.pth .*{message}"):
-        resume(checkpointer, EPOCHS, BATCHES)
+        resume_run(checkpointer, EPOCHS, BATCHES)
 
 
 @pytest.mark.parametrize("name", [b"", b"  ", b".", b"..", b"../model.pth", b"/tmp/model.pth", b"a\0b", b"\xff\xfe\xfd"])

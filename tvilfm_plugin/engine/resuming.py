@@ -12,7 +12,7 @@ from tvilfm_plugin.files.weights import WeightsError, read_weights_file
 _MAY_MISS = ("grad_scaler",)
 
 
-def resume(checkpointer: Any, epochs: int, iterations: int) -> int:
+def resume_run(checkpointer: Any, epochs: int, iterations: int) -> int:
     """Load the last checkpoint into everything that a run consists of.
 
     The host's own way skips what does not fit, and starts anew what the file lacks.

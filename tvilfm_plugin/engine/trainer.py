@@ -20,9 +20,9 @@ from tvilfm_plugin.config.stages import stage1_config
 from tvilfm_plugin.data.loaders import build_eval_loader, build_train_loader, is_tri
 from tvilfm_plugin.data.text_sources import draw_query_texts
 from tvilfm_plugin.data.tokenizer import tokenize
-from tvilfm_plugin.engine import resuming
 from tvilfm_plugin.engine.epoch_rule import LABELS, BestEpoch, EpochLabel, check_epoch_rule, finished_weights
 from tvilfm_plugin.engine.hooks import EpochSeed, ModelEpoch, RollingCheckpoint, StoredViews, stores_views
+from tvilfm_plugin.engine.resuming import check_optimizer_state, resume_run
 from tvilfm_plugin.engine.run import identity, refuse_another_run, write_run
 from tvilfm_plugin.engine.stages import check_unseen, forget_older_run, train_stage1, trained_on
 from tvilfm_plugin.engine.text_trust import calibration
@@ -184,11 +184,11 @@ class TriTrainer(DefaultTrainer):
         goes_on = resume and self.checkpointer.has_checkpoint()
         if goes_on and self._is_ours(self.cfg):
             refuse_another_run(self.cfg, self._start_weights(), self.data_loader.data)
-            self.start_epoch = resuming.resume(self.checkpointer, self.max_epoch, self.iters_per_epoch)
+            self.start_epoch = resume_run(self.checkpointer, self.max_epoch, self.iters_per_epoch)
             return
         if goes_on:
             path = self.checkpointer.get_checkpoint_file()
-            resuming.check_optimizer_state(self.optimizer, read_weights_file(path), path)
+            check_optimizer_state(self.optimizer, read_weights_file(path), path)
         if not self._is_ours(self.cfg):
             super().resume_or_load(goes_on)
             return

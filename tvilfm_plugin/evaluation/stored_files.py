@@ -1,6 +1,7 @@
 """The files of a stored evaluation: results.json, rankings.npz and parts.pt, and what is read of them one by one."""
 
 import contextlib
+import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
