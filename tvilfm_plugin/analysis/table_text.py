@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
+from tabulate import tabulate
 
 from tvilfm_plugin.analysis.comparison import Comparison
 from tvilfm_plugin.analysis.published import TRIALS, published_draws
@@ -140,22 +141,7 @@ def latex(result: Result) -> str:
     parts = []
     for setting in dict.fromkeys(line.setting for line in result.lines):
         header, *body = _numbers(result.dataset, [line for line in result.lines if line.setting == setting])
-        parts += [
-            f"% {result.table.title}, {result.dataset}, {setting}",
-            f"\\begin{{tabular}}{{llll{'r' * (len(header) - 4)}}}",
-            "\\toprule",
-            f"{_cells(header)} \\\\",
-            "\\midrule",
-            *(f"{_cells(cells)} \\\\" for cells in body),
-            "\\bottomrule",
-            "\\end{tabular}",
-            "",
-        ]
+        sides = ["left"] * 4 + ["right"] * (len(header) - 4)
+        made = tabulate(body, header, tablefmt="latex_booktabs", colalign=sides, disable_numparse=True)
+        parts += [f"% {result.table.title}, {result.dataset}, {setting}", made, ""]
     return "\n".join(parts + [f"% {note}" for note in _notes(result)]) + "\n"
-
-
-def _cells(cells: Sequence[str]) -> str:
-    replaced = {"_": "\\_", "%": "\\%", "&": "\\&", "±": "$\\pm$", "->": "$\\to$"}
-    for plain, escaped in replaced.items():
-        cells = [cell.replace(plain, escaped) for cell in cells]
-    return " & ".join(cells)
