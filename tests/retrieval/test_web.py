@@ -343,3 +343,24 @@ def test_bytes_of_the_picture_are_what_counts(port, infrared):
     encoded = base64.b64encode(infrared.read_bytes()).decode()
     reply = ask(port, "/search", json.dumps({"image": f"data:image/png;base64,{encoded}"}).encode())
     assert (reply.status, reply.json) == (422, {"error": "image is the picture's bytes in base64."})
+
+
+def test_a_witness_is_asked_and_answers(retriever, gallery, infrared):
+    with running(make_app(retriever)) as port:
+        image = infrared.read_bytes()
+        assert search(port, image).json["question"] is None  # none is wanted
+        first = search(port, image, top=50, answers={}).json
+        question = first["question"]
+        assert question["text"] and 1 < len(question["choices"]) <= web.CHOICES
+        again = search(port, image, top=50, answers={question["slot"]: question["choices"][-1]}).json
+        assert again["question"]["slot"] != question["slot"]
+        people = lambda found: [hit["picture"] for hit in found["hits"]]
+        assert people(first) != people(again) and len(again["hits"]) == len(first["hits"])
+        silent = search(port, image, top=50, answers={question["slot"]: ""}).json
+        assert people(silent) == people(first)
+        for wrong, reason in (
+            (["sex"], "answers is an object"), ({"shoe size": "42"}, "answers is an object"),
+            ({"sex": 1}, "an answer is a text"), ({"sex": "Thursday"}, "Is it a man or a woman?"),
+        ):  # fmt: skip
+            refused = search(port, image, answers=wrong)
+            assert refused.status == 422 and reason in refused.json["error"], wrong

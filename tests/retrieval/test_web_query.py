@@ -13,7 +13,7 @@ from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval import web_query
 from tvilfm_plugin.retrieval.web_query import MEMBERS, Refused, decode_picture, read_search
 
-UNKNOWN = "Unknown field; a search has image, text, infrared_text, members, top, images and threshold."
+UNKNOWN = "Unknown field; a search has image, text, infrared_text, members, top, images, threshold and answers."
 
 
 def body(**fields) -> bytes:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # it needs the host, which the page does not
 logger = logging.getLogger("fastreid." + __name__)
 
 PICTURE_HEIGHT = 420  # of a gallery picture, in pixels: twice what it takes in the page
+CHOICES = 8  # that a question to the witness offers
 SEARCHES = 8  # that may be under way or wait; each holds a whole upload
 CONNECTIONS = 128
 STATIC = {"page.css": "text/css", "page.js": "text/javascript", "page.svg": "image/svg+xml"}
@@ -108,7 +109,7 @@ class Page:
     def _search(self, body: bytes) -> dict[str, Any]:
         with self._turn:
             members = self.retriever.members
-            query, pictures, threshold = read_search(body, members, self.retriever.ir_window)
+            query, pictures, threshold, answers = read_search(body, members, self.retriever.ir_window)
             given = {"image": bool(pictures), "text": bool(query.text), "infrared_text": bool(query.infrared_text)}
             try:
                 choose_members(members, **given, members=query.members)
@@ -116,18 +117,21 @@ class Page:
                 # Its words are about members, which were checked: nothing of a client or of this machine is in them.
                 raise Refused(422, str(error)) from None
             try:
-                found = self.retriever.search(
-                    infrared=list(pictures) or None,
-                    text=query.text or None,
-                    infrared_text=query.infrared_text or None,
-                    top=query.top,
-                    members=query.members,
-                    threshold=threshold,
-                )
+                person = (list(pictures) or None, query.text or None, query.infrared_text or None)
+                found = self.retriever.search(*person, query.top, query.members, threshold=threshold)
+                hits, question = found.hits, None
+                if answers is not None and hits and self.retriever.has_text:
+                    dialogue = self.retriever.ask(*person, query.members)
+                    for slot, words in answers.items():
+                        dialogue.answer(slot, words)
+                    hits = [hit for hit in dialogue.hits if threshold is None or hit.similarity >= threshold][: query.top]
+                    question = dialogue.question()
                 notes = [found.note, *(_cut(text) for text in (query.text, query.infrared_text))]
             finally:
                 forget_words()
-        return {"hits": [self._hit(hit) for hit in found.hits], "note": "; ".join(filter(None, notes))}
+        answer: dict[str, Any] = {"hits": [self._hit(hit) for hit in hits], "note": "; ".join(filter(None, notes))}
+        asked = question and {"slot": question.slot, "text": question.text, "choices": question.choices[:CHOICES]}
+        return answer | {"question": asked}
 
     def _hit(self, hit: Hit) -> dict[str, Any]:
         name = hashlib.blake2b(os.fsencode(hit.path), key=self._key, digest_size=16).hexdigest()

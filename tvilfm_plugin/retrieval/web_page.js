@@ -7,6 +7,7 @@ let about = null; // what the server says of itself
 let picture = null; // the chosen file, a Blob
 let more = []; // further pictures of the same person, Blobs
 let person = null; // who the query shows, known for examples only
+let answers = {}; // what the witness said to the questions about this query
 let asked = 0; // number of the latest search; answers to earlier ones are dropped
 
 function make(tag, className, text) {
@@ -95,6 +96,7 @@ async function search() {
       infrared_text: element("infrared-text").value,
       members: [...element("members").querySelectorAll("input:checked")].map((box) => box.value),
       top: Number(element("top").value),
+      answers,
     };
     if (more.length) body.images = await Promise.all(more.map(base64));
     if (element("threshold").value.trim()) body.threshold = Number(element("threshold").value);
@@ -112,11 +114,13 @@ async function search() {
 const inWords = (text) => text.replace(/\bir\b/g, NAMES.ir);
 
 function fail(reason) {
+  ask(null);
   element("hits").replaceChildren();
   say(inWords(reason), true);
 }
 
 function show(result, queried) {
+  ask(result.question);
   if (!result.hits.length) {
     element("hits").replaceChildren();
     return say(`Nobody. ${inWords(result.note)}.`);
@@ -126,6 +130,21 @@ function show(result, queried) {
   say(`${result.hits.length} of ${about.gallery} pictures, by ${voted.join(" + ")}.${note}`);
   const largest = Math.max(...result.hits.flatMap((hit) => Object.values(hit.shares).map(Math.abs)), 1e-9);
   element("hits").replaceChildren(...result.hits.map((hit, index) => card(hit, index + 1, largest, queried)));
+}
+
+// The one question that tells these hits apart best; an answer searches again.
+function ask(question) {
+  element("ask").hidden = !question;
+  if (!question) return;
+  element("question").textContent = question.text;
+  element("choices").replaceChildren(
+    ...[...question.choices, ""].map((choice) => {
+      const button = make("button", "plain", choice || "don\u2019t know");
+      button.type = "button";
+      button.addEventListener("click", () => ((answers = { ...answers, [question.slot]: choice }), search()));
+      return button;
+    }),
+  );
 }
 
 function card(hit, rank, largest, queried) {
@@ -173,6 +192,8 @@ function clear() {
   element("text").value = element("infrared-text").value = element("threshold").value = "";
   setPicture(null);
   element("hits").replaceChildren();
+  answers = {};
+  ask(null);
   say("");
 }
 
@@ -184,6 +205,7 @@ async function tryExample(number, example) {
   element("text").value = example.text;
   element("infrared-text").value = example.infrared_text;
   showMembers();
+  answers = {};
   search();
 }
 
@@ -218,7 +240,7 @@ async function start() {
   showMembers();
 }
 
-element("query").addEventListener("submit", (event) => (event.preventDefault(), search()));
+element("query").addEventListener("submit", (event) => (event.preventDefault(), (answers = {}), search()));
 element("text").addEventListener("input", showMembers);
 element("file").addEventListener("change", (event) => event.target.files[0] && setPictures([...event.target.files]));
 element("preview").addEventListener("error", () => {

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from tvilfm_plugin.description.questions import QUESTIONS, understood
 from tvilfm_plugin.files.pictures import DepthError, Window, open_picture
 from tvilfm_plugin.modality import Modality
 
@@ -62,16 +63,18 @@ class Search(NamedTuple):
         query: its first picture, the words, and who votes.
         pictures: all pictures of the person, the query's own among them; () if there is none.
         threshold: the similarity that a hit needs, None for any.
+        answers: what the witness answered so far, attribute -> words; None: no questions are wanted.
     """
 
     query: Query
     pictures: tuple[Image.Image, ...]
     threshold: float | None
+    answers: dict[str, str] | None
 
 
 def read_search(body: bytes, members: Sequence[Modality] = MEMBERS, window: Window | None = None) -> Search:
     """The search of a request body: a JSON object with `image` (base64), `images` (more pictures of the same person), `text`,
-    `infrared_text`, `members`, `top` and `threshold`.
+    `infrared_text`, `members`, `top`, `threshold` and `answers` (of a witness: attribute -> words).
 
     Args:
         body: every field may be missing or null; without `members` all vote, without `top` there are ten hits.
@@ -82,7 +85,7 @@ def read_search(body: bytes, members: Sequence[Modality] = MEMBERS, window: Wind
         Refused: with the reason for the client.
     """
     fields = _object(body)
-    threshold, more = fields.pop("threshold", None), fields.pop("images", None)
+    threshold, more, answers = (fields.pop(name, None) for name in ("threshold", "images", "answers"))
     # A similarity is the sum of at most three cosines. JSON as Python reads it has NaN, which no comparison holds of.
     most = len(MEMBERS)
     if threshold is not None and (type(threshold) not in (int, float) or not -most <= threshold <= most):
@@ -100,12 +103,26 @@ def read_search(body: bytes, members: Sequence[Modality] = MEMBERS, window: Wind
         raise Refused(413, f"The pictures' files are too large; at most {IMAGE_BYTES >> 20} MiB together.")
     query = _query(fields, members, window)
     pictures = () if query.infrared is None else (query.infrared, *(decode_picture(_bytes(one), window) for one in more))
-    return Search(query, pictures, None if threshold is None else float(threshold))
+    return Search(query, pictures, None if threshold is None else float(threshold), _answers(answers))
+
+
+def _answers(answers: object) -> dict[str, str] | None:
+    if answers is None:
+        return None
+    if not isinstance(answers, dict) or not set(answers) <= set(QUESTIONS):
+        raise Refused(422, f"answers is an object of words by attribute; there are {', '.join(QUESTIONS)}.")
+    said = {slot: _text(words, "an answer") for slot, words in answers.items()}
+    for slot, words in said.items():
+        try:
+            understood(slot, words)
+        except ValueError:
+            raise Refused(422, f"The answer does not say what was asked: {QUESTIONS[slot].question}") from None
+    return said
 
 
 def _query(fields: dict[str, Any], members: Sequence[Modality], window: Window | None) -> Query:
     if set(fields) - set(FIELDS):
-        raise Refused(422, f"Unknown field; a search has {', '.join(FIELDS)}, images and threshold.")
+        raise Refused(422, f"Unknown field; a search has {', '.join(FIELDS)}, images, threshold and answers.")
     chosen = fields.get("members")
     if chosen is None:
         chosen = [member.value for member in members]
