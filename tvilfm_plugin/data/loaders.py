@@ -23,7 +23,7 @@ from tvilfm_plugin.data.token_cache import stored_tokens
 from tvilfm_plugin.data.tokenizer import TokenStore
 from tvilfm_plugin.files.pictures import Window
 from tvilfm_plugin.files.places import datasets_root
-from tvilfm_plugin.host.devices import to_device, usable_device, worker_context
+from tvilfm_plugin.host.devices import affordable_workers, to_device, usable_device, worker_context
 from tvilfm_plugin.keys.host import HOST_SAMPLER, SAMPLER
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.registries import AUGMENTATION_REGISTRY, SAMPLER_REGISTRY, choose, register
@@ -218,7 +218,9 @@ def build_train_loader(cfg: CfgNode, text: bool, seed: int) -> TrainLoader:
         cfg, data, text, sampler.batches_per_epoch
     )
     share = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
-    return TrainLoader(pairs, sampler, share, cfg.DATALOADER.NUM_WORKERS, usable_device(cfg.MODEL.DEVICE), data)
+    # Two views of the visible image and one of the infrared one, at most.
+    workers = affordable_workers(cfg.DATALOADER.NUM_WORKERS, 3 * share, cfg.INPUT.SIZE_TRAIN)
+    return TrainLoader(pairs, sampler, share, workers, usable_device(cfg.MODEL.DEVICE), data)
 
 
 class EvalLoader:

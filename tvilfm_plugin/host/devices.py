@@ -2,7 +2,9 @@
 
 import logging
 import multiprocessing
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +32,30 @@ def to_device(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, Mapping):
         return {key: to_device(value, device) for key, value in batch.items()}
     return batch
+
+
+# Where Linux keeps what processes share, and batches of a worker that lie there at once: those ahead, and one in use.
+SHARED_MEMORY, BATCHES_AHEAD = "/dev/shm", 3
+
+
+def affordable_workers(wanted: int, images: int, size: Sequence[int]) -> int:
+    """How many loader workers the shared memory has room for: one that finds none waits for ever.
+
+    Args:
+        wanted: workers that the config asks for.
+        images: in a batch, at most.
+        size: (H, W) of each, three bytes per pixel.
+    """
+    if not wanted or not os.path.isdir(SHARED_MEMORY):
+        return wanted
+    need, free = BATCHES_AHEAD * images * 3 * size[0] * size[1], shutil.disk_usage(SHARED_MEMORY).free
+    workers = min(wanted, free // need)
+    if workers < wanted:
+        logger.warning(
+            f"DATALOADER.NUM_WORKERS is {wanted}, but {SHARED_MEMORY} has {free / 1e6:.0f} MB free and a worker needs "
+            f"{need / 1e6:.0f}: using {workers or 'none'}. Containers get more with --shm-size."
+        )
+    return workers
 
 
 def worker_context(num_workers: int) -> str | None:

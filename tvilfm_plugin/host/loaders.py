@@ -9,8 +9,10 @@ from yacs.config import CfgNode
 
 from tvilfm_plugin.files.places import datasets_root
 from tvilfm_plugin.host.batches import DeviceLoader, collate
-from tvilfm_plugin.host.devices import usable_device
+from tvilfm_plugin.host.devices import affordable_workers, usable_device
 from tvilfm_plugin.host.replacing import lend, replace
+
+FLOAT = 4  # bytes of each number of the host's images
 
 
 def load_on_any_device(build: types.ModuleType) -> None:
@@ -78,6 +80,8 @@ def build_train_loader(
             parts = host_data._train_loader_from_config(cfg, **options)
         dataset, sampler, total_batch_size = parts["train_set"], parts["sampler"], parts["total_batch_size"]
         num_workers = parts["num_workers"] if num_workers is None else num_workers
+        share = max(1, total_batch_size // comm.get_world_size())
+        num_workers = affordable_workers(num_workers, FLOAT * share, cfg.INPUT.SIZE_TRAIN)
         device = usable_device(cfg.MODEL.DEVICE)
     else:
         dataset = options["train_set"] if cfg is None else cfg
@@ -109,6 +113,7 @@ def build_test_loader(
             parts = host_data._test_loader_from_config(cfg, dataset_name=dataset_name, num_query=num_query, **options)
         dataset, batch, num_query = parts["test_set"], parts["test_batch_size"], parts["num_query"]
         num_workers = cfg.DATALOADER.NUM_WORKERS if num_workers is None else num_workers
+        num_workers = affordable_workers(num_workers, FLOAT * max(1, batch // comm.get_world_size()), cfg.INPUT.SIZE_TEST)
         device = usable_device(cfg.MODEL.DEVICE)
     else:
         dataset = options["test_set"] if cfg is None else cfg

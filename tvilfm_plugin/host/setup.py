@@ -25,6 +25,13 @@ def seed_everything(seed: int | None) -> None:
     torch.manual_seed(seed)
 
 
+def precision_of_gpu() -> str:
+    """Whether float32 is float32 there: NVIDIA's TF32 keeps 10 of 23 bits, by default in convolutions only."""
+    named = {True: "TF32", False: "float32"}
+    convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    return f"float32 on this GPU: convolutions in {named[convolutions]}, matrix products in {named[products]}"
+
+
 def seed_from_config(defaults: types.ModuleType) -> None:
     """`default_setup` (folder, log, config dump) seeds from `cfg.SEED` where the config has it; the original always at random.
 
@@ -44,6 +51,8 @@ def seed_from_config(defaults: types.ModuleType) -> None:
                 # The fastest kernels may add in another order each time.
                 torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
                 logger.info(f"SEED is {seed}: this replaces the generated seed")
+            if torch.cuda.is_available():
+                logger.info(precision_of_gpu())
 
         return default_setup
 
