@@ -22,15 +22,24 @@ ROBERTA = {
     "max_position_embeddings": 40, "type_vocab_size": 1, "pad_token_id": 1, "layer_norm_eps": 1e-5,
 }  # fmt: skip
 # Per case: seeds of the visible and the infrared images, their number, height, width, salt of the weights.
-EVAL = {"a": (801, 802, 2, 288, 144, 0), "b": (803, 804, 2, 384, 144, 0), "m": (809, 810, 1, 384, 192, 0)}
-SIMILARITY = {"s": (851, 852, 3, 288, 144, 0)}
+EVAL = {
+    "a": (801, 802, 2, 288, 144, 0), "b": (803, 804, 2, 384, 144, 0), "c": (805, 806, 1, 288, 144, 7),
+    "d": (807, 808, 1, 384, 144, 7), "m": (809, 810, 1, 384, 192, 0), "n": (811, 812, 1, 384, 192, 7),
+}  # fmt: skip
+SIMILARITY = {"s": (851, 852, 3, 288, 144, 0), "t": (853, 854, 3, 288, 144, 7)}
 # Seed of the first image set, height, width, salt.
-TRAIN = {"a": (821, 96, 48, 0), "e": (841, 128, 64, 0)}
+TRAIN = {"a": (821, 96, 48, 0), "b": (831, 128, 64, 7), "e": (841, 128, 64, 0)}
 # Seed, identities, images per identity and modality, width, scale.
-LOSS = {"a_4x4_d32": (901, 4, 4, 32, 1.0), "b_2x3_d16": (902, 2, 3, 16, 0.3), "d_4x4_far": (904, 4, 4, 16, 6.0)}
+LOSS = {
+    "a_4x4_d32": (901, 4, 4, 32, 1.0), "b_2x3_d16": (902, 2, 3, 16, 0.3), "c_6x4_d64": (903, 6, 4, 64, 0.1),
+    "d_4x4_far": (904, 4, 4, 16, 6.0),
+}  # fmt: skip
 # Colour phrases of the four training captions.
-COLOURS = {"a": [["gray", "white gray"], ["gray", "white gray"], ["dark blue", "light blue"], ["dark blue", "gray"]]}
-RERANK = {"a": 971, "b": 972}
+COLOURS = {
+    "a": [["gray", "white gray"], ["gray", "white gray"], ["dark blue", "light blue"], ["dark blue", "gray"]],
+    "b": [["black"], ["black", "white and red"], ["blue"], ["blue", "black"]],
+}
+RERANK = {"a": 971, "b": 972, "c": 973}
 
 
 @cache

@@ -135,7 +135,7 @@ def raising(error):
         (ModuleNotFoundError("install it"), 2, "x: error: install it"),
         (KeyError("model"), 1, "KeyError: model (unexpected"),
         (TypeError("f() takes 1"), 1, "TypeError: f() takes 1 (unexpected"),
-        (OSError(28, "No space left on device", "a.pth"), 2, "The disk is full (a.pth)"),
+        (OSError(28, "No space left on device", "a.pth"), 2, "The disk is full (a.pth: No space left on device)"),
         (KeyboardInterrupt(), 130, "x: stopped. Go on."),
     ],
 )

@@ -4,24 +4,47 @@ import itertools
 import string
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles_modeling import write_tower
+from oracles_modeling import small_model, write_tower
 
 from tvilfm_plugin.data.paired import collate_pairs
 from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, END, START, end_of_text, open_clip_tokenizer, tokenize
 from tvilfm_plugin.evaluation.evaluator import encode_texts
+from tvilfm_plugin.export.graphs import model_graphs, to_onnx
 from tvilfm_plugin.export.tokenizer_file import tokenizer_file
-from tvilfm_plugin.modeling.text_encoder import build_text_encoder
 from tvilfm_plugin.runtime.tokens import Tokens
 
 SIGNS = string.punctuation + "€£§¿¡…–“„`´ "
 PARTS = st.one_of(
     st.text(st.sampled_from(SIGNS), min_size=1, max_size=3),
     st.sampled_from(
-        ["a man", "(tall)", "&amp;", "&lt;b&gt;", "running", "🧥", "👩🏽‍🚀", "红色外套", "معطف", "<|endoftext|>", "word " * 90]
+        [
+            "a man",
+            "(tall)",
+            "&amp;",
+            "&lt;b&gt;",
+            "running",
+            "nan",
+            "🧥",
+            "é",
+            "ﬀ",
+            "ǅ",
+            "한국어",
+            "\u202e",
+            "\u0301",
+            "\ufeff",
+            "&#x1F9E5;",
+            "&nbsp;",
+            "👩🏽‍🚀",
+            "红色外套",
+            "معطف",
+            "<|endoftext|>",
+            "word " * 90,
+        ]
     ),
 )
 TEXTS = st.lists(PARTS, min_size=1, max_size=4).map("".join)
@@ -34,23 +57,16 @@ def runtime(tmp_path_factory):
     return Tokens(file, made.facts)
 
 
-class Model(torch.nn.Module):
-    """What `encode_texts` needs of a model."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.text = text
-
-    def encode_text(self, tokens):
-        with torch.no_grad():
-            return self.text(tokens)
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return small_model("TVILFM", write_tower(tmp_path_factory.mktemp("tower"))).eval()
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    torch.manual_seed(0)
-    arch: str = write_tower(tmp_path_factory.mktemp("tower"))
-    return Model(build_text_encoder(arch, "checkpoint", 16).eval())
+def graph(model):
+    """The text graph of an export."""
+    content = to_onnx(model_graphs(model, (48, 24), flip=False)["text"])
+    return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
 
 def literal_end(text: str) -> int:
@@ -60,18 +76,23 @@ def literal_end(text: str) -> int:
     return min(before + 1, CONTEXT_LENGTH - 1)
 
 
-def test_all_runs_of_two_signs():
-    runs = [f"a man {''.join(run)}x" for run in itertools.product(SIGNS, repeat=2)]
-    tokens = tokenize(runs)
+@pytest.mark.parametrize("length", [2, 3])
+def test_all_runs_of_signs(runtime, length):
+    runs = ["".join(run) for run in itertools.product(SIGNS, repeat=length)]
+    texts = ["a man " + "x ".join(runs[start : start + 6]) + "x" for start in range(0, len(runs), 6)]
+    tokens = tokenize(texts)
     ends = end_of_text(tokens).tolist()
     inside = [int(row[:end].min()) for row, end in zip(tokens, ends, strict=True)]
     assert 0 in inside, "the id 0 stands inside some texts: this is what the rule is about"
-    assert ends == [literal_end(run) for run in runs]
+    assert max(ends) < CONTEXT_LENGTH - 1, "no text is cut"
+    assert ends == [literal_end(text) for text in texts]
+    ours = runtime(texts)
+    assert np.array_equal(ours, tokens[:, : ours.shape[1]].numpy()) and not tokens[:, ours.shape[1] :].any()
 
 
 @settings(max_examples=60, deadline=None)
 @given(texts=st.lists(TEXTS, min_size=1, max_size=12))
-def test_every_place_agrees(runtime, model, texts):
+def test_every_place_agrees(runtime, model, graph, texts):
     tokens = tokenize(texts)
     ends = end_of_text(tokens)
     assert ends.tolist() == [literal_end(text) for text in texts]
@@ -83,6 +104,8 @@ def test_every_place_agrees(runtime, model, texts):
     together = encode_texts(model, tokenize, texts)
     alone = torch.cat([model.encode_text(row[None, : end + 1]) for row, end in zip(tokens, ends.tolist(), strict=True)])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+    exported = torch.from_numpy(graph.run(["raw"], {"tokens": ours})[0])
+    torch.testing.assert_close(exported, together, rtol=1e-4, atol=1e-4)
 
 
 def test_different_texts_stay_different(model):

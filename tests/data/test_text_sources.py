@@ -18,6 +18,7 @@ GOLDENS = Path(__file__).parents[1] / "goldens"
 class View:
     """A data set of values: queries, a visible pool, and the part of it that each draw's gallery takes."""
 
+    key = "sysu"
     query_modality = Modality.IR
     note = ""
 
@@ -182,14 +183,14 @@ def test_human_phrases(tmp_path):
     drawn = draw_query_texts("human", view, "all", 0, human=str(file))
     assert texts(drawn) == [["a man in red", "a woman\tin blue"]]
     file.write_text("1\tx\n")
-    with pytest.raises(ValueError, match=r"no phrase for 1 of 2 queried identities \(2\)"):
+    with pytest.raises(ValueError, match=r"no phrase for 1 of 2 identities \(2\)"):
         draw_query_texts("human", view, "all", 0, human=str(file))
     file.write_text("1 no tab\n")
     with pytest.raises(ValueError, match="line 1: expected 'identity<TAB>phrase'"):
         draw_query_texts("human", view, "all", 0, human=str(file))
     with pytest.raises(ValueError, match="TEST.HUMAN_TEXTS"):
         draw_query_texts("human", view, "all", 0)
-    with pytest.raises(FileNotFoundError, match="no file"):
+    with pytest.raises(FileNotFoundError, match="There is no file"):
         draw_query_texts("human", view, "all", 0, human=str(tmp_path / "absent"))
 
 

@@ -4,6 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from flipped_bits import FLIPS, flipped
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from stored_runs import DRAWS, TinyEvaluation
 
 from tvilfm_plugin.evaluation.evaluator import distance_function
@@ -158,18 +161,30 @@ def test_per_query_values(tiny_evaluation):
         rank_of("R-0")
 
 
-@pytest.mark.parametrize("name", ["rankings.npz", "parts.pt"])
-def test_a_flipped_bit_is_refused_and_the_file_is_named(tiny_evaluation, tmp_path, name):
+@pytest.fixture(scope="module")
+def copied(tiny_evaluation, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("copied")
     for path in tiny_evaluation.folder.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    content = (tmp_path / name).read_bytes()
-    rng = np.random.default_rng(0)
-    for place in rng.integers(len(content), size=25).tolist():
-        data = bytearray(content)
-        data[place] ^= 1 << int(rng.integers(8))
-        (tmp_path / name).write_bytes(data)
-        with pytest.raises(ValueError, match=name):
-            StoredEvaluation.load(tmp_path)
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@settings(max_examples=80, deadline=None)
+@given(name=st.sampled_from(["results.json", "rankings.npz", "parts.pt"]), flips=FLIPS)
+def test_flipped_bits_are_refused_with_the_files_name_or_change_nothing(tiny_evaluation, copied, name, flips):
+    content = (tiny_evaluation.folder / name).read_bytes()
+    (copied / name).write_bytes(flipped(content, flips))
+    try:
+        found = StoredEvaluation.load(copied)
+    except (ValueError, LookupError) as error:
+        assert name in str(error) or "results.json" in str(error)
+    else:
+        truth = StoredEvaluation.load(tiny_evaluation.folder)
+        for part in ("results", "cards", "texts", "query_paths", "gallery_paths"):
+            assert getattr(found, part) == getattr(truth, part)
+        assert name == "results.json" or flipped(content, flips) == content
+    finally:
+        (copied / name).write_bytes(content)
 
 
 def test_a_file_of_another_evaluation_is_refused(tiny_evaluation, tmp_path):

@@ -11,6 +11,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from flipped_bits import FLIPS, flipped
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mip_models import small_config
 from oracles_modeling import small_model, write_tower
 from PIL import Image
@@ -19,6 +22,7 @@ from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.export import parity, writing
 from tvilfm_plugin.export.graphs import FusionGraph, Graph, known_cameras, to_onnx
 from tvilfm_plugin.export.writing import ParityError, export_retriever
+from tvilfm_plugin.files.json import digest_of
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.mip.mip import MIP
 from tvilfm_plugin.modeling.registries import FUSION_REGISTRY
@@ -181,6 +185,71 @@ def test_what_is_no_export_is_refused(exported, tmp_path):
     (tmp_path / facts["graphs"]["visible"]["file"]).write_bytes(b"changed")
     with pytest.raises(ExportError, match="was changed: the export is not complete"):
         OnnxModel(tmp_path).images(np.zeros((1, *SIZE, 3), np.uint8), Modality.RGB)
+
+
+@pytest.fixture(scope="module")
+def copied(exported, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("copied")
+    for path in exported.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def answers_of(folder: Path) -> list[np.ndarray]:
+    model = OnnxModel(folder, threads=1)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3), dtype=np.uint8)
+    seen, read, said = model.images(pixels, Modality.IR), model.images(pixels, Modality.RGB), model.texts(["a man", "red"])
+    return [*seen, *read, *said, *model.fuse(seen[0], said[0], said[0])]
+
+
+@settings(max_examples=60, deadline=None)
+@given(kind=st.sampled_from(["export", "infrared", "visible", "text", "fusion", "tokenizer"]), flips=FLIPS)
+def test_flipped_bits_are_refused_with_the_files_name_or_change_nothing(exported, copied, kind, flips):
+    (file,) = copied.glob(f"{kind}*")
+    content = file.read_bytes()
+    file.write_bytes(flipped(content, flips))
+    try:
+        found = answers_of(copied)
+    except ExportError as error:
+        assert kind in str(error)
+    else:
+        assert all(map(np.array_equal, found, answers_of(exported)))
+    finally:
+        file.write_bytes(content)
+
+
+WRONG = [
+    (("image_size",), [48]), (("image_size", 0), True), (("resample",), "nearest"), (("members",), []), (("members", 0), "x"),
+    (("graphs", "visible"), None), (("graphs", "text", "file"), "../../etc/passwd"), (("graphs", "fusion", "sha256"), "x"),
+    (("tokenizer", "special"), [1]), (("tokenizer", "end"), "49407"), (("fusion", "filters"), 1), (("cameras",), "x"),
+    (("fingerprint", "dim"), 0), (("ir_scaling",), "x"), (("tokenizer",), None), (("fusion",), None), (("pixels",), "BGR"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("place", "value"), WRONG)
+def test_a_fact_that_no_exporter_writes_is_refused(exported, tmp_path, place, value):
+    facts = facts_of(exported)
+    inner = facts
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    for digest in [facts["digest"], digest_of(facts)][: 1 if place == ("pixels",) else 2]:  # also of one who forges the digest
+        (tmp_path / "export.json").write_text(json.dumps(facts | {"digest": digest}))
+        with pytest.raises(ExportError, match=r"export\.json.*Export the model again"):
+            OnnxModel(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["visible", "tokenizer"])
+def test_a_file_that_is_none_of_ours_is_named_whatever_its_digest(exported, tmp_path, name):
+    facts, content = facts_of(exported), b"no such file"
+    entry = facts["tokenizer"] if name == "tokenizer" else facts["graphs"][name]
+    for one in [facts["tokenizer"], *facts["graphs"].values()]:
+        (tmp_path / one["file"]).write_bytes((exported / one["file"]).read_bytes())
+    (tmp_path / entry["file"]).write_bytes(content)
+    entry["sha256"] = hashlib.sha256(content).hexdigest()
+    (tmp_path / "export.json").write_text(json.dumps(facts | {"digest": digest_of(facts)}))
+    with pytest.raises(ExportError, match=rf"{name}-.*(cannot read or run it|no tokenizer that can be read)"):
+        answers_of(tmp_path)
 
 
 def test_parity_counts_a_ranking_that_differs():

@@ -2,10 +2,11 @@
 
 import multiprocessing
 import os
+import sys
 
 import pytest
 
-from tvilfm_plugin.files.writing import InUseError, locked, write_text
+from tvilfm_plugin.files.writing import InUseError, atomic_file, locked, write_text
 
 
 def _hold(path, ready, finish):
@@ -27,6 +28,25 @@ def test_a_lock_has_one_holder_and_dies_with_it(tmp_path):
     process.join(20)
     with locked(tmp_path / "a.lock", "index", wait=5):
         pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
+def test_no_room_is_called_so_also_where_a_library_hides_it(tmp_path):
+    """torch's writer raises an error of its own in place of the system's."""
+    import resource
+    import signal
+
+    import torch
+
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught, atomic_file(tmp_path / "a.pth") as file:
+            torch.save({str(n): torch.rand(1000, 10) for n in range(20)}, file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert caught.value.filename == str(tmp_path / "a.pth") and not os.listdir(tmp_path)
 
 
 def test_a_file_is_whole_or_absent(tmp_path):

@@ -1,7 +1,9 @@
 """GalleryIndex against literal twins: every type, filters, changes, files, and what must be refused."""
 
+import concurrent.futures
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -11,6 +13,9 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
+from flipped_bits import FLIPS, flipped
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tvilfm_plugin.retrieval.approximation import compare_with_flat
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint, FingerprintError
@@ -264,22 +269,58 @@ def test_searching_needs_neither_torch_nor_the_host(tmp_path):
     assert done.stdout == "3 True\n", done.stderr
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_flipped_bit_is_refused_or_changes_nothing(kind, tmp_path):
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """Kind -> an index file, its bytes, and what it answers to three queries."""
     vectors, records = gallery(300)
-    file, asked = tmp_path / "a.index", vectors[:3]
-    GalleryIndex.build(vectors, records, PRINT, kind, say=None).save(file)
-    content = file.read_bytes()
-    truth = GalleryIndex.load(file).search(asked, 5)
-    rng = np.random.default_rng(0)
-    for place in [*rng.integers(len(content), size=25).tolist(), *range(len(content) - 20, len(content))]:
-        data = bytearray(content)
-        data[place] ^= 1 << int(rng.integers(8))
-        file.write_bytes(data)
-        with pytest.raises(ValueError, match=r"a\.index.*(damaged|no gallery index)"):
-            GalleryIndex.load(file, mapped=bool(place % 2))
-    file.write_bytes(content)
-    np.testing.assert_array_equal(GalleryIndex.load(file).search(asked, 5), truth)
+    made = {}
+    for kind in KINDS:
+        file = tmp_path_factory.mktemp(kind) / "a.index"
+        GalleryIndex.build(vectors, records, PRINT, kind, say=None).save(file)
+        made[kind] = (file, file.read_bytes(), GalleryIndex.load(file).search(vectors[:3], 5))
+    return made, vectors[:3], Records.of(records).to_dict()
+
+
+@settings(max_examples=120, deadline=None)
+@given(kind=st.sampled_from(sorted(KINDS)), flips=FLIPS, end=st.booleans(), mapped=st.booleans())
+def test_flipped_bits_are_refused_or_change_nothing(stored, kind, flips, end, mapped):
+    made, asked, records = stored
+    file, content, truth = made[kind]
+    # The description stands at the end; most of a file is vectors.
+    first = len(content) - 4000 if end else 0
+    file.write_bytes(content[:first] + flipped(content[first:], flips))
+    try:
+        found = GalleryIndex.load(file, mapped=mapped)
+    except ValueError as error:
+        assert re.search(r"a\.index.*(damaged|no gallery index)", str(error))
+    else:
+        assert found.records.to_dict() == records
+        np.testing.assert_array_equal(found.search(asked, 5), truth)
+
+
+def test_two_writers_at_once_keep_what_both_add(tmp_path):
+    """Whoever is refused loads again and repeats the change, as the error says: nothing of anybody is lost."""
+    index, *_ = built("flat", 20)
+    file = tmp_path / "a.index"
+    index.save(file)
+    vectors, records = gallery(12, seed=1)
+
+    def add(rows):
+        for n in rows:
+            while True:
+                mine = GalleryIndex.load(file)
+                mine.add(vectors[n : n + 1], [records[n]])
+                try:
+                    mine.save(file)
+                except ValueError as error:
+                    assert "was replaced by another process" in str(error)
+                else:
+                    break
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(add, range(0, 12, 2)), pool.submit(add, range(1, 12, 2))]:
+            done.result()
+    assert sorted(GalleryIndex.load(file).records.paths[20:]) == sorted(record.path for record in records)
 
 
 def test_two_writers_lose_nothing(tmp_path):

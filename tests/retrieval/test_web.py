@@ -320,6 +320,12 @@ def test_a_taken_port_is_named():
             listen("127.0.0.1", number)
 
 
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_port_that_is_none_is_refused(port):
+    with pytest.raises(ValueError, match=f"--port is a number from 0 .* to 65535, not {port}"):
+        listen("127.0.0.1", port)
+
+
 def test_a_retriever_without_a_gallery(retriever, monkeypatch):
     monkeypatch.setattr(retriever, "index", None)
     with pytest.raises(ValueError, match="no gallery yet: call embed_gallery or load_gallery first"):

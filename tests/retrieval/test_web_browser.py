@@ -181,3 +181,33 @@ def test_a_server_that_has_gone(browser, port):
     opened.wait_for_selector("#message.error")
     assert opened.locator("#message").inner_text() == "No answer from the server; is it still running?"
     opened.close()
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
+def test_examples_and_results_are_in_sight(browser, port, width, height):
+    opened = browser.new_page(viewport={"width": width, "height": height})
+    opened.goto(f"http://127.0.0.1:{port}/")
+    opened.wait_for_selector("#example-list img")
+    assert opened.evaluate("document.documentElement.scrollWidth") == width, "the page is wider than the screen"
+    example = opened.locator("#example-list button").first
+    assert example.bounding_box()["y"] + example.bounding_box()["height"] < height / 2
+    assert opened.locator("#search").bounding_box()["y"] < height
+    example.click()
+    opened.wait_for_selector("#hits li")
+    message, hit = (opened.locator(one).first.bounding_box() for one in ("#message", "#hits li"))
+    assert message["y"] >= 0 and hit["y"] + hit["height"] < height
+    opened.close()
+
+
+def test_dark_where_the_visitor_wants_it(browser, port):
+    seen = {}
+    for scheme in ("light", "dark"):
+        opened = browser.new_page(color_scheme=scheme)
+        opened.goto(f"http://127.0.0.1:{port}/")
+        style = "getComputedStyle(document.body)"
+        seen[scheme] = [
+            opened.evaluate(f"{style}.{name}.match(/\\d+/g).slice(0, 3).map(Number)") for name in ("backgroundColor", "color")
+        ]
+        opened.close()
+    assert sum(seen["light"][0]) > 700 > 300 > sum(seen["light"][1])
+    assert sum(seen["dark"][0]) < 100 < 600 < sum(seen["dark"][1])

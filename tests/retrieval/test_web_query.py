@@ -9,6 +9,7 @@ import pytest
 from hostile_requests import picture, png, zeros
 from PIL import Image
 
+from tvilfm_plugin.files.pictures import Window, open_picture
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval import web_query
 from tvilfm_plugin.retrieval.web_query import MEMBERS, Refused, decode_picture, read_search
@@ -83,7 +84,7 @@ NO_PICTURE = (422, "This is no picture that can be read, or it is damaged; PNG, 
         (png(60_000, 60_000), TOO_MANY),
         (png(11_000, 100), TOO_MANY),
         (saved(Image.new("L", (7, 90))), (422, "The picture is too small; each side needs at least 8 pixels.")),
-        (saved(Image.new("I;16", (20, 30))), (422, "The picture has more than 8 bits per channel; save it with 8.")),
+        (saved(Image.new("I;16", (20, 30))), (422, web_query.DEEP)),
         (picture()[:-200], NO_PICTURE),
         (picture()[:20], NO_PICTURE),
         (picture("GIF"), NO_PICTURE),
@@ -101,6 +102,16 @@ def test_refused_pictures(data, expected):
     assert (refused.value.status, refused.value.reason) == expected
     if len(data) <= web_query.IMAGE_BYTES:
         assert reason(body(image=data)) == expected
+
+
+def test_counts_of_a_thermal_camera_follow_the_models_window():
+    counts = np.random.default_rng(0).integers(19000, 29000, (30, 20)).astype(np.uint16)
+    window, data = Window(20000, 28000), saved(Image.fromarray(counts))
+    expected = open_picture(Image.fromarray(counts), window)
+    assert np.array_equal(np.asarray(decode_picture(data, window)), np.asarray(expected)) and len(set(expected.getdata())) > 99
+    (first, second) = read_search(body(image=data, images=[base64.b64encode(data).decode()]), window=window).pictures
+    assert first == second == expected
+    assert np.array_equal(np.asarray(decode_picture(picture(), window)), np.asarray(decode_picture(picture())))
 
 
 def test_the_largest_picture_is_accepted():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from tvilfm_plugin.checkpoints import released_mip
+from tvilfm_plugin.checkpoints import released_baselines, released_mip
 from tvilfm_plugin.checkpoints.released_keys import our_key
 from tvilfm_plugin.evaluation.provenance import KEY, NOT_RECORDED, Provenance
 from tvilfm_plugin.files.weights import read_weights_file, some, tensors_of
@@ -18,8 +18,8 @@ from tvilfm_plugin.files.writing import atomic_file
 
 logger = logging.getLogger("fastreid." + __name__)
 
-CLASSIFIERS = {"tvilfm": "classifier.classifier.weight", "mip": "classifier.weight"}
-"""Method -> the released tensor whose rows are the training identities."""
+CLASSIFIERS = {"tvilfm": "classifier.classifier.weight", "mmn": "classifier1.weight"}
+"""Method -> the released tensor whose rows are the training identities, where that is not classifier.weight."""
 
 IGNORED = {
     "logit_scale": "the temperature of a contrastive loss that neither stage uses",
@@ -123,17 +123,26 @@ def from_mip(official: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]
     if not released_mip.is_released_mip(official):
         return {}, KeyReport({}, {}, list(shapes), [], list(official))
     found = released_mip.from_official(official, {name: tuple(shape) for name, shape in shapes.items()})
-    ignored, unexplained = {}, []
-    for name in found.unused:
-        reason = next((why for pattern, why in IGNORED_MIP.items() if re.match(pattern, name)), "")
-        if reason:
-            ignored[name] = reason
-        else:
-            unexplained.append(name)
+    ignored, unexplained = _explained(found.unused, IGNORED_MIP)
     return found.state, KeyReport(found.loaded, ignored, found.missing, found.misshapen, unexplained)
 
 
-METHODS = {"tvilfm": from_tvilfm, "mip": from_mip}
+def from_baseline(
+    official: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]
+) -> tuple[dict[str, Tensor], KeyReport]:
+    """A state dict of the authors of AGW, CAJ, DEEN, MMN, DDAG or YYDS under our names; the arguments as in `from_tvilfm`."""
+    found = released_baselines.from_official(official, {name: tuple(shape) for name, shape in shapes.items()})
+    ignored, unexplained = _explained(found.unused, released_baselines.IGNORED)
+    return found.state, KeyReport(found.mapped, ignored, found.missing, found.misshapen, unexplained)
+
+
+def _explained(unused: Iterable[str], reasons: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Which names are left out, and why; and those for which there is no reason."""
+    why = {name: next((why for pattern, why in reasons.items() if re.match(pattern, name)), "") for name in unused}
+    return {name: reason for name, reason in why.items() if reason}, [name for name, reason in why.items() if not reason]
+
+
+METHODS = {"tvilfm": from_tvilfm, "mip": from_mip, **dict.fromkeys(released_baselines.METHODS, from_baseline)}
 
 
 def shapes_of(cfg: CfgNode, num_classes: int) -> dict[str, tuple[int, ...]]:
@@ -149,7 +158,8 @@ def shapes_of(cfg: CfgNode, num_classes: int) -> dict[str, tuple[int, ...]]:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.BACKBONE.PRETRAIN = False
-    cfg.MODEL.TEXT.WEIGHTS = FROM_CHECKPOINT
+    if cfg.MODEL.TEXT.ARCH != "roberta":  # which is described by its folder
+        cfg.MODEL.TEXT.WEIGHTS = FROM_CHECKPOINT
     cfg.MODEL.HEADS.NUM_CLASSES = num_classes
     with torch.device("meta"):
         model: nn.Module = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
@@ -162,7 +172,7 @@ def import_released(
     """Write an authors' checkpoint as one of ours; nothing is written if anything is missing, misshapen or unexplained.
 
     Args:
-        method: "tvilfm" or "mip".
+        method: a name of `METHODS`.
         weights: the authors' file.
         out: the .pth file to write, all or nothing.
         cfg: config of the model (for TVI-LFM of stage 2).
@@ -171,7 +181,7 @@ def import_released(
     if method not in METHODS:
         raise ValueError(f"Unknown method {method!r}; choices are {', '.join(METHODS)}.")
     official, beside = read_released(weights)
-    classifier = official.get(CLASSIFIERS[method])
+    classifier = official.get(CLASSIFIERS.get(method, "classifier.weight"))
     shapes = shapes_of(cfg, len(classifier) if classifier is not None and classifier.ndim == 2 else 1)
     stage1 = method == "tvilfm" and not is_stage2(official)
     if stage1:
@@ -181,8 +191,8 @@ def import_released(
     if not report.complete:
         raise ValueError(f"{str(weights)!r} is no checkpoint of {method} with this config:\n{report}")
     record = provenance or Provenance()
-    # Known of TVI-LFM's training command; of MIP's files it is not.
-    record.epoch_rule = "best Rank-1 on the test set" if method == "tvilfm" else NOT_RECORDED
+    # Known of the training commands; of MIP's files it is not.
+    record.epoch_rule = NOT_RECORDED if method == "mip" else "best Rank-1 on the test set"
     # Stage 1's file holds CLIP's text tower, which stage 1 does not train: its model does not have one.
     record.optional = (UNTRAINED_TEXT,) if stage1 else ()
     with atomic_file(out) as file:

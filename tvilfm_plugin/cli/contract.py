@@ -3,11 +3,9 @@
 Exit status 2: what the user can mend. 1: a check failed, or a fault of the program. 130: Ctrl-C.
 """
 
-import contextlib
 import errno
 import os
 import re
-import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -85,13 +83,8 @@ def _text(error: BaseException) -> str:
 def full_disk(error: BaseException | None) -> str:
     """" on ..." if this error, or the one behind it, is a full disk, else ""."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return f" ({error.filename})" if error.filename else " (no space left on the device)"
-        # torch's archive writer swallows the number; the disk itself says whether that was the reason.
-        if isinstance(error, RuntimeError) and re.search(r"PytorchStreamWriter|inline_container|ENOSPC", str(error)):
-            with contextlib.suppress(OSError):
-                if shutil.disk_usage(os.getcwd()).free < 1 << 20 or "No space" in str(error):
-                    return " (no space left on the device)"
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return f" ({error.filename}: {error.strerror})" if error.filename else f" ({error.strerror})"
         error = error.__cause__ or error.__context__
     return ""
 

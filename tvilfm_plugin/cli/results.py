@@ -192,7 +192,7 @@ def robustness(args: argparse.Namespace) -> int:
 
     @torch.no_grad()
     def encode(texts: list[str]) -> torch.Tensor:
-        return encode_texts(model, tokenize, texts, quiet=False)
+        return encode_texts(model, getattr(model, "tokenize", tokenize), texts, quiet=False)
 
     for folder in folders:
         stored = replace(load_evaluation(folder), text_trust=replace(trust, how=args.trust))

@@ -61,8 +61,6 @@ def search(args: argparse.Namespace) -> int:
     retriever = Retriever.from_checkpoint(config, weights, device=args.device, opts=args.opts)
     if args.gallery:
         retriever.embed_gallery(args.gallery, index_file=args.index, kind=args.kind)
-        for path, reason in retriever.unreadable:
-            print(f"Skipped {path}: {reason}", file=sys.stderr)
     else:
         retriever.load_gallery(args.index)
     if not args.image and not args.text:

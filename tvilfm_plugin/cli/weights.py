@@ -9,8 +9,7 @@ from tvilfm_plugin.cli.command import Command, Parser
 from tvilfm_plugin.cli.data import BENCHMARKS, TEXT_PERSON, root_option
 from tvilfm_plugin.cli.run_folder import config_and_weights, model_options
 
-METHODS = ("mip", "tvilfm")
-RELEASED = {"tvilfm": "TVILFM/sysu_released.yml", "mip": "MIP/sysu_released.yml"}
+METHODS = ("agw", "caj", "ddag", "deen", "mip", "mmn", "tvilfm", "yyds")
 
 
 # --- export -----------------------------------------------------------------------------------------------------------
@@ -83,7 +82,7 @@ def import_weights(args: argparse.Namespace) -> int:
     from tvilfm_plugin.files.shipped import find_config
 
     cfg = get_cfg()
-    cfg.merge_from_file(str(find_config(args.config_file or RELEASED[args.method])))
+    cfg.merge_from_file(str(find_config(args.config_file or f"{args.method.upper()}/sysu_released.yml")))
     cfg.merge_from_list(args.opts)
     record = Provenance()
     if args.dataset:
@@ -190,7 +189,7 @@ EXPORT = Command(
 )
 IMPORT = Command(
     name="import",
-    help="turn a checkpoint of the authors (TVI-LFM or MIP) into one of ours, and report what became of every key",
+    help="turn a checkpoint of the authors (TVI-LFM, MIP, a baseline) into one of ours, and report what became of every key",
     about="A file of stage 1 (481 keys) belongs to *_released_stage1.yml, or starts stage 2; one of stage 2 (488) to "
     "*_released.yml. RegDB: name the split that the file was trained on, so that it cannot be tested on its own "
     "training persons.",

@@ -13,14 +13,17 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.utils import comm
 from yacs.config import CfgNode
 
+from tvilfm_plugin.data.captions import Caption
 from tvilfm_plugin.data.datasets.base import TriDataset
 from tvilfm_plugin.data.eval_set import EvalSet, ModalityBatchSampler, collate_rows
 from tvilfm_plugin.data.image_cache import ImageCache
 from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.data.paired import PairedDataset, TokenTable, TrainAugmentation
 from tvilfm_plugin.data.samplers.pairs import IdentityPairSampler
+from tvilfm_plugin.data.text_sources import read_phrases
 from tvilfm_plugin.data.token_cache import stored_tokens
 from tvilfm_plugin.data.tokenizer import TokenStore
+from tvilfm_plugin.data.words import choose_tokenizer
 from tvilfm_plugin.files.pictures import Window
 from tvilfm_plugin.files.places import datasets_root
 from tvilfm_plugin.host.devices import affordable_workers, to_device, usable_device, worker_context
@@ -131,12 +134,29 @@ class TrainLoader:
 
 
 def _caption_tokens(cfg: CfgNode, dataset: TriDataset, items: Sequence[Item], modality: Modality) -> TokenTable:
-    bank = dataset.captions[modality]
-    captions = [bank[dataset.relative(item.path)] for item in items]
+    if cfg.INPUT.HUMAN_TEXTS:
+        phrases = read_phrases(cfg.INPUT.HUMAN_TEXTS, dataset.key, sorted(dataset.train_ids))
+        said = (phrases[dataset.train_ids[item.pid]] for item in items)
+        captions = [Caption(some[number % len(some)]) for number, some in enumerate(said)]
+    else:
+        bank = dataset.captions[modality]
+        captions = [bank[dataset.relative(item.path)] for item in items]
     texts = [text for caption in captions for text in (caption.text, caption.rephrase) if text]
-    store = stored_tokens(texts, cache_folder(cfg, dataset)) if cfg.DATASETS.TOKEN_CACHE else TokenStore(texts)
+    words = choose_tokenizer(cfg.MODEL)
+    store = (
+        stored_tokens(texts, cache_folder(cfg, dataset), words)
+        if cfg.DATASETS.TOKEN_CACHE
+        else TokenStore(texts, tokens=words)
+    )
     index = [(store.row(c.text), store.row(c.rephrase) if c.rephrase else -1) for c in captions]
-    return TokenTable(store.ids, np.array(index, dtype=np.int64))
+    return TokenTable(store.ids, np.array(index, dtype=np.int64), words.end)
+
+
+def reads_captions(cfg: CfgNode, training: bool) -> bool:
+    """Whether a run with text opens the data set's caption files: phrases by identity may take their place."""
+    if training:
+        return not cfg.INPUT.HUMAN_TEXTS
+    return bool(set(cfg.TEST.TEXT_SOURCES) - {"none", "human"})
 
 
 def crop_and_flip(cfg: CfgNode) -> tuple[int, float]:
@@ -210,7 +230,7 @@ def build_train_loader(cfg: CfgNode, text: bool, seed: int) -> TrainLoader:
     """
     if len(cfg.DATASETS.NAMES) != 1:
         raise ValueError(f"DATASETS.NAMES must name one Tri- data set, not {tuple(cfg.DATASETS.NAMES)}.")
-    data = build_dataset(cfg, cfg.DATASETS.NAMES[0], text)
+    data = build_dataset(cfg, cfg.DATASETS.NAMES[0], text and reads_captions(cfg, training=True))
     if comm.is_main_process():
         data.show_train()
     sampler = sampler_of(cfg, data, seed)

@@ -13,7 +13,7 @@ from tvilfm_plugin.data.augment.caj import TrainAugmentation
 from tvilfm_plugin.data.feature_bank import FeatureBank, view_rng
 from tvilfm_plugin.data.items import Item, check_same_person, count_identities
 from tvilfm_plugin.data.samplers.pairs import Pair
-from tvilfm_plugin.data.tokenizer import end_of_text
+from tvilfm_plugin.data.tokenizer import END, end_of_text
 from tvilfm_plugin.modality import Modality
 
 Tokens = Sequence[tuple[Tensor, Tensor | None]]
@@ -93,7 +93,7 @@ class PairedDataset(Dataset[dict[str, Any]]):
         blocks = {view: _block(len(wanted), images[0].shape) for view, images in views.items()}
         rows = {view: block.numpy() for view, block in blocks.items()}
         samples = [self._sample(pair, {view: block[row] for view, block in rows.items()}) for row, pair in enumerate(wanted)]
-        return collate_pairs(samples, blocks)
+        return collate_pairs(samples, blocks, self.rgb_tokens.end if self.rgb_tokens is not None else END)
 
     def _sample(self, pair: Pair, out: Mapping[str, np.ndarray]) -> dict[str, Any]:
         rgb_item, ir_item = self.rgb_items[pair.rgb], self.ir_items[pair.ir]
@@ -164,13 +164,14 @@ class TokenTable:
     A list of tensors would be sent to every spawned worker tensor by tensor, each holding a file open.
     """
 
-    def __init__(self, rows: np.ndarray, index: np.ndarray) -> None:
+    def __init__(self, rows: np.ndarray, index: np.ndarray, end: int | None = END) -> None:
         """
         Args:
             rows: (S, L) ids of the distinct texts.
             index: (N, 2) rows of every image's caption and rephrase; -1 where there is no rephrase.
+            end: id behind which nothing of a row matters; None: batches keep all of it.
         """
-        self._rows, self._index = rows, index
+        self._rows, self._index, self.end = rows, index, end
 
     @classmethod
     def of_rows(cls, tokens: Tokens) -> "TokenTable":
@@ -200,13 +201,16 @@ class TokenTable:
         return torch.from_numpy(self._rows[chosen].astype(np.int64))
 
 
-def collate_pairs(samples: Sequence[dict[str, Any]], stacked: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+def collate_pairs(
+    samples: Sequence[dict[str, Any]], stacked: Mapping[str, Tensor] | None = None, end: int | None = END
+) -> dict[str, Any]:
     """Stack B samples; both token tensors are cut after the longest caption of the batch.
 
     The text feature is taken at the first end-of-text token and attention is causal: what is cut off could not matter.
 
     Args:
         stacked: what lies in one tensor already, by key.
+        end: the end-of-text id; None: nothing is cut.
 
     Returns:
         images (B, 3, H, W) uint8, ops (B, 5), tokens (B, L), labels (B,) int64, paths as lists of B strings.
@@ -219,8 +223,8 @@ def collate_pairs(samples: Sequence[dict[str, Any]], stacked: Mapping[str, Tenso
         else:
             # torch's own: in a worker it stacks straight into shared memory.
             batch[key] = default_collate(values)
-    if "rgb_tokens" in batch:
-        length = 1 + max(int(end_of_text(batch[key]).max()) for key in ("rgb_tokens", "ir_tokens"))
+    if "rgb_tokens" in batch and end is not None:
+        length = 1 + max(int(end_of_text(batch[key], end).max()) for key in ("rgb_tokens", "ir_tokens"))
         for key in ("rgb_tokens", "ir_tokens"):
             batch[key] = batch[key][:, :length].contiguous()
     return batch

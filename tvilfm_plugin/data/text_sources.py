@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tvilfm_plugin.data.captions import CaptionBank
 from tvilfm_plugin.data.items import EvalSetting, Item, group_by_person
-from tvilfm_plugin.files.text import read_lines
+from tvilfm_plugin.data.phrases import LINE, read_phrases
 from tvilfm_plugin.modality import Modality
 
 SOURCES = ("none", "self", "witness", "oracle", "human", "wrong")
@@ -42,6 +42,7 @@ class QueryTexts(NamedTuple):
 class DatasetView(Protocol):
     """What is needed of a data set; `TriDataset` has it."""
 
+    key: str
     query: list[Item]
     gallery: list[Item]
     settings: list[EvalSetting]
@@ -68,6 +69,7 @@ def draw_query_texts(
     *,
     style: str = "paper",
     human: str = "",
+    filtered: bool = True,
 ) -> QueryTexts:
     """One text draw for every query of a setting.
 
@@ -80,7 +82,8 @@ def draw_query_texts(
         seed: of a local generator; the same seed gives the same texts in every process.
         style: for "oracle": "paper" draws an image and takes its caption, "released" draws an index into the identity's
             list, one per query in query order, from `RandomState(seed)`.
-        human: for "human": a file of lines "identity<TAB>phrase"; an identity may have several.
+        human: for "human": a file as of `phrases.read_phrases`; an identity may have several.
+        filtered: whether T_ir is read at all; if not, "human" needs no captions, and has no T_ir without them.
     """
     if source not in SOURCES:
         raise ValueError(f"Unknown text source {source!r}; choices are {', '.join(SOURCES)}.")
@@ -93,36 +96,38 @@ def draw_query_texts(
         return QueryTexts(source, seed, (), nothing, np.full(queries, -1, dtype=np.int64), dataset_view.note)
     if dataset_view.query_modality is not Modality.IR:
         raise ValueError(f"Visible queries are searched by image only: use text source 'none', not {source!r}.")
+    bare_images = source == "human" and not filtered and not dataset_view.captions
     for modality in (Modality.RGB, Modality.IR):
-        if modality not in dataset_view.captions:
+        if modality not in dataset_view.captions and not bare_images:
             raise ValueError(
                 f"Text source {source!r} needs captions, but the data set was built without {modality.value} captions. "
                 "Build it with text=True, or use text source 'none'."
             )
 
-    ir = _own_captions(dataset_view)
+    ir = [] if bare_images else _own_captions(dataset_view)
     pids = [item.pid for item in dataset_view.query]
     if source == "self":
         rgb = [ir] * shape[0]
-        note = "T_rgb is the infrared image's own caption: Eq. 7 then gives exactly f_ir"
+        note = "T_rgb is the infrared image's own caption" + (": Eq. 7 then gives exactly f_ir" if filtered else "")
     elif source == "oracle" and style == "released":
         rgb, note = _released(dataset_view.captions[Modality.RGB], pids, shape[0], seed)
     else:
         makers: dict[str, Callable[[], _Pool]] = {
             "witness": lambda: _witness_pool(dataset_view, setting),
             "oracle": lambda: _oracle_pool(dataset_view),
-            "human": lambda: _human_pool(human, sorted(set(pids))),
+            "human": lambda: _human_pool(human, dataset_view.key, sorted(set(pids))),
             "wrong": lambda: _wrong_pool(dataset_view, setting),
         }
         pool = makers[source]()
-        rgb = _draw(pool, pids, ir, shape[0], seed, wrong=source == "wrong")
+        rgb = _draw(pool, pids, ir or [""] * queries, shape[0], seed, wrong=source == "wrong")
         bare = len(set(pids) - set(pool.texts))
         # They have no right answer in any gallery, so no metric counts them: their text only must be defined.
         unseen = f"{bare} identities without any visible image keep T_ir as T_rgb (their queries count in nothing)"
         note = _join(unseen if bare else "", pool.note)
     numbers: dict[str, int] = {}
-    index = np.array([[numbers.setdefault(t, len(numbers)) for t in row] for row in [ir, *rgb]], dtype=np.int64)
-    return QueryTexts(source, seed, tuple(numbers), index[1:], index[0], _join(note, dataset_view.note))
+    index = [np.array([numbers.setdefault(t, len(numbers)) for t in row], dtype=np.int64) for row in [ir, *rgb]]
+    own = index[0] if ir else np.full(queries, -1, dtype=np.int64)
+    return QueryTexts(source, seed, tuple(numbers), np.stack(index[1:]), own, _join(note, dataset_view.note))
 
 
 def _setting(view: DatasetView, setting: EvalSetting | str) -> EvalSetting:
@@ -250,23 +255,8 @@ def _wrong_pool(view: DatasetView, setting: EvalSetting) -> _Pool:
     return _Pool(pool.texts, _join(f"another identity's {kind} text", pool.note))
 
 
-def _human_pool(file: str, pids: Sequence[int]) -> _Pool:
+def _human_pool(file: str, dataset: str, pids: Sequence[int]) -> _Pool:
     if not file:
-        raise ValueError("Text source 'human' needs a file of lines 'identity<TAB>phrase' (TEST.HUMAN_TEXTS).")
-    if not Path(file).is_file():
-        raise FileNotFoundError(f"Text source 'human': no file {file}; expected lines 'identity<TAB>phrase'.")
-    phrases: dict[int, list[str]] = {}
-    for number, line in enumerate(read_lines(file), start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        identity, tab, phrase = line.partition("\t")
-        if not tab or not (identity.strip().isascii() and identity.strip().isdigit()) or not phrase.strip():
-            raise ValueError(f"{file}, line {number}: expected 'identity<TAB>phrase', found {line!r}.")
-        phrases.setdefault(int(identity), []).append(phrase.strip())
-    missing = [pid for pid in pids if pid not in phrases]
-    if missing:
-        raise ValueError(
-            f"{file} has no phrase for {len(missing)} of {len(pids)} queried identities "
-            f"({', '.join(map(str, missing[:5]))}). Add a line for each."
-        )
+        raise ValueError(f"Text source 'human' needs a file of lines {LINE!r} (TEST.HUMAN_TEXTS).")
+    phrases = read_phrases(file, dataset, pids)
     return _Pool({pid: [phrases[pid]] for pid in pids}, f"phrases of {Path(file).name}")

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, TokenStore
+from tvilfm_plugin.data.words import CLIP, Tokenizer
 from tvilfm_plugin.files.writing import atomic_file
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -21,16 +22,19 @@ logger = logging.getLogger("fastreid." + __name__)
 TOKENIZER_VERSION = 1
 
 
-def stored_tokens(texts: Iterable[str], folder: Path) -> TokenStore:
+def stored_tokens(texts: Iterable[str], folder: Path, tokenizer: Tokenizer = CLIP) -> TokenStore:
     """The tokens of some texts, from the folder if they are there; else tokenised, and stored for the next process.
 
     Any number of processes may ask at once: each that finds nothing writes the same file, complete, under its name. A
     folder that cannot be written costs time only.
+
+    Args:
+        tokenizer: makes them.
     """
     distinct = list(dict.fromkeys(texts))
-    path = folder / f"tokens-{_fingerprint(distinct)}.npy"
-    known = _read(path, len(distinct))
-    store = TokenStore(distinct, known)
+    path = folder / f"tokens-{_fingerprint(distinct, tokenizer.name)}.npy"
+    known = _read(path, (len(distinct), tokenizer.length))
+    store = TokenStore(distinct, known, tokenizer)
     if known is None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -41,9 +45,9 @@ def stored_tokens(texts: Iterable[str], folder: Path) -> TokenStore:
     return store
 
 
-def _fingerprint(texts: list[str]) -> str:
-    digest = hashlib.sha256(f"{TOKENIZER_VERSION} {CONTEXT_LENGTH}".encode())
-    for package in ("open_clip_torch", "ftfy"):
+def _fingerprint(texts: list[str], name: str = "") -> str:
+    digest = hashlib.sha256(f"{TOKENIZER_VERSION} {CONTEXT_LENGTH}{name}".encode())
+    for package in ("transformers",) if name else ("open_clip_torch", "ftfy"):
         try:
             digest.update(f" {package} {version(package)}".encode())
         except PackageNotFoundError:  # from a source tree: then the texts alone must do
@@ -54,7 +58,7 @@ def _fingerprint(texts: list[str]) -> str:
     return digest.hexdigest()[:20]
 
 
-def _read(path: Path, count: int) -> np.ndarray | None:
+def _read(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
     try:
         ids = np.load(path, allow_pickle=False)
     except (FileNotFoundError, NotADirectoryError):
@@ -62,7 +66,7 @@ def _read(path: Path, count: int) -> np.ndarray | None:
     except (ValueError, EOFError, OSError) as error:
         logger.warning("The token file %s is damaged (%s) and will be written anew.", path, error)
         return None
-    if ids.shape != (count, CONTEXT_LENGTH) or ids.dtype != np.uint16:
+    if ids.shape != shape or ids.dtype != np.uint16:
         logger.warning("The token file %s holds %s %s; it will be written anew.", path, ids.shape, ids.dtype)
         return None
     return np.asarray(ids)

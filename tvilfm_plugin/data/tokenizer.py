@@ -6,7 +6,7 @@ Only `open_clip/tokenizer.py` is loaded, not its package, which imports timm and
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -82,15 +82,18 @@ class TokenStore:
         ids: (S, 77) uint16, the rows of the S distinct texts in order of appearance.
     """
 
-    def __init__(self, texts: Iterable[str], ids: np.ndarray | None = None) -> None:
+    def __init__(
+        self, texts: Iterable[str], ids: np.ndarray | None = None, tokens: Callable[[Sequence[str]], Tensor] = tokenize
+    ) -> None:
         """
         Args:
             texts: what will be asked for.
             ids: their `ids`, where they are known already.
+            tokens: makes them; ids below 65536.
         """
         self._row = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        # uint16 holds every CLIP id: four times less memory in every loader process.
-        self.ids = tokenize(list(self._row)).numpy().astype(np.uint16) if ids is None else ids
+        # uint16 holds every CLIP and RoBERTa id: four times less memory in every loader process.
+        self.ids = tokens(list(self._row)).numpy().astype(np.uint16) if ids is None else ids
         if len(self.ids) != len(self._row):
             raise ValueError(f"{len(self._row)} distinct texts cannot have {len(self.ids)} rows of ids.")
 

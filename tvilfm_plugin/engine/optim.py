@@ -51,19 +51,20 @@ def param_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
 
     `heads.*` (neck and classifier) run at HEADS_LR_FACTOR times the base rate; `text.*` at TEXT_LR and TEXT_WEIGHT_DECAY,
     the biases inside its transformer blocks at TEXT_BIAS_LR_FACTOR times that with TEXT_BIAS_WEIGHT_DECAY, and what lies
-    outside the blocks (embeddings, final norm, projection) at TEXT_EMBEDDING_LR. Everything else is visual.
+    outside the blocks (embeddings, final norm, projection) at TEXT_EMBEDDING_LR. Everything else is visual. A model's `rates`
+    say otherwise by name.
     """
     solver = cfg.SOLVER
     text_lr = solver.TEXT_LR if solver.TEXT_LR >= 0 else solver.BASE_LR
     text_decay = solver.TEXT_WEIGHT_DECAY if solver.TEXT_WEIGHT_DECAY >= 0 else solver.WEIGHT_DECAY
     bias_decay = solver.TEXT_BIAS_WEIGHT_DECAY if solver.TEXT_BIAS_WEIGHT_DECAY >= 0 else text_decay
     embedding_lr = solver.TEXT_EMBEDDING_LR if solver.TEXT_EMBEDDING_LR >= 0 else text_lr
-    groups = []
+    groups, rates = [], getattr(model, "rates", {})
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         lr, decay = solver.BASE_LR, solver.WEIGHT_DECAY
-        part = name.split(".")[0]
+        part = next((rate for start, rate in rates.items() if name.startswith(start)), name.split(".")[0])
         if part == "heads":
             lr *= solver.HEADS_LR_FACTOR
         elif part == "text":

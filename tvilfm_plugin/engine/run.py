@@ -21,7 +21,7 @@ from yacs.config import CfgNode
 from tvilfm_plugin.checkpoints.model_folder import weights_file
 from tvilfm_plugin.config.nodes import flat, get_cfg
 from tvilfm_plugin.data.datasets.base import TriDataset
-from tvilfm_plugin.data.loaders import build_dataset
+from tvilfm_plugin.data.loaders import build_dataset, reads_captions
 from tvilfm_plugin.engine.fingerprint import Fingerprint, fingerprint
 from tvilfm_plugin.files.json import checked, expect_object, read_json
 from tvilfm_plugin.files.text import read_text
@@ -31,7 +31,7 @@ from tvilfm_plugin.modeling.registration import uses_text
 RUN = "run.json"
 PACKAGES = ("torch", "torchvision", "fastreid", "numpy", "Pillow", "open_clip_torch", "timm", "yacs")
 # Files that a run starts from: they are known by their content, not by their name.
-FILES = ("MODEL.WEIGHTS", "MODEL.BACKBONE.PRETRAIN_PATH", "MODEL.TEXT.WEIGHTS")
+FILES = ("MODEL.WEIGHTS", "MODEL.BACKBONE.PRETRAIN_PATH", "MODEL.TEXT.WEIGHTS", "INPUT.HUMAN_TEXTS")
 # Schedules in which an epoch's rates do not depend on how many epochs follow.
 _OPEN_ENDED = ("WarmupMultiStep", "MultiStepLR", "MIPCosine")
 # What the fingerprint of the data says better.
@@ -130,7 +130,7 @@ def _config_of(cfg: CfgNode) -> dict[str, str]:
 
 
 def _data_of(cfg: CfgNode, data: TriDataset | None) -> Fingerprint:
-    text = uses_text(cfg)
+    text = uses_text(cfg) and reads_captions(cfg, training=True)
     data = data or build_dataset(cfg, cfg.DATASETS.NAMES[0], text, verbose=False)
     return fingerprint(data, [*data.train_rgb, *data.train_ir], text)
 

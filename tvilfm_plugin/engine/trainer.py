@@ -17,9 +17,9 @@ from tvilfm_plugin.checkpoints.loading import Loaded, load_weights, read_checkpo
 from tvilfm_plugin.checkpoints.released_mip import as_stage1
 from tvilfm_plugin.config.check import check_config
 from tvilfm_plugin.config.stages import stage1_config
-from tvilfm_plugin.data.loaders import build_eval_loader, build_train_loader, is_tri
+from tvilfm_plugin.data.loaders import build_eval_loader, build_train_loader, is_tri, reads_captions
 from tvilfm_plugin.data.text_sources import draw_query_texts
-from tvilfm_plugin.data.tokenizer import tokenize
+from tvilfm_plugin.data.words import choose_tokenizer
 from tvilfm_plugin.engine.epoch_rule import LABELS, BestEpoch, EpochLabel, check_epoch_rule, finished_weights
 from tvilfm_plugin.engine.hooks import EpochSeed, ModelEpoch, RollingCheckpoint, StoredViews, stores_views
 from tvilfm_plugin.engine.resuming import check_optimizer_state, resume_run
@@ -33,7 +33,7 @@ from tvilfm_plugin.host.devices import usable_device
 from tvilfm_plugin.host.memory import keep_freed_memory
 from tvilfm_plugin.host.optimizer import contiguous_optimizer
 from tvilfm_plugin.keys.host import HOST_SCHEDULES
-from tvilfm_plugin.modeling.registration import uses_text
+from tvilfm_plugin.modeling.registration import reads_own_text, uses_text
 from tvilfm_plugin.registries import EVALUATOR_REGISTRY, PARAM_GROUPS_REGISTRY, SCHEDULE_REGISTRY, choose
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -96,20 +96,21 @@ class TriTrainer(DefaultTrainer):
             return super().build_evaluator(cfg, dataset_name, output_dir)
         infrared_query = cfg.DATASETS.DIRECTION == "infrared-to-visible"
         text = uses_text(cfg) and infrared_query
-        loader = build_eval_loader(cfg, dataset_name, text)
+        loader = build_eval_loader(cfg, dataset_name, text and reads_captions(cfg, training=False))
         data = loader.data
+        options = {"human": cfg.TEST.HUMAN_TEXTS, "style": cfg.TEST.ORACLE_STYLE, "filtered": reads_own_text(cfg)}
         texts = {}
         for setting in data.settings:
             sources = cfg.TEST.TEXT_SOURCES if text else ()
             texts[setting.name] = [
-                draw_query_texts(source, data, setting, seed, human=cfg.TEST.HUMAN_TEXTS, style=cfg.TEST.ORACLE_STYLE)
+                draw_query_texts(source, data, setting, seed, **options)
                 for source in sources
                 for seed in (cfg.TEST.TEXT_SEEDS if source not in ("self", "none") else (0,))
             ]
         name = dataset_name + ("" if cfg.TEST.SPLIT == "test" else f"-{cfg.TEST.SPLIT}")
         name += "" if cfg.TEST.PROTOCOL == "standard" else f"-{cfg.TEST.PROTOCOL}"
         folder = os.path.join(output_dir or cfg.OUTPUT_DIR, "evaluation", name) if cfg.TEST.STORE else None
-        evaluator = EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)(cfg, data, texts, tokenize, folder)
+        evaluator = EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)(cfg, data, texts, choose_tokenizer(cfg.MODEL), folder)
         return loader, evaluator
 
     @classmethod

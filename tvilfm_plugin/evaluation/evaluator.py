@@ -22,6 +22,9 @@ from yacs.config import CfgNode
 
 from tvilfm_plugin.evaluation.fingerprint import data_sha256, version_of_software
 from tvilfm_plugin.evaluation.fingerprint import weights_sha256 as weights_sha256
+from tvilfm_plugin.evaluation.flips import encode_rows as encode_rows
+from tvilfm_plugin.evaluation.flips import encoding
+from tvilfm_plugin.evaluation.fusion import LateJoin
 from tvilfm_plugin.evaluation.mer import (
     IMAGE_ONLY,
     Fusion,
@@ -108,11 +111,11 @@ class MEREvaluator(DatasetEvaluator):
         quiet = not comm.is_main_process()
         stage1 = getattr(model, "stage1", None)
         precision = {"amp": True} if self.cfg.TEST.AMP else {}
-        encode = partial(model.encode_images if stage1 is None else model.encode_images_both_ways, **precision)
+        form, flip = encoding(model, self.cfg.TEST)
+        encode = partial(form if stage1 is None else model.encode_images_both_ways, **precision)
         with inference_context(model), torch.no_grad():
             for batch in tqdm(loader, desc="Encoding images", unit="batch", disable=quiet or None, leave=False):
                 modality = Modality(batch["modality"][0])
-                flip = self.cfg.TEST.FLIP.ENABLED
                 self.process(batch, encode_rows(encode, batch["images"], modality, batch["camids"], flip))
             texts = encode_texts(model, self.tokenize, self.table, quiet, **precision) if self.table else None
             images = _gather(self.rows, self.features, len(self.data.query) + len(self.data.gallery), "images")
@@ -210,14 +213,14 @@ class MEREvaluator(DatasetEvaluator):
             draws={setting.name: tuple(setting.draws) for setting in self.data.settings},
             texts=tuple(self.table),
             text_index={
-                (setting, one.source, one.seed): _text_index(one, position)
+                (setting, one.source, one.seed): _text_index(one, position, fusion is None or getattr(fusion, "filters", True))
                 for setting, drawn in self.texts.items()
                 for one in drawn
                 if one.source != NO_TEXT
             },
             query_paths=tuple(item.path for item in self.data.query),
             gallery_paths=tuple(item.path for item in self.data.gallery),
-            fusion_name=self.cfg.TVILFM.FUSION,
+            fusion_name=LateJoin.__name__ if isinstance(fusion, LateJoin) else self.cfg.TVILFM.FUSION,
             distance_settings=described,
             distance=distance_function(described) if described else None,
             text_trust=self.text_trust,
@@ -306,14 +309,6 @@ def load_evaluation(folder: str | Path) -> StoredEvaluation:
     return StoredEvaluation.load(folder, make_distance=distance_function)
 
 
-def encode_rows(
-    encode: Callable[..., Tensor], images: Tensor, modality: Modality, camids: Tensor | None, flip: bool
-) -> Tensor:
-    """(N, D) raw features of (N, 3, H, W) pixels; with `flip`, the mean over images and mirror images."""
-    raw = encode(images, modality, camids)
-    return (raw + encode(images.flip(dims=[3]), modality, camids)) / 2 if flip else raw
-
-
 def encode_texts(
     model: Any,
     tokenize: Callable[[Sequence[str]], Tensor],
@@ -388,10 +383,10 @@ def _labels(items: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([item.pid for item in items]), np.array([item.camid for item in items])
 
 
-def _text_index(drawn: Any, position: Mapping[str, int]) -> TextIndex:
-    """A draw's indices, from its own table into the common one."""
+def _text_index(drawn: Any, position: Mapping[str, int], filtered: bool) -> TextIndex:
+    """A draw's indices, from its own table into the common one; without `filtered`, T_ir may be absent."""
     rows = np.array([position[text] for text in drawn.table], dtype=np.int64)
-    if (drawn.rgb < 0).any() or (drawn.ir < 0).any():
+    if (drawn.rgb < 0).any() or filtered and (drawn.ir < 0).any():
         raise ValueError(
             f"Text source {drawn.source!r} leaves {int((drawn.rgb < 0).any(axis=0).sum())} queries without a text and "
             f"{int((drawn.ir < 0).sum())} without the filter text of their infrared image. Caption them "

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tvilfm_plugin.evaluation import fusion as fusions
 from tvilfm_plugin.evaluation.ensemble import ensemble
 from tvilfm_plugin.evaluation.protocols import Labels, Protocol
 from tvilfm_plugin.evaluation.ranking import (
@@ -82,15 +83,15 @@ class Trial(NamedTuple):
     similarity: np.ndarray | None = None
 
 
-def query_types(source: str, members: Sequence[Modality]) -> tuple[QueryType, ...]:
+def query_types(source: str, members: Sequence[Modality], fusion: Fusion | None = None) -> tuple[QueryType, ...]:
     """The query types that a text source can answer.
 
     With source `self` both texts are the same, so Eq. 7 gives exactly the infrared feature: the fusion row would repeat
-    the infrared row, and the ensemble is that of infrared and text.
+    the infrared row, and the ensemble is that of infrared and text, unless the fusion answers such a query as well.
     """
     if source == "none":
         return (IMAGE_ONLY,)
-    if source == "self":
+    if source == "self" and not getattr(fusion, "answers_self", False):
         members = [m for m in members if m is not Modality.FUSION]
     single = [QueryType(m.value, (m,)) for m in members if m is not Modality.IR]
     return (*single, QueryType("ensemble", tuple(members)))
@@ -116,7 +117,7 @@ def query_embeddings(
         if parts.texts is None:
             raise ValueError(f"The members {[m.value for m in members]} need text, but the model has no text encoder.")
         text = parts.texts[torch.from_numpy(rgb)]
-        raw[Modality.TEXT] = text
+        raw[Modality.TEXT] = text if not isinstance(fusion, fusions.Fusion) else fusion.alone(text)
         if Modality.FUSION in members:
             if fusion is None:
                 raise ValueError("The member fusion needs a fusion module.")

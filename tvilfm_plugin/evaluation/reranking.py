@@ -108,11 +108,11 @@ def _vectors(neighbours: list[Array], distance: Array, dtype: type) -> Array:
 
 
 def _jaccard(queries: Array, gallery: Array) -> Array:
-    """(Q, n), (G, n) weights -> (Q, G) Jaccard distances."""
+    """(Q, n), (G, n) weights -> (Q, G) Jaccard distances, summed and kept in the weights' precision."""
     holders = [np.flatnonzero(column) for column in gallery.T]
-    result = np.empty((len(queries), len(gallery)))
+    result = np.empty((len(queries), len(gallery)), queries.dtype)
     for row, weights in enumerate(queries):
-        shared = np.zeros(len(gallery))
+        shared = np.zeros(len(gallery), queries.dtype)
         for column in np.flatnonzero(weights):
             shared[holders[column]] += np.minimum(weights[column], gallery[holders[column], column])
         result[row] = 1 - shared / (2 - shared)

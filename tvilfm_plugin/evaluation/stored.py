@@ -102,7 +102,7 @@ class StoredEvaluation:
 
     def types(self, source: str) -> tuple[QueryType, ...]:
         """The query types that a text source answers."""
-        return (self.image_only,) if source == NO_TEXT else query_types(source, self.members)
+        return (self.image_only,) if source == NO_TEXT else query_types(source, self.members, self.fusion)
 
     def seeds(self, setting: str, source: str) -> list[int]:
         """Text seeds that are stored for a source, in stored order."""
@@ -332,7 +332,7 @@ class StoredEvaluation:
         texts = tensors.get("texts")
         state = {key.removeprefix("fusion."): value for key, value in tensors.items() if key.startswith("fusion.")}
         fusion = None
-        if texts is not None and Modality.FUSION in members:
+        if texts is not None and set(members) != {Modality.IR}:
             fusion = registered_fusion(described["fusion"], tensors["query"].shape[1], state)
         other_images = "image_query" in tensors
         stored = cls(
@@ -388,6 +388,4 @@ def registered_fusion(name: str, dim: int, state: Mapping[str, Tensor]) -> Fusio
         known = {**FUSIONS, **importlib.import_module("tvilfm_plugin.registries").FUSION_REGISTRY._obj_map}
     if name not in known:
         raise KeyError(f"The evaluation's fusion is {name!r}, but there are only {', '.join(known)}.")
-    fusion = known[name](dim=dim)
-    fusion.load_state_dict(dict(state))
-    return fusion.eval()
+    return known[name].restored(dim, state).eval()

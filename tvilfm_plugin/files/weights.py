@@ -28,7 +28,13 @@ OPENAI_ARCHIVES = {"afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b
 _VALUES: list[Any] = [
     argparse.Namespace,
     np.dtype,
-    np.float64(0).__reduce__()[0],  # what numpy writes its scalars as
+    np.ndarray,
+    # What numpy writes its scalars and arrays as, by the names of versions 2 and 1; of objects there is no dtype here.
+    *(
+        (value.__reduce__()[0], f"numpy.{core}.multiarray.{name}")
+        for name, value in (("scalar", np.float64(0)), ("_reconstruct", np.zeros(0)))
+        for core in ("_core", "core")
+    ),
     *{type(np.dtype(kind)) for kind in "?bBhHiIlLfdeqQ"},
 ]
 

@@ -1,6 +1,7 @@
 """Files that are complete or absent, their hash, and locks that die with their process."""
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -25,10 +26,21 @@ def atomic_file(path: str | os.PathLike[str], mode: str = "wb", **options: Any) 
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
+        if full := _no_room(error):
+            raise OSError(full.errno, full.strerror, os.fspath(path)) from error
         raise
+
+
+def _no_room(error: BaseException | None) -> OSError | None:
+    """The system's word that there is no room for more, also where a library hides it behind another error (torch's writer)."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -4,6 +4,7 @@
 
 from tvilfm_plugin.keys.key import Key
 from tvilfm_plugin.keys.mip import MIP_KEYS
+from tvilfm_plugin.keys.yyds import YYDS_KEYS
 
 # fmt: off
 KEYS: tuple[Key, ...] = (
@@ -24,14 +25,15 @@ KEYS: tuple[Key, ...] = (
     Key("MODEL.DUAL_STREAM.BASE", "build_resnet_backbone", "The backbone that gets one stem per modality.", choices="BACKBONE"),
     Key("MODEL.DUAL_STREAM.STEM", ("conv1", "bn1", "relu", "maxpool"), "Names of the base's modules that get one copy per modality (a missing name lists the candidates).", count=(1, None), unique=True),
     Key("MODEL.DUAL_STREAM.STYLE", "released", "released: no ReLU after the stem's BN and a padded max-pool, as the authors' code; torchvision: the ReLU and a padded max-pool (AGW and its heirs); resnet: the base as it is.", choices=("released", "torchvision", "resnet")),
-    Key("MODEL.DUAL_STREAM.TRUNK", "plain", "What is built around the base: nothing, DEEN's attention and expansion, or their form for RegDB without the last stage.", choices=("plain", "DEEN", "DEEN-reduced")),
+    Key("MODEL.DUAL_STREAM.TRUNK", "plain", "What is built around the base: nothing, DEEN's attention and expansion, these with YYDS's second trunk for colours; -reduced: the form for RegDB without the last stage.", choices=("plain", "DEEN", "DEEN-reduced", "YYDS", "YYDS-reduced")),
+    Key("MODEL.DUAL_STREAM.HALF_MAPS", True, "DEEN's spatial attention counts the upper and the lower half of a map as channels of their own (a quirk of the released code, from which its numbers come); False: positions as in the paper."),
     Key("MODEL.DUAL_STREAM.FOLD_BN", True, "On a CPU, evaluate (and use when frozen) with BN folded into the convolutions; exact but for rounding."),
     Key("MODEL.BACKBONE.SMALL_WIDTH", 32, "Channels of the first stage of build_small_resnet_backbone.", low=1),
     Key("MODEL.BACKBONE.SMALL_BLOCKS", (2, 2, 2, 2), "Blocks in each of its stages.", low=1, count=(4, 4), wanted="it must be four positive whole numbers"),
     Key("MODEL.HEADS.NECK_BIAS", True, "Whether the bias of IdentityHead's neck trains; False: it stays 0, and the neck's weight starts from N(1, 0.01) (AGW, CAJ)."),
     # --- text encoder ---
-    Key("MODEL.TEXT.ARCH", "RN50-quickgelu", "An open_clip architecture name, a local JSON file in open_clip's model-config format, or the description itself as JSON."),
-    Key("MODEL.TEXT.WEIGHTS", "", "Local OpenAI or open_clip weights, an open_clip tag (openai), or example, the model that comes with the plugin; empty: random, with a warning; checkpoint: MODEL.WEIGHTS brings them."),
+    Key("MODEL.TEXT.ARCH", "RN50-quickgelu", "An open_clip architecture name, a local JSON file in open_clip's model-config format, the description itself as JSON, or (for YYDS) roberta."),
+    Key("MODEL.TEXT.WEIGHTS", "", "Local OpenAI or open_clip weights, an open_clip tag (openai), or example, the model that comes with the plugin; empty: random, with a warning; checkpoint: MODEL.WEIGHTS brings them. Of roberta: a local folder or a name on the hub."),
     Key("MODEL.TEXT.PACK", True, "Compute no position behind a caption's end (on a CPU; the same to rounding). False: the padded batch."),
     # --- losses ---
     Key("MODEL.LOSSES.WEIGHTS", (), "One weight per name of MODEL.LOSSES.NAME; empty: 1 each, or MODEL.MIP's own for MIP.", low=0),
@@ -49,6 +51,7 @@ KEYS: tuple[Key, ...] = (
     Key("INPUT.AUGMENTATION", "CAJ", "How training views are made: CAJ (two visible views, one infrared) or MIP (one of each).", choices="AUGMENTATION"),
     Key("INPUT.IR_SCALING", (), "Lowest and highest count of an infrared camera that writes more than 8 bits: they become black and white. Empty: such pictures are refused.", count=(0, 2), wanted="it must be () or the lowest and the highest count, e.g. (20000, 28000)"),
     Key("INPUT.REPHRASE_PROB", 0.5, "Probability that a caption is replaced by its rephrase in training (Eq. 3); 0 switches the rephrases off.", low=0, high=1),
+    Key("INPUT.HUMAN_TEXTS", "", "File of phrases per identity (as TEST.HUMAN_TEXTS) that take the place of all captions in training."),
     Key("INPUT.CAJ.GRAY_PROB", 0.1, "Visible view 1: probability of grayscale.", low=0, high=1),
     Key("INPUT.CAJ.RGB_ERASING_PROB", 0.6, "Both visible views: probability of random erasing.", low=0, high=1),
     Key("INPUT.CAJ.IR_ERASING_PROB", 0.5, "Infrared view: probability of random erasing.", low=0, high=1),
@@ -78,14 +81,16 @@ KEYS: tuple[Key, ...] = (
     Key("TEST.TEXT_SEEDS", (0,), "One text draw per seed.", low=0, count=(1, None), unique=True),
     Key("TEST.TEXT_TRUST", "", "The ensemble weighs a query's words by how well they fit its infrared picture, as learned on training people: single, every query by itself; joint, knowing from all queries together how often words are wrong. Empty: words count in full, as in the paper.", choices=("single", "joint"), optional=True),
     Key("TEST.ORACLE_STYLE", "paper", "How source oracle draws: any caption of the identity, or one seeded draw from the distinct ones (released).", choices=("paper", "released")),
-    Key("TEST.HUMAN_TEXTS", "", "File \"identity<TAB>phrase\" of source human."),
+    Key("TEST.HUMAN_TEXTS", "", "File of source human: lines \"identity<TAB>phrase\", or YYDS's utils_new.py, of which nothing is run."),
     Key("TEST.STORE", True, "Store features, rankings and cards under OUTPUT_DIR/evaluation."),
     Key("TEST.HELD_OUT", 0, "Visible test images per identity that leave a gallery of every image (RegDB, own data) to serve as witness captions.", low=0),
     Key("TEST.SPLIT", "test", "Who is searched: the test identities or, on SYSU-MM01, the validation identities (val).", choices=("test", "val")),
     Key("TEST.PROTOCOL", "standard", "standard, or mip: one gallery draw and the Market-1501 rules, as MIP's authors (named so in every result).", choices=("standard", "mip")),
     Key("TEST.IMAGE_PROTOCOL", "", "Rules by which the row without text is scored; empty: the data set's (the authors score LLCM's with SYSU-MM01).", choices="PROTOCOLS", optional=True),
+    Key("TEST.FLIP_FORM", "features", "With TEST.FLIP: the mean of the features of image and mirror image, as fast-reid; or the method's own (AGW, CAJ: the mean of unit embeddings, normalised again; DEEN, MMN, DDAG, YYDS: the mean of unit blocks, as it is).", choices=("features", "embeddings")),
     Key("TEST.RERANK.KIND", "k-reciprocal", "How TEST.RERANK re-ranks: the host's k-reciprocal, the cross-modal kinds of YYDS, or the gallery alone, without other queries.", choices=("k-reciprocal", "constrained", "divided", "extended", "gallery-only")),
     Key("TEST.EVALUATOR", "MEREvaluator", "What evaluates a Tri- data set.", choices="EVALUATOR"),
     *MIP_KEYS,
+    *YYDS_KEYS,
 )
 # fmt: on

@@ -17,6 +17,7 @@ from tvilfm_plugin.modeling.backbone_layouts import load_backbone
 from tvilfm_plugin.modeling.distributed import use_portable_sync_bn
 from tvilfm_plugin.modeling.dual_stream import DualStream
 from tvilfm_plugin.modeling.methods.deen import DEENTrunk
+from tvilfm_plugin.modeling.methods.yyds import YYDSTrunk
 from tvilfm_plugin.modeling.published_weights import fetch
 from tvilfm_plugin.modeling.registries import choose
 from tvilfm_plugin.modeling.visual_encoder import DualStreamEncoder, VisualEncoder
@@ -36,7 +37,8 @@ def build_dual_stream_backbone(cfg: CfgNode) -> DualStream:
     builder = choose(BACKBONE_REGISTRY, stream.BASE, "MODEL.DUAL_STREAM.BASE")
     base = _with_weights(builder, stream.BASE, cfg)
     if stream.TRUNK != "plain":
-        base = DEENTrunk(base, reduced=stream.TRUNK == "DEEN-reduced")
+        trunk = YYDSTrunk if stream.TRUNK.startswith("YYDS") else DEENTrunk
+        base = trunk(base, reduced=stream.TRUNK.endswith("-reduced"), half_maps=stream.HALF_MAPS)
         if cfg.MODEL.BACKBONE.NORM == "syncBN":
             base = nn.SyncBatchNorm.convert_sync_batchnorm(base)
     return DualStream(use_portable_sync_bn(base), stem=stream.STEM, style=stream.STYLE, fold=stream.FOLD_BN)

@@ -62,6 +62,24 @@ class Router(nn.ModuleDict):
         return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
 
 
+class OneStream(nn.Module):
+    """A module that only the rows of one modality pass; the others' output is zero. A `DualStream` gives it its route."""
+
+    route: Route
+
+    def __init__(self, modality: Modality, module: nn.Module) -> None:
+        super().__init__()
+        self.modality = modality
+        self.module = module
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(N, ...) rows in the order of the route -> (N, ...)."""
+        counts = self.route.counts()
+        shares = dict(zip(counts, rows.split(list(counts.values())), strict=True))
+        own = self.module(shares.get(self.modality, rows[:1]))
+        return torch.cat([own if m is self.modality else own.new_zeros(n, *own.shape[1:]) for m, n in counts.items()])
+
+
 class DualStream(nn.Module):
     """A backbone with one stem per modality and one shared trunk, run once over the rows of all modalities.
 
@@ -82,6 +100,9 @@ class DualStream(nn.Module):
             raise ValueError(f"MODEL.DUAL_STREAM.STYLE is {style!r}; choose {' or '.join(STYLES)}.")
         self.base = base
         self.route = Route()
+        for module in base.modules():
+            if isinstance(module, OneStream):
+                module.route = self.route
         for name in stem:
             _check_name(base, name)
             module = base.get_submodule(name)
@@ -89,7 +110,7 @@ class DualStream(nn.Module):
                 module = _padded_style(module, relu=style == "torchvision")
             has_state = any(True for _ in itertools.chain(module.parameters(), module.buffers()))
             base.set_submodule(name, Router(module, self.route) if has_state else module)
-        self._folded = FoldedTrunk(base, leaves=(Router,)) if fold else None
+        self._folded = FoldedTrunk(base, leaves=(Router, OneStream)) if fold else None
 
     def train(self, mode: bool = True) -> Self:
         """Between training and evaluation the weights may have changed."""

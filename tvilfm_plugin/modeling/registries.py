@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from tvilfm_plugin.evaluation.fusion import FUSIONS
@@ -81,7 +82,7 @@ def asked(loss: WeightedLoss, more: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def evaluate_losses(
-    losses: Mapping[str, WeightedLoss], features: Tensor, logits: Tensor, pids: Tensor, gather: bool
+    losses: Mapping[str, WeightedLoss], features: Tensor, logits: Tensor, pids: Tensor, gather: bool, copies: int = 1
 ) -> dict[str, Tensor]:
     """The dict of scalars that fast-reid's trainers sum, `loss_<name>`.
 
@@ -90,7 +91,16 @@ def evaluate_losses(
         logits: (N, K).
         pids: (N,).
         gather: compute the losses over the rows of all processes.
+        copies: blocks that the rows come in; row b of every block is the same person.
     """
     if gather:
-        features, logits, pids = gather_rows(features), gather_rows(logits), gather_rows(pids)
-    return {f"loss_{n}": loss.function(features, logits, pids) * loss.weight for n, loss in losses.items()}
+        features, logits, pids = (gathered_blocks(rows, copies) for rows in (features, logits, pids))
+    more = {"copies": copies}
+    return {
+        f"loss_{n}": loss.function(features, logits, pids, **asked(loss, more)) * loss.weight for n, loss in losses.items()
+    }
+
+
+def gathered_blocks(rows: Tensor, blocks: int) -> Tensor:
+    """(blocks * B, ...) of all processes; the blocks stay together."""
+    return torch.cat([gather_rows(block) for block in rows.chunk(blocks)])

@@ -149,7 +149,7 @@ def resize_projection(projection: Tensor, dim: int) -> Tensor:
     return stretched.squeeze(1).to(projection.dtype)
 
 
-def build_text_encoder(arch: str, weights: str, dim: int) -> TextEncoder:
+def build_text_encoder(arch: str, weights: str, dim: int | None) -> TextEncoder:
     """A text encoder by name.
 
     Args:
@@ -157,9 +157,10 @@ def build_text_encoder(arch: str, weights: str, dim: int) -> TextEncoder:
         weights: a local file (OpenAI's TorchScript archive, a state dict as .pt/.pth, or .safetensors), an open_clip tag
             such as "openai" (which open_clip fetches), the name of a model that comes with the plugin ("example"), "" to
             start at random, or `FROM_CHECKPOINT`.
-        dim: D, the width of the visual features.
+        dim: D, the width of the visual features; None: the tower's own.
     """
     config = _architecture(arch)
+    dim = config["embed_dim"] if dim is None else dim
     arch = "described in the config" if arch.lstrip().startswith("{") else arch
     if not weights:
         logger.warning(

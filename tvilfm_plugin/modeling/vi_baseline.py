@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from tvilfm_plugin.evaluation.ensemble import pack
+from tvilfm_plugin.evaluation.mer import batch_norm_affine
 from tvilfm_plugin.modality import Embeddings, Modality
 from tvilfm_plugin.modeling.backbones import build_visual_encoder, with_dim
 from tvilfm_plugin.modeling.distributed import full_precision
@@ -35,7 +36,11 @@ class VIBaseline(nn.Module):
         members: the modalities whose similarities a query sums.
         has_text: whether queries may carry text.
         stage1: pooling and neck of the search without text where they are not these; None here.
+        rates: beginnings of parameters' names -> the part whose learning rate is theirs ("heads", "visual", "text"), where the
+            name says another.
     """
+
+    rates: Mapping[str, str] = {}
 
     has_text = False
     _rule_is_named = False
@@ -104,7 +109,7 @@ class VIBaseline(nn.Module):
         self._check_batch(batch)
         features, copies = self._training_rows(batch)
         _, logits = self.heads(features)
-        return evaluate_losses(self.losses, features, logits, batch["targets"].repeat(copies), self.gather)
+        return evaluate_losses(self.losses, features, logits, batch["targets"].repeat(copies), self.gather, copies)
 
     def _name_the_rule(self) -> None:
         """Our evaluator encodes parts and never comes here: who calls this ranks by a rule of their own."""
@@ -122,11 +127,15 @@ class VIBaseline(nn.Module):
 
     def _visual_rows(self, batch: Batch) -> Embeddings:
         """RGB: (2B, D), view 1 then view 2 (or view 1 alone); IR: (B, D); one pass through the trunk."""
+        return self.visual.encode(*self._views(batch))
+
+    def _views(self, batch: Batch) -> tuple[Embeddings, Embeddings | None, Embeddings | None]:
+        """Images, cameras and channel operations per modality; the last two None where the batch has none."""
         views: dict[Modality, tuple[str, ...]] = {Modality.RGB: self.rgb_views, Modality.IR: ("ir",)}
         images = {m: torch.cat([batch[name] for name in names]) for m, names in views.items()}
         camids = {m: _joined(batch, [f"{m.value}_camids"] * len(names)) for m, names in views.items()}
         ops = {m: _joined(batch, [f"{name}_ops" for name in names]) for m, names in views.items()}
-        return self.visual.encode(
+        return (
             images,
             {m: rows for m, rows in camids.items() if rows is not None} or None,
             {m: rows for m, rows in ops.items() if rows is not None} or None,
@@ -161,6 +170,15 @@ class VIBaseline(nn.Module):
         with torch.autocast(self.device.type, enabled=amp):
             cameras = None if camids is None else {modality: camids}
             return self.visual.encode({modality: images}, cameras)[modality].float()
+
+    def encode_mirrored(self, images: Tensor, modality: Modality, camids: Tensor | None = None, amp: bool = False) -> Tensor:
+        """(N, D) features whose embedding is the mean of the unit embeddings of images and mirror images, normalised again.
+
+        CAJ's flip test; the neck is undone, so that whoever embeds the features applies it once.
+        """
+        pair = [self.embed(self.encode_images(x, modality, camids, amp)) for x in (images, images.flip(dims=[3]))]
+        scale, shift = (value.to(pair[0].device) for value in batch_norm_affine(self.heads.neck))
+        return (torch.nn.functional.normalize(pair[0] + pair[1], dim=1) - shift) / scale
 
     def embed(self, raw: Tensor) -> Tensor:
         """Raw features (N, D) of any modality -> unit embeddings (N, D)."""

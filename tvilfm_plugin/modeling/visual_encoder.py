@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +102,21 @@ class DualStreamEncoder(VisualEncoder):
         super().__init__(dim=dim, image_size=image_size, pixel_mean=pixel_mean, pixel_std=pixel_std)
         self.backbone = backbone
         self.pool = pool
+
+    @classmethod
+    def around(cls, visual: "DualStreamEncoder", *, pool: nn.Module | None = None, dim: int = 0) -> Self:
+        """The parts of another encoder, with another pooling and width where they are given."""
+        mean = [0.0] * visual.pixel_mean.numel()
+        encoder = cls(
+            backbone=visual.backbone,
+            pool=pool or visual.pool,
+            dim=dim or visual.dim,
+            image_size=visual.image_size,
+            pixel_mean=mean,
+            pixel_std=mean,
+        )
+        encoder.pixel_mean, encoder.pixel_std, encoder.fill = visual.pixel_mean, visual.pixel_std, visual.fill
+        return encoder
 
     def forward(
         self,

@@ -270,6 +270,7 @@ class GalleryIndex:
         if not path.parent.is_dir():
             raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into: make it first.")
         lock = path.with_name(f"{path.name}.lock")
+        # filelock before 4.0 let two writers in when a lock file is removed.
         with locked(lock, "index", wait=60):
             try:
                 mine, now = self._files.get(path.absolute()), identity_of(path)

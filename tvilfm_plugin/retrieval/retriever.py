@@ -15,6 +15,7 @@ from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.engine import load_model
 from tvilfm_plugin.engine.trained import config_of_run, weights_of_run
 from tvilfm_plugin.evaluation.evaluator import encode_rows, encode_texts, weights_sha256
+from tvilfm_plugin.evaluation.flips import mirrored
 from tvilfm_plugin.evaluation.text_trust import FILE, TextTrust
 from tvilfm_plugin.files.pictures import Window
 from tvilfm_plugin.modality import Modality
@@ -55,6 +56,7 @@ class Retriever(Searcher):
         flip: bool = False,
         batch: int = 64,
         ir_window: Window | None = None,
+        mirrored: bool = False,
     ) -> None:
         """
         Args:
@@ -64,17 +66,19 @@ class Retriever(Searcher):
             flip: average the features of image and mirror image, as TEST.FLIP.
             batch: images per pass of the network.
             ir_window: what of an infrared picture with more than 8 bits becomes grey; None refuses such pictures.
+            mirrored: image and mirror image in the model's own form, as TEST.FLIP_FORM embeddings.
         """
         self.model = model.eval()
         self.image_size, self.resample, self.flip, self.batch = image_size, resample, flip, batch
-        self.ir_window = ir_window
+        self.ir_window, self.mirrored = ir_window, mirrored
         self.unreadable: list[Unreadable] = []
         mean, std = (values.flatten().tolist() for values in (model.visual.pixel_mean, model.visual.pixel_std))
+        mirror = ", flip" if flip else ", flip of embeddings" if mirrored else ""
         self.fingerprint = Fingerprint(
             weights=weights_sha256(model),
             dim=model.heads.embed(torch.zeros(2, model.visual.dim, device=model.device)).shape[1],
             normalisation=NORMALISATION,
-            preprocessing=f"{image_size[0]}x{image_size[1]} {resample}, mean {mean}, std {std}{', flip' if flip else ''}",
+            preprocessing=f"{image_size[0]}x{image_size[1]} {resample}, mean {mean}, std {std}{mirror}",
         )
 
     @classmethod
@@ -95,7 +99,8 @@ class Retriever(Searcher):
             model,
             image_size=(height, width),
             resample=cfg.INPUT.RESAMPLE_TEST,
-            flip=cfg.TEST.FLIP.ENABLED,
+            flip=cfg.TEST.FLIP.ENABLED and not mirrored(cfg.TEST),
+            mirrored=mirrored(cfg.TEST),
             batch=cfg.TEST.IMS_PER_BATCH,
             ir_window=Window.of(cfg.INPUT.IR_SCALING),
         )
@@ -207,7 +212,8 @@ class Retriever(Searcher):
 
     def raw_features(self, images: Tensor, modality: Modality, camids: Tensor | None = None) -> Tensor:
         """(N, D) features of (N, 3, H, W) pixels on the model's device, before the neck."""
-        return encode_rows(self.model.encode_images, images, modality, camids, self.flip)
+        encode = self.model.encode_mirrored if self.mirrored else self.model.encode_images
+        return encode_rows(encode, images, modality, camids, self.flip)
 
     def _encode(self, pixels: Sequence[np.ndarray], modality: Modality, camids: Sequence[int] | None) -> Tensor:
         """Raw (N, D) features of (H, W, 3) images."""
@@ -269,8 +275,9 @@ class Retriever(Searcher):
             raw[Modality.IR] = self._encode([self.pixels(infrared, Modality.IR)], Modality.IR, None)
         with torch.no_grad():
             if text is not None and set(choice.members) != {Modality.IR}:
-                said = encode_texts(self.model, tokenize, [text, *([filter_text] if filter_text else [])]).to(self.model.device)
-                raw[Modality.TEXT] = said[:1]
+                words = getattr(self.model, "tokenize", tokenize)
+                said = encode_texts(self.model, words, [text, *([filter_text] if filter_text else [])]).to(self.model.device)
+                raw[Modality.TEXT] = self.model.fusion.alone(said[:1])
                 if Modality.FUSION in choice.members:
                     raw[Modality.FUSION] = self.model.fusion(raw[Modality.IR], said[:1], said[1:2] if filter_text else None)
             return {m: _numpy(self.model.embed(raw[m]))[0] for m in choice.members}

@@ -10,6 +10,7 @@ from tvilfm_plugin.data.resize import Picture
 from tvilfm_plugin.description.questions import answers_read, answers_scored, sentences
 from tvilfm_plugin.description.reading import read
 from tvilfm_plugin.evaluation.text_trust import UNFIT, TextTrust, trust
+from tvilfm_plugin.files.pictures import Window
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.ask import CANDIDATES, Dialogue
 from tvilfm_plugin.retrieval.hits import (
@@ -29,11 +30,13 @@ class Searcher(ABC):
 
     Attributes:
         index: the gallery, None before there is one.
+        ir_window: what of an infrared picture with more than 8 bits becomes grey; None refuses such pictures.
         text_trust: judges whether words fit the picture of their query; None: nothing is said of it.
         weighs: whether words count as far as they fit (TEST.TEXT_TRUST), or a note says that they do not.
     """
 
     index: Index | None = None
+    ir_window: Window | None = None
     text_trust: TextTrust | None = None
     weighs: bool = False
     _stated: dict[str, np.ndarray] | None = None

@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tvilfm_plugin.data.tokenizer import END, decode, forget_words, tokenize
-from tvilfm_plugin.files.pictures import open_picture
+from tvilfm_plugin.files.pictures import Window, open_picture
 from tvilfm_plugin.retrieval import web_query
 from tvilfm_plugin.retrieval.hits import Hit, choose_members
 from tvilfm_plugin.retrieval.web_connections import TimedProtocol
@@ -158,7 +158,7 @@ class Page:
         path = self._offered.get(request.path_params["number"])
         if path is None:
             raise HTTPException(404)
-        return _picture(path, "PNG")
+        return _picture(path, "PNG", window=self.retriever.ir_window)
 
 
 def make_app(
@@ -188,6 +188,8 @@ def make_app(
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket at an address; port 0 takes any free one."""
+    if not 0 <= port < 1 << 16:
+        raise ValueError(f"--port is a number from 0 (any free one) to 65535, not {port}.")
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
@@ -234,9 +236,9 @@ def _static(name: str, kind: str) -> Any:
     return answer
 
 
-def _picture(path: str, kind: str, height: int | None = None) -> Response:
+def _picture(path: str, kind: str, height: int | None = None, window: Window | None = None) -> Response:
     try:
-        rgb = open_picture(path)
+        rgb = open_picture(path, window)
     except OSError as error:
         logger.warning("A picture can no longer be read: %s", error)
         raise HTTPException(404) from None

@@ -17,6 +17,8 @@ def examples(dataset: DatasetView, count: int, source: str = "witness") -> list[
         dataset: with captions, except for text source "none".
         source: where the texts come from, one of `text_sources.SOURCES`.
     """
+    if count < 0:
+        raise ValueError(f"--examples is a number of queries, 0 or more, not {count}.")
     drawn = draw_query_texts(source, dataset, dataset.settings[0], seed=0)
     chosen = np.linspace(0, len(dataset.query) - 1, min(count, len(dataset.query))).round().astype(int)
     word = lambda number: drawn.table[number] if number >= 0 else ""

@@ -101,7 +101,10 @@ async function search() {
     if (more.length) body.images = await Promise.all(more.map(base64));
     if (element("threshold").value.trim()) body.threshold = Number(element("threshold").value);
     const answer = await post(body);
-    if (number === asked) "error" in answer ? fail(answer.error) : show(answer, queried);
+    if (number === asked) {
+      "error" in answer ? fail(answer.error) : show(answer, queried);
+      bringIntoSight();
+    }
   } finally {
     if (number === asked) {
       element("results").classList.remove("busy");
@@ -112,6 +115,12 @@ async function search() {
 
 // The server writes members as programs do.
 const inWords = (text) => text.replace(/\bir\b/g, NAMES.ir);
+
+// On a narrow screen the results stand below the form.
+function bringIntoSight() {
+  const { top } = element("results").getBoundingClientRect();
+  if (top < 0 || top > window.innerHeight / 2) element("results").scrollIntoView({ block: "start" });
+}
 
 function fail(reason) {
   ask(null);

@@ -27,6 +27,11 @@ PICTURES = 16  # of one person, in one search; together no larger than one may b
 FIELDS = ("image", "text", "infrared_text", "members", "top")
 # Base64 makes 4 characters of 3 bytes; a character of a text is up to 12 bytes as a pair of JSON escapes.
 BODY_BYTES = IMAGE_BYTES * 4 // 3 + 2 * 12 * TEXT_CHARACTERS + 4096
+DEEP = (
+    "The picture has more than 8 bits per pixel, and this model has no INPUT.IR_SCALING that says which counts are black and "
+    "white; save it with 8 bits."
+)
+DEEP_COLOURS = "The picture has more than 8 bits in several channels; save it with 8, or with the camera's one channel."
 MEMBERS = (Modality.IR, Modality.TEXT, Modality.FUSION)
 
 
@@ -174,7 +179,7 @@ def decode_picture(data: bytes, window: Window | None = None) -> Image.Image:
     except Image.DecompressionBombError:
         raise Refused(413, f"The picture has too many pixels; at most {IMAGE_PIXELS // 10**6} million.") from None
     except DepthError:
-        raise Refused(422, "The picture has more than 8 bits per channel; save it with 8.") from None
+        raise Refused(422, DEEP if window is None else DEEP_COLOURS) from None
     except Refused:
         raise
     # A damaged file raises whatever its decoder meets first: OSError, SyntaxError, ValueError, struct.error ...

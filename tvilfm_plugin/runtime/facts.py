@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tvilfm_plugin.files.json import JsonError, checked, digest_of, expect_object, read_json
+from tvilfm_plugin.files.json import checked, digest_of, expect_object, read_json, shorten
 from tvilfm_plugin.retrieval.fingerprint import FingerprintSchema
 
 FACTS = "export.json"
@@ -75,15 +75,15 @@ def read_facts(folder: Path) -> dict[str, Any]:
         raise ExportError(f"{folder} is no export: it has no {FACTS}. tools/export_onnx.py writes one.")
     try:
         facts = expect_object(read_json(file), str(file))
-        if facts.get("format") != FORMAT:
-            told = repr(facts.get("format"))[:40]
-            raise ExportError(f"{file} has format {told}, this version reads {FORMAT}. Export the model again.")
-        known: _Facts = checked(facts, _Facts, str(file))
-    except JsonError as error:
+        known: _Facts | None = checked(facts, _Facts, str(file)) if facts.get("format") == FORMAT else None
+    except ValueError as error:
         raise ExportError(f"{error} Export the model again.") from None
+    if known is None:
+        told = shorten(facts.get("format"), 40)
+        raise ExportError(f"{file} has format {told}, this version reads {FORMAT}. Export the model again.")
     if known.digest != digest_of(facts):
         raise ExportError(f"{file} was changed after it was written: its digest is another. Export the model again.")
-    texts = {"tokenizer": known.tokenizer, "text graph": known.graphs.text}
-    if len({part is None for part in texts.values()}) > 1 or (known.fusion is None) != (known.graphs.fusion is None):
+    pairs = ((known.tokenizer, known.graphs.text), (known.fusion, known.graphs.fusion))
+    if any((part is None) != (graph is None) for part, graph in pairs):
         raise ExportError(f"{file} names a part without its graph, or a graph without its part. Export the model again.")
     return facts

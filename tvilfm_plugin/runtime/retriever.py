@@ -35,7 +35,7 @@ class OnnxRetriever(Searcher):
         threads: of onnxruntime; 0 = its own choice.
         """
         self.model = folder if isinstance(folder, OnnxModel) else OnnxModel(folder, threads=threads)
-        self.batch = batch
+        self.batch, self.ir_window = batch, self.model.ir_window
         self.unreadable: list[Unreadable] = []
 
     def __repr__(self) -> str:
@@ -92,7 +92,7 @@ class OnnxRetriever(Searcher):
 
     def pixels(self, picture: Picture, modality: Modality = Modality.RGB) -> np.ndarray:
         """(H, W, 3) uint8 at the model's size."""
-        window = self.model.ir_window if modality is Modality.IR else None
+        window = self.ir_window if modality is Modality.IR else None
         return picture_pixels(picture, self.model.image_size, self.model.resample, window)
 
     # --- searching ---------------------------------------------------------------------------------------------------

@@ -1,28 +1,38 @@
 """Every method's config: one real step moves every weight, and what evaluation keeps ranks as the method says."""
 
+import json
+
 import pytest
 import torch
 from fastreid.modeling.meta_arch import build_model
-from tiny_runs import ROOT
+from tiny_runs import ROOT, TOWER
 from torch import nn
 
 from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.data.loaders import _augmentation
+from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.engine import lr_factor, param_groups
 from tvilfm_plugin.evaluation.mer import batch_norm_affine, unit_after
 from tvilfm_plugin.modality import Modality
+from tvilfm_plugin.modeling.methods.losses import channel_kl
 from tvilfm_plugin.modeling.methods.models import DDAG, MMN
+from tvilfm_plugin.modeling.registries import choose_losses
 
-METHODS = ("AGW", "CAJ", "DEEN", "MMN", "DDAG")
+METHODS = ("AGW", "CAJ", "DEEN", "MMN", "DDAG", "YYDS")
 PATHS = sorted(path for method in METHODS for path in ROOT.glob(f"projects/{method}/configs/*.yml"))
 SMALL = [
     "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", False, "MODEL.DUAL_STREAM.BASE", "build_small_resnet_backbone",
     "MODEL.BACKBONE.SMALL_WIDTH", 8, "MODEL.BACKBONE.SMALL_BLOCKS", (1, 1, 1, 1), "MODEL.BACKBONE.FEAT_DIM", 64,
     "MODEL.BACKBONE.WITH_NL", False, "MODEL.HEADS.NUM_CLASSES", 10,
-    "INPUT.SIZE_TRAIN", [64, 32], "INPUT.SIZE_TEST", [64, 32],
+    "INPUT.SIZE_TRAIN", [64, 32], "INPUT.SIZE_TEST", [64, 32], "MODEL.TEXT.ARCH", json.dumps(TOWER), "MODEL.TEXT.WEIGHTS", "",
 ]  # fmt: skip
 # A bias in front of a norm, one that a softmax or two branches of a sum take away, and the graph's last scores.
-ZERO = (".W.0.bias", ".fc.bias", "parts.key.bias", "parts.value.bias", "graph.out.a", "projection.3.bias")
+ZERO = (
+    ".W.0.bias", "encoders.rgb.fc.bias", "encoders.ir.fc.bias", "visual_1.0.bias", "joint.0.bias", "parts.key.bias",
+    "parts.value.bias", "graph.out.a", "projection.3.bias",
+)  # fmt: skip
+
+JOINT = ("heads.joint_neck.", "heads.classifier.joint.")
 
 
 def model_of(path):
@@ -44,7 +54,8 @@ def batch_of(cfg, views, people=(1, 1, 4, 4)):
     shape = (len(people), 3, 64, 32)
     batch = {view: torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8) for view in views}
     batch |= {f"{view}_ops": torch.tensor([[3, 2, 8, 5, 0]]).repeat(len(people), 1) for view in views}
-    return batch | {"targets": torch.tensor(people)}
+    tokens = tokenize(["a man with red coat", "a woman with blue and white shoes", "a person", "a man in black trousers"])
+    return batch | {"targets": torch.tensor(people), "rgb_tokens": tokens}
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
@@ -59,11 +70,15 @@ def test_one_step_moves_every_weight(path):
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and not name.endswith(ZERO):
             assert parameter.grad is not None and torch.isfinite(parameter.grad).all() and parameter.grad.any(), name
+    raw = cfg.MODEL.YYDS.JOINT_LOGITS == "raw"
+    fixed = ("text.encoder.", *(("projection.",) if isinstance(model, MMN) else ()), *(JOINT if raw else ()))
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    assert all(name.endswith(".bias") or isinstance(model, MMN) and name.startswith("projection.") for name in frozen)
+    assert all(name.endswith(".bias") or name.startswith(fixed) for name in frozen)
     rates = {group["name"]: group["lr"] for group in param_groups(cfg, model)}
-    assert {rate for name, rate in rates.items() if name.startswith("heads.")} == {0.1}
-    assert {rate for name, rate in rates.items() if not name.startswith("heads.")} == {0.01}
+    colour = "visual.backbone.base.colour."
+    fast = ("heads.", "text.projection.", *((colour,) if cfg.MODEL.YYDS.COLOUR_LR == "heads" else ()))
+    assert {rate for name, rate in rates.items() if name.startswith(fast) and not name.startswith(JOINT)} == {0.1}
+    assert {rate for name, rate in rates.items() if not name.startswith(fast) or name.startswith(JOINT)} == {0.01}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -78,9 +93,24 @@ def test_stored_rows_rank_as_the_model(method):
             assert torch.allclose(stored, model.embed(raw), atol=1e-6)
             packed = model({"images": images, "modality": m.value})
             assert torch.allclose(packed, stored, atol=1e-6)
-        if method in ("DEEN", "MMN", "DDAG"):
-            lengths = torch.cat(list(rows.values())).norm(dim=1)
+        if method in ("DEEN", "MMN", "DDAG", "YYDS"):
+            lengths = (torch.cat(list(rows.values())) * (model.heads.neck.weight != 0)).norm(dim=1)
             assert torch.allclose(lengths, lengths[:1], atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_mirror_images_in_the_methods_own_form(method):
+    """The row of an image and of its mirror image is one row, and of a symmetric image that of the image alone."""
+    _, model = model_of(ROOT / "projects" / method / "configs" / "sysu_released.yml")
+    model.eval()
+    images = torch.randint(0, 256, (2, 3, 64, 32), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    symmetric = torch.cat([images[..., :16], images[..., :16].flip(dims=[3])], dim=3)
+    with torch.no_grad():
+        for m in (Modality.RGB, Modality.IR):
+            row, mirrored = (model.embed(model.encode_mirrored(x, m)) for x in (images, images.flip(dims=[3])))
+            assert torch.allclose(row, mirrored, atol=1e-5)
+            alone = model.embed(model.encode_images(symmetric, m))
+            assert torch.allclose(model.embed(model.encode_mirrored(symmetric, m)), alone, atol=2e-3)
 
 
 def test_rates_per_epoch():
@@ -118,3 +148,13 @@ def test_deen_without_its_trunk_is_refused():
     cfg.merge_from_list([*SMALL, "MODEL.DUAL_STREAM.TRUNK", "plain"])
     with pytest.raises(ValueError, match="set MODEL.DUAL_STREAM.TRUNK DEEN"):
         build_model(cfg)
+
+
+def test_cajs_distillation_by_its_name():
+    cfg, model = model_of(ROOT / "projects" / "CAJ" / "configs" / "sysu.yml")
+    model.losses = choose_losses(("channel_kl",), (1.0,))
+    batch = batch_of(cfg, ("rgb", "rgb_aug", "ir"))
+    views = model.train()._visual_rows(batch)
+    _, logits = model.heads(torch.cat([views[Modality.RGB], views[Modality.IR]]))
+    expected = channel_kl(logits[:4], logits[8:])
+    assert model(batch)["loss_channel_kl"].item() == pytest.approx(expected.item(), rel=1e-4)

@@ -99,7 +99,7 @@ class PartHead(PackedHead):
         """
         super().__init__()
         self.stripes = stripes
-        self.packed_dim = dim
+        self.packed_dim = dim + 2
         self.bn = frozen_bias_neck(dim, norm)
         self.part_bn = frozen_bias_neck(dim, norm)
         self.parts = WeightedParts(dim, stripes)
@@ -118,7 +118,7 @@ class PartHead(PackedHead):
         """(N, D) features and their (N,) identities -> (N, K) log probabilities of the graph."""
         return self.classifier["graph"](rows, pids)
 
-    def pack(self, raw: Tensor, modality: Modality = Modality.RGB) -> Tensor:
+    def blocks(self, raw: Tensor, modality: Modality = Modality.RGB) -> Tensor:
         """(N, (1 + P) D) -> (N, D) unit embeddings: the weighted-part feature after its neck."""
         feature, stripes = self._split(raw)
         return F.normalize(self.part_bn(self.bn(feature) + self.parts(stripes)), dim=1)

@@ -106,14 +106,18 @@ class BranchHead(PackedHead):
         if dim % branches:
             raise ValueError(f"An image has {dim} numbers, which are not {branches} vectors side by side.")
         self.branches = branches
-        self.packed_dim = 2 * dim
+        self.packed_dim = 2 * dim + 2
         self.bn = frozen_bias_neck(dim // branches, norm)
         self.classifier = small_classifier(dim // branches, num_classes)
 
     def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3D) -> rows (3N, D), stacked by branch, and their logits (3N, K)."""
         rows = stacked(raw, self.branches)
-        return rows, self.classifier(self.bn(rows))
+        return rows, self.classify(self.bn(rows))
+
+    def classify(self, rows: Tensor) -> Tensor:
+        """(3N, D) after the neck -> (3N, K)."""
+        return self.classifier(rows)
 
     def units(self, raw: Tensor) -> Tensor:
         """(N, 3D) -> (N, 6, D) unit vectors: before and after the neck of branch 0, then of branch 1, then of branch 2."""
@@ -121,20 +125,7 @@ class BranchHead(PackedHead):
         both = torch.stack([F.normalize(rows, dim=1), F.normalize(self.bn(rows), dim=1)], dim=1)
         return torch.cat(both.chunk(self.branches), dim=1)
 
-    def pack(self, raw: Tensor, modality: Modality = Modality.RGB) -> Tensor:
+    def blocks(self, raw: Tensor, modality: Modality = Modality.RGB) -> Tensor:
         """(N, 3D) -> (N, 6D) unit vectors, whose cosine is the mean of the six similarities."""
         units = self.units(raw)
         return units.flatten(1) / units.shape[1] ** 0.5
-
-
-def flip_similarity(query: Tensor, query_mirror: Tensor, gallery: Tensor, gallery_mirror: Tensor) -> Tensor:
-    """DEEN's similarities with mirror images: per block, (q + q') (g + g'), sums of unit vectors that stay as long as they are.
-
-    Args:
-        query, query_mirror: (Q, 6, D) unit vectors of `BranchHead.units`.
-        gallery, gallery_mirror: (G, 6, D).
-
-    Returns:
-        (6, Q, G); their sum ranks.
-    """
-    return torch.einsum("qbd,gbd->bqg", query + query_mirror, gallery + gallery_mirror)

@@ -14,7 +14,7 @@ from tvilfm_plugin.modality import Embeddings, Modality
 from tvilfm_plugin.modeling.dual_stream import STREAMS
 from tvilfm_plugin.modeling.losses import hard_triplet
 from tvilfm_plugin.modeling.methods.losses import centre_distance
-from tvilfm_plugin.modeling.methods.necks import PackedHead, frozen_bias_neck, small_classifier, unit_length
+from tvilfm_plugin.modeling.methods.necks import PackedHead, frozen_bias_neck, small_classifier
 
 STRIPES = 4
 START = 0.333
@@ -67,6 +67,8 @@ class StripeHeads(PackedHead):
         necks, classifier: per stripe.
     """
 
+    longest = 2.0
+
     def __init__(self, *, dim: int, num_classes: int, norm: str = "BN", stripes: int = STRIPES) -> None:
         """Args:
         dim: D.
@@ -92,12 +94,9 @@ class StripeHeads(PackedHead):
         image, middle = (F.normalize(torch.cat(self._after(half), dim=1), dim=1) for half in raw.chunk(2, dim=1))
         return image, middle
 
-    def pack(self, raw: Tensor, modality: Modality) -> Tensor:
-        """(N, 2SD) -> (N, SD + 2) unit rows; the cosine of a visible and an infrared one is the mean of the four similarities.
-
-        The sum of the four is the inner product of sums of two unit vectors, which differ in length: see `unit_length`.
-        """
-        return unit_length(sum(self.units(raw)), 2.0, modality is Modality.RGB)  # type: ignore[arg-type]
+    def blocks(self, raw: Tensor, modality: Modality) -> Tensor:
+        """(N, 2SD) -> (N, SD) sums of both unit rows: the inner product of two is the sum of the four similarities."""
+        return sum(self.units(raw))  # type: ignore[return-value]
 
 
 class Projection(nn.Sequential):

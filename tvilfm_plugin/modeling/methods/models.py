@@ -1,4 +1,7 @@
-"""DEEN, MMN and DDAG as models: a visual part, a head that packs, and losses by name. (AGW and CAJ are `VIBaseline`s.)"""
+"""DEEN, MMN and DDAG as models: a visual part, a head that packs, and losses by name.
+
+AGW and CAJ are `VIBaseline`s; YYDS is in `yyds_model`.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +14,7 @@ from yacs.config import CfgNode
 
 from tvilfm_plugin.modality import Embeddings, Modality
 from tvilfm_plugin.modeling.backbones import build_visual_encoder
-from tvilfm_plugin.modeling.distributed import full_precision, gather_rows
+from tvilfm_plugin.modeling.distributed import full_precision
 from tvilfm_plugin.modeling.methods import named_losses  # noqa: F401  (puts them into the registry)
 from tvilfm_plugin.modeling.methods.ddag import STRIPES as PARTS
 from tvilfm_plugin.modeling.methods.ddag import PartHead, graph_weight
@@ -19,7 +22,7 @@ from tvilfm_plugin.modeling.methods.deen import BranchHead
 from tvilfm_plugin.modeling.methods.mmn import STRIPES, MiddleImages, Projection, StripeHeads
 from tvilfm_plugin.modeling.methods.necks import PackedHead
 from tvilfm_plugin.modeling.methods.stripes import Stripes
-from tvilfm_plugin.modeling.registries import WeightedLoss, asked, choose_losses
+from tvilfm_plugin.modeling.registries import WeightedLoss, asked, choose_losses, gathered_blocks
 from tvilfm_plugin.modeling.vi_baseline import Batch, VIBaseline
 from tvilfm_plugin.modeling.visual_encoder import DualStreamEncoder, VisualEncoder
 
@@ -78,25 +81,32 @@ class PackedBaseline(VIBaseline):
         if not self.training or isinstance(batch, Tensor):
             return super().forward(batch)
         self._check_batch(batch)
-        features, logits, pids, more = self.described(self._visual_rows(batch), batch["targets"])
+        features, logits, pids, more = self.described(self._visual_rows(batch), batch)
         return {
             f"loss_{name}": loss.weight * loss.function(features, logits, pids, **asked(loss, more))
             for name, loss in self.losses.items()
         }
 
-    def described(self, raw: Embeddings, pids: Tensor) -> Described:
-        """Raw features (n_m * B, D) per modality and their (B,) identities -> what the losses get."""
+    def described(self, raw: Embeddings, batch: Batch) -> Described:
+        """Raw features (n_m * B, D) per modality and the batch that they are of -> what the losses get."""
         raise NotImplementedError
 
     def gathered(self, rows: Tensor, blocks: int) -> Tensor:
         """(blocks * B, ...) of this process, or of all with `gather`; the blocks stay together."""
-        return torch.cat([gather_rows(block) for block in rows.chunk(blocks)]) if self.gather else rows
+        return gathered_blocks(rows, blocks) if self.gather else rows
 
     def encode_images(self, images: Tensor, modality: Modality, camids: Tensor | None = None, amp: bool = False) -> Tensor:
         """Finished rows (N, W) of images of one modality; arguments as of `VIBaseline.encode_images`."""
-        raw = super().encode_images(images, modality, camids, amp)
+        return self._finished(super().encode_images(images, modality, camids, amp), Modality(modality))
+
+    def encode_mirrored(self, images: Tensor, modality: Modality, camids: Tensor | None = None, amp: bool = False) -> Tensor:
+        """Finished rows (N, W) by the method's own flip test: blocks of both images averaged, not normalised again."""
+        pair = [super(PackedBaseline, self).encode_images(x, modality, camids, amp) for x in (images, images.flip(dims=[3]))]
+        return self._finished(pair[0], Modality(modality), pair[1])
+
+    def _finished(self, raw: Tensor, modality: Modality, mirror: Tensor | None = None) -> Tensor:
         with full_precision(raw.device):
-            return self.heads.pack(raw, Modality(modality))
+            return self.heads.pack(raw, modality, mirror)
 
 
 @META_ARCH_REGISTRY.register()
@@ -112,11 +122,11 @@ class DEEN(PackedBaseline):
             raise ValueError("DEEN needs its trunk: set MODEL.DUAL_STREAM.TRUNK DEEN, or DEEN-reduced for RegDB.")
         return visual, BranchHead(dim=visual.dim, num_classes=cfg.MODEL.HEADS.NUM_CLASSES, norm=cfg.MODEL.HEADS.NORM)
 
-    def described(self, raw: Embeddings, pids: Tensor) -> Described:
+    def described(self, raw: Embeddings, batch: Batch) -> Described:
         """See `PackedBaseline.described`."""
         blocks = 2 * self.heads.branches
         features, logits = self.heads(torch.cat([raw[Modality.RGB], raw[Modality.IR]]))
-        every = pids.repeat(blocks)
+        every = batch["targets"].repeat(blocks)
         return (*(self.gathered(rows, blocks) for rows in (features, logits, every)), {"branches": self.heads.branches})  # type: ignore[return-value]
 
 
@@ -132,15 +142,7 @@ class MiddleEncoder(DualStreamEncoder):
     @classmethod
     def of(cls, visual: DualStreamEncoder) -> "MiddleEncoder":
         """A dual-stream encoder of D numbers with middle images and stripes."""
-        encoder = cls(
-            backbone=visual.backbone,
-            pool=Stripes(STRIPES, cut="equal"),
-            dim=STRIPES * visual.dim,
-            image_size=visual.image_size,
-            pixel_mean=visual.pixel_mean.flatten().tolist(),
-            pixel_std=visual.pixel_std.flatten().tolist(),
-        )
-        encoder.fill = visual.fill
+        encoder = cls.around(visual, pool=Stripes(STRIPES, cut="equal"), dim=STRIPES * visual.dim)
         encoder.middle = MiddleImages()
         return encoder
 
@@ -190,12 +192,12 @@ class MMN(PackedBaseline):
         heads = cfg.MODEL.HEADS
         return MiddleEncoder.of(visual), StripeHeads(dim=visual.dim, num_classes=heads.NUM_CLASSES, norm=heads.NORM)
 
-    def described(self, raw: Embeddings, pids: Tensor) -> Described:
+    def described(self, raw: Embeddings, batch: Batch) -> Described:
         """See `PackedBaseline.described`; features and logits are lists, one entry per stripe."""
         rows = torch.cat([half for m in (Modality.RGB, Modality.IR) for half in raw[m].chunk(2, dim=1)])
         logits = [self.gathered(one, 4) for one in self.heads(rows)]
         features = list(self.gathered(rows, 4).chunk(STRIPES, dim=1))
-        return features, logits, self.gathered(pids.repeat(4), 4), {"projection": self.projection}
+        return features, logits, self.gathered(batch["targets"].repeat(4), 4), {"projection": self.projection}
 
 
 @META_ARCH_REGISTRY.register()
@@ -228,9 +230,9 @@ class DDAG(PackedBaseline):
         if epoch != began:
             self.others.copy_(torch.tensor([float(epoch), 0.0, 0.0, total / steps if steps else -1.0]))
 
-    def described(self, raw: Embeddings, pids: Tensor) -> Described:
+    def described(self, raw: Embeddings, batch: Batch) -> Described:
         """See `PackedBaseline.described`."""
-        rows, both = torch.cat([raw[Modality.RGB], raw[Modality.IR]]), pids.repeat(2)
+        rows, both = torch.cat([raw[Modality.RGB], raw[Modality.IR]]), batch["targets"].repeat(2)
         features, logits, part_logits = self.heads(rows)
         features, logits, part_logits, both = (self.gathered(x, 2) for x in (features, logits, part_logits, both))
         return features, logits, both, {"part_logits": part_logits, "graph_log_prob": self.heads.graph(features, both)}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tvilfm_plugin.modeling import losses
 from tvilfm_plugin.modeling.methods import losses as methods
-from tvilfm_plugin.modeling.methods import mmn
+from tvilfm_plugin.modeling.methods import mmn, text_losses
 from tvilfm_plugin.registries import LOSS_REGISTRY
 
 
@@ -80,3 +80,38 @@ def part_identity(features: Tensor, logits: Tensor, pids: Tensor, part_logits: T
 def graph_identity(features: Tensor, logits: Tensor, pids: Tensor, graph_log_prob: Tensor) -> Tensor:
     """DDAG's negative log likelihood of the graph's rows."""
     return F.nll_loss(graph_log_prob, pids)
+
+
+@LOSS_REGISTRY.register()
+def text_alignment(
+    features: Tensor, logits: Tensor, pids: Tensor, branches: int, colour: Tensor, text: Tensor, overlap: Tensor
+) -> Tensor:
+    """YYDS's text loss; how alike two captions are is how far their colours overlap."""
+    return text_losses.text_alignment(colour, text, pids.chunk(2 * branches)[0], overlap)
+
+
+@LOSS_REGISTRY.register()
+def text_alignment_overlap(
+    features: Tensor, logits: Tensor, pids: Tensor, branches: int, colour: Tensor, text: Tensor, overlap: Tensor
+) -> Tensor:
+    """The same with the overlap of colours also between images (RegDB, as released)."""
+    return text_losses.text_alignment(colour, text, pids.chunk(2 * branches)[0], overlap, overlap_everywhere=True)
+
+
+@LOSS_REGISTRY.register()
+def joint_identity(features: Tensor, logits: Tensor, pids: Tensor, branches: int, joint_logits: Tensor) -> Tensor:
+    """Half the cross entropy of YYDS's joint features; rows [visible; infrared]."""
+    return losses.identity_loss(joint_logits, pids.chunk(branches)[0]) / 2
+
+
+@LOSS_REGISTRY.register()
+def joint_triplet(features: Tensor, logits: Tensor, pids: Tensor, branches: int, joint: Tensor) -> Tensor:
+    """Half the hard triplet of YYDS's joint features."""
+    return losses.hard_triplet(joint, pids.chunk(branches)[0]) / 2
+
+
+@LOSS_REGISTRY.register()
+def channel_kl(features: Tensor, logits: Tensor, pids: Tensor, copies: int) -> Tensor:
+    """CAJ's distillation of visible view 1 towards infrared (weight 0 in its published command); rows [views; infrared]."""
+    first, *_, infrared = logits.chunk(copies)
+    return methods.channel_kl(first, infrared)

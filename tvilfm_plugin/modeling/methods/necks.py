@@ -54,14 +54,26 @@ class PackedHead(nn.Module):
     """A head whose evaluated row is finished: unit vectors side by side, whose cosine is what the method ranks by.
 
     Attributes:
-        packed_dim: W, numbers of a row.
+        packed_dim: W, numbers of a row; the last two complete its length.
+        longest: how long a row of `blocks` can be.
     """
 
     packed_dim: int
+    longest = 1.0
 
-    def pack(self, raw: Tensor, modality: Modality) -> Tensor:
-        """(N, D) raw features of a modality -> (N, W) rows that are compared."""
+    def blocks(self, raw: Tensor, modality: Modality) -> Tensor:
+        """(N, D) raw features of a modality -> (N, W - 2) rows whose inner product is what the method ranks by."""
         raise NotImplementedError
+
+    def pack(self, raw: Tensor, modality: Modality = Modality.RGB, mirror: Tensor | None = None) -> Tensor:
+        """(N, D) raw features of a modality -> (N, W) unit rows that are compared.
+
+        Args:
+            mirror: (N, D) of the mirror images: their blocks are averaged with the images', and stay as long as they are then.
+        """
+        rows = self.blocks(raw, modality)
+        rows = rows if mirror is None else (rows + self.blocks(mirror, modality)) / 2
+        return unit_length(rows, self.longest, modality is Modality.RGB)
 
     @property
     def neck(self) -> NeckAffine:

@@ -1,18 +1,27 @@
-"""YYDS's parts beside DEEN's: the sentence encoder, the colour feature of a visible image, the joint relation.
+"""YYDS's parts beside DEEN's: sentence encoders, a trunk that also sees colours, the joint relation, the head.
 
 Letters: N rows, D width of a branch, L tokens, h w positions of a map. A visible image carries v2t, what its text should look
 like; an infrared query carries a text; either, joined with the image's maps, gives the joint feature (N, 2D).
 """
 
+import copy
+from collections import OrderedDict
+from typing import Any, Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tvilfm_plugin.modeling.distributed import full_precision
-from tvilfm_plugin.modeling.losses import at_least_float32, hard_triplet, identity_loss
-from tvilfm_plugin.modeling.methods.necks import frozen_bias_neck, small_classifier
+from tvilfm_plugin.evaluation.fusion import JointEnd
+from tvilfm_plugin.modality import Modality
+from tvilfm_plugin.modeling.dual_stream import OneStream
+from tvilfm_plugin.modeling.methods.deen import BRANCHES, BranchHead, DEENTrunk, side_by_side
+from tvilfm_plugin.modeling.methods.necks import frozen_bias_neck, small_classifier, unit_length
+from tvilfm_plugin.modeling.mip.heads import NeckAffine
+from tvilfm_plugin.modeling.text_encoder import TextEncoder
 
 LOGITS = ("classifier", "raw")
+SENTENCE_END = 2
 
 
 class Projection(nn.Module):
@@ -27,149 +36,198 @@ class Projection(nn.Module):
         return self.layer_norm(self.fc(rows))
 
 
-class RobertaSentence(nn.Module):
-    """A frozen RoBERTa and a projection: the mean over a sentence's projected tokens.
+class Sentence(nn.Module):
+    """A text encoder and a projection: token ids (N, L) -> (N, D)."""
 
-    Attributes:
-        encoder: a transformers RobertaModel; it never trains and stays in evaluation mode.
-        projection: of every token.
-    """
-
-    def __init__(self, encoder: nn.Module, dim: int, *, masked: bool = True) -> None:
+    def __init__(self, encoder: nn.Module, inputs: int, dim: int, *, frozen: bool = True, dropout: bool = False) -> None:
         """Args:
-        encoder: see above; its `config.hidden_size` is the width.
+        encoder: gives `inputs` numbers.
         dim: D.
-        masked: mean over the tokens. False: over all positions, padding included (released).
+        frozen: the encoder does not train.
+        dropout: a frozen encoder keeps its dropout in training (as released).
         """
         super().__init__()
-        self.encoder = encoder.requires_grad_(False).eval()
-        self.projection = Projection(encoder.config.hidden_size, dim)  # type: ignore[union-attr, arg-type]
-        self.masked = masked
+        self.encoder = encoder.requires_grad_(not frozen)
+        self.projection = Projection(inputs, dim)
+        self.frozen, self.dropout = frozen, dropout
 
-    def train(self, mode: bool = True) -> "RobertaSentence":
-        """Frozen means frozen: without dropout."""
+    def train(self, mode: bool = True) -> Self:
+        """Frozen means frozen: without dropout, unless it is wanted."""
         super().train(mode)
-        self.encoder.eval()
+        if self.frozen and not self.dropout:
+            self.encoder.eval()
         return self
 
-    def words(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """(N, L) ids and their 0/1 mask -> (N, L, D) projected tokens."""
-        with torch.no_grad():
-            hidden = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        return self.projection(hidden)
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """(N, L) ids and their 0/1 mask -> (N, D)."""
-        words = self.words(ids, mask)
-        if not self.masked:
-            return words.mean(dim=1)
-        weights = mask[:, :, None].to(words.dtype)
-        return (words * weights).sum(dim=1) / weights.sum(dim=1)
+class ClipSentence(Sentence):
+    """This toolkit's CLIP tower: its feature at the end-of-text token, projected."""
+
+    def __init__(self, encoder: TextEncoder, dim: int, **how: bool) -> None:
+        """Args: as of `Sentence`."""
+        super().__init__(encoder, encoder.dim, dim, **how)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(N, L) CLIP ids -> (N, D)."""
+        return self.projection(self.encoder(tokens))
 
 
-class ColourFeature(nn.Module):
-    """Visible-to-text: a second trunk on the visible stem's output, mean pooling, projection."""
+class RobertaSentence(Sentence):
+    """transformers' RobertaModel: the mean over a sentence's projected tokens."""
 
-    def __init__(self, trunk: nn.Module, width: int, dim: int) -> None:
+    def __init__(self, encoder: nn.Module, dim: int, *, masked: bool = True, **how: bool) -> None:
         """Args:
-        trunk: (N, C, H / 4, W / 4) -> (N, width, h, w).
-        width: of its output.
-        dim: D.
+        masked: mean over the tokens. False: over all positions, padding included (released).
+        how: as of `Sentence`.
         """
-        super().__init__()
-        self.trunk = trunk
-        self.projection = Projection(width, dim)
+        super().__init__(encoder, encoder.config.hidden_size, dim, **how)  # type: ignore[union-attr, arg-type]
+        self.masked = masked
 
-    def forward(self, stem: Tensor) -> Tensor:
-        """What the visible stem gives, (N, C, H / 4, W / 4) -> (N, D), v2t."""
-        return self.projection(self.trunk(stem).mean(dim=(2, 3)))
+    def words(self, ids: Tensor) -> Tensor:
+        """(N, L) ids -> (N, L, D) projected tokens; attention sees no padding."""
+        return self.projection(self.encoder(input_ids=ids, attention_mask=_until_the_end(ids)).last_hidden_state)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(N, L) ids, padded behind the end with whatever -> (N, D)."""
+        if not self.masked:
+            return self.words(tokens).mean(dim=1)
+        mask = _until_the_end(tokens)
+        longest = int(mask.sum(dim=1).max())
+        weights = mask[:, :longest, None]
+        words = self.words(tokens[:, :longest])
+        return (words * weights.to(words.dtype)).sum(dim=1) / weights.sum(dim=1)
+
+
+def _until_the_end(ids: Tensor) -> Tensor:
+    """(N, L) 1 up to the first end of a sentence (everywhere in a row that was cut before it), 0 behind."""
+    ends = (ids == SENTENCE_END).long()
+    return (ends.cumsum(dim=1) - ends == 0).long()
+
+
+class YYDSTrunk(DEENTrunk):
+    """DEEN's trunk, and a second one of the same stages on the visible stem's output: what colours a text would name.
+
+    Attributes:
+        colour: of visible rows only; an infrared one gives zeros.
+    """
+
+    def __init__(self, base: nn.Module, **how: Any) -> None:
+        """Args: as of `DEENTrunk`."""
+        super().__init__(base, **how)
+        second = OrderedDict((name, copy.deepcopy(self.get_submodule(name))) for name in self.stages)
+        self.colour = OneStream(Modality.RGB, nn.Sequential(second))
+        self.dim = (BRANCHES + 1) * self.dim // BRANCHES
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 4D, h, w): the branches' maps and the colour map side by side."""
+        stem = self.stem(images)
+        maps = side_by_side(self.branches(stem))
+        return torch.cat([maps, self.colour(stem).to(maps.dtype)], dim=1)
 
 
 class JointRelation(nn.Module):
     """An image's maps and a colour feature -> the joint feature.
 
-    In evaluation everything behind the scaled maps is affine, so the joint feature follows from two vectors of the image
-    (`image_part`) and any colour feature (`join`); training needs the maps for its batch statistics.
-
     Attributes:
         visual_1, visual_2: what the maps say, per position and for the text.
-        text_1, text_2: what the colour feature says.
-        joint: convolution and norm of the two together.
+        end: joins it with the colour feature; all that a query's text meets in evaluation.
     """
 
-    def __init__(self, dim: int, branches: int = 3) -> None:
+    def __init__(self, dim: int, branches: int = BRANCHES) -> None:
         """Args:
         dim: D.
         branches: maps of D channels side by side.
         """
         super().__init__()
         self.visual_1 = nn.Sequential(nn.Conv2d(branches * dim, dim, 1), nn.BatchNorm2d(dim), nn.ReLU())
-        self.text_1 = nn.Linear(dim, dim)
         self.visual_2 = nn.Sequential(nn.Conv2d(branches * dim, dim // 2, 1), nn.ReLU(), nn.Conv2d(dim // 2, dim, 1))
-        self.text_2 = nn.Linear(dim, dim)
-        self.joint = nn.Sequential(nn.Conv2d(2 * dim, 2 * dim, 1), nn.BatchNorm2d(2 * dim))
+        self.end = JointEnd(dim)
 
     def forward(self, maps: Tensor, colour: Tensor) -> Tensor:
         """(N, branches * D, h, w) and (N, D) -> (N, 2D)."""
-        visual = self.visual_1(maps) * (1 + self.text_1(colour))[:, :, None, None]
-        text = self._text(self.visual_2(maps).mean(dim=(2, 3)), colour)
-        both = torch.cat([visual, text[:, :, None, None].expand_as(visual)], dim=1)
-        return (both + self.joint(both)).mean(dim=(2, 3))
+        return self.end(self.visual_1(maps), self.visual_2(maps).mean(dim=(2, 3)), colour)
 
     def image_part(self, maps: Tensor) -> Tensor:
-        """(N, branches * D, h, w) -> (N, 2D): all that `join` needs of an image."""
+        """(N, branches * D, h, w) -> (N, 2D): all that `JointEnd.join` needs of an image."""
         return torch.cat([self.visual_1(maps).mean(dim=(2, 3)), self.visual_2(maps).mean(dim=(2, 3))], dim=1)
 
-    def join(self, image: Tensor, colour: Tensor) -> Tensor:
-        """`image_part` (N, 2D) and (N, D) -> (N, 2D); what `forward` gives in evaluation."""
-        mean, for_text = image.chunk(2, dim=1)
-        both = torch.cat([mean * (1 + self.text_1(colour)), self._text(for_text, colour)], dim=1)
-        return both + self.joint(both[:, :, None, None]).flatten(1)
 
-    def _text(self, for_text: Tensor, colour: Tensor) -> Tensor:
-        return self.text_2(colour) * (1 + torch.sigmoid(for_text))
+class YYDSHead(BranchHead):
+    """DEEN's head, the projection of the colour map, neck (bias frozen at 0) and classifier of the joint feature.
 
+    A row of retrieval is that of `evaluation.fusion.LateJoin`.
 
-class JointHead(nn.Module):
-    """Neck (bias frozen at 0) and classifier of the joint feature."""
+    Attributes:
+        colour: (N, D) mean of the colour map -> (N, D), v2t.
+        joint_neck: of the joint feature; None without the joint relation.
+        classifier: "identity", and "joint".
+    """
 
-    def __init__(self, *, dim: int, num_classes: int, norm: str = "BN", logits: str = "classifier") -> None:
+    def __init__(
+        self, *, dim: int, num_classes: int, norm: str = "BN", joint: bool = True, logits: str = "classifier", mirrors: int = 1
+    ) -> None:
         """Args:
-        dim: 2D.
+        dim: D.
         num_classes: K.
         norm: "BN" or "syncBN".
-        logits: "classifier"; or "raw", the released defect: the feature's own numbers stand for classes.
+        joint: whether there is a joint relation.
+        logits: "classifier"; or "raw", the released defect: the joint feature's own numbers stand for classes.
+        mirrors: images that a row of retrieval is made of, 1, or 2 with the mirror image.
         """
-        super().__init__()
         if logits not in LOGITS:
-            raise ValueError(f"The joint logits are {logits!r}; choose {' or '.join(LOGITS)}.")
-        self.logits = logits
-        self.neck = frozen_bias_neck(dim, norm)
-        self.classifier = small_classifier(dim, num_classes)
-        if logits == "raw":
-            self.requires_grad_(False)
+            raise ValueError(f"MODEL.YYDS.JOINT_LOGITS is {logits!r}; choose {' or '.join(LOGITS)}.")
+        super().__init__(dim=BRANCHES * dim, num_classes=num_classes, norm=norm)
+        self.dim, self.logits, self.mirrors = dim, logits, mirrors
+        self.colour = Projection(dim, dim)
+        classifiers: dict[str, nn.Module] = {"identity": self.classifier}
+        self.joint_neck = frozen_bias_neck(2 * dim, norm) if joint else None
+        if self.joint_neck is not None:
+            classifiers["joint"] = small_classifier(2 * dim, num_classes)
+            if logits == "raw":
+                for part in (self.joint_neck, classifiers["joint"]):
+                    part.requires_grad_(False)
+        self.classifier = nn.ModuleDict(classifiers)  # type: ignore[assignment]
+        self.compared = (9 if joint else 7) * dim + 2
+        self.packed_dim = self.compared + (2 * dim * mirrors if joint else 0)
 
-    def forward(self, joint: Tensor) -> Tensor:
+    def classify(self, rows: Tensor) -> Tensor:
+        """(3N, D) after the neck -> (3N, K)."""
+        return self.classifier["identity"](rows)  # type: ignore[index]
+
+    def joint(self, joint: Tensor) -> Tensor:
         """(N, 2D) -> (N, K), or (N, 2D) where the logits are raw; the neck's statistics follow in either case."""
-        after = self.neck(joint)
-        return joint if self.logits == "raw" else self.classifier(after)
+        assert self.joint_neck is not None
+        after = self.joint_neck(joint)
+        return joint if self.logits == "raw" else self.classifier["joint"](after)  # type: ignore[index]
 
+    def rows(self, raw: Tensor, modality: Modality, mirror: Tensor | None, end: JointEnd | None) -> Tensor:
+        """(N, 4D [+ 2D]) vectors of an image, of `RelationEncoder`, -> (N, W) rows; `mirror` as in `PackedHead.pack`.
 
-def joint_losses(joint: Tensor, logits: Tensor, pids: Tensor) -> tuple[Tensor, Tensor]:
-    """Half the cross entropy and half the hard triplet of the joint features; rows [visible; infrared], (N,) pids."""
-    with full_precision(joint.device):
-        return identity_loss(logits, pids) / 2, hard_triplet(at_least_float32(joint), pids) / 2
+        A visible row is as long as a query's three members together could ask: DEEN's six blocks weigh the root of 6 each,
+        because a query's six are divided by it.
+        """
+        visible = modality is Modality.RGB
+        images = [raw] if mirror is None else [raw, mirror]
+        blocks = torch.stack([self._blocks(one, visible, end) for one in images]).mean(dim=0)
+        row = unit_length(blocks, (36 + 1 + (end is not None)) ** 0.5 if visible else 6**0.5, visible)
+        parts = torch.cat([one[:, 4 * self.dim :] for one in images] * (self.mirrors // len(images)), dim=1)
+        return torch.cat([row, torch.zeros_like(parts) if visible else parts], dim=1)
 
+    def _blocks(self, raw: Tensor, visible: bool, end: JointEnd | None) -> Tensor:
+        """(N, compared - 2): the six, then what a text is compared with (zeros of a query)."""
+        three, colour, part = raw.split([3 * self.dim, self.dim, raw.shape[1] - 4 * self.dim], dim=1)
+        six = self.units(three).flatten(1)
+        if not visible:
+            return F.pad(six, (0, self.compared - 2 - six.shape[1]))
+        colour = self.colour(colour)
+        joint = [] if end is None else [F.normalize(end.join(part, colour), dim=1)]
+        return torch.cat([6**0.5 * six, F.normalize(colour, dim=1), *joint], dim=1)
 
-def pack(six: Tensor, colour: Tensor | None = None, joint: Tensor | None = None) -> Tensor:
-    """DEEN's six unit blocks beside the colour and joint features -> rows of length sqrt(blocks), (N, 6D [+ D] [+ 2D]).
+    @property
+    def neck(self) -> NeckAffine:
+        """What is not compared is taken away; the rest stays."""
+        plain = super().neck
+        return plain._replace(weight=F.pad(plain.weight[: self.compared], (0, self.packed_dim - self.compared)))
 
-    The inner product of a query's and a gallery image's row is the sum of their similarities.
-
-    Args:
-        six: (N, 6, D) unit vectors.
-        colour: (N, D), t of a query or v2t of a visible image.
-        joint: (N, 2D).
-    """
-    others = [F.normalize(rows, dim=1) for rows in (colour, joint) if rows is not None]
-    return torch.cat([six.flatten(1), *others], dim=1)
+    def embed(self, raw: Tensor) -> Tensor:
+        """(N, W) rows, or sums of them -> unit rows."""
+        return F.normalize(raw * self.neck.weight, dim=1)

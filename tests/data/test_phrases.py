@@ -1,0 +1,35 @@
+"""People's phrases: lines, and the literals of a Python file."""
+
+import pytest
+
+from tvilfm_plugin.data.phrases import read_phrases
+
+SOURCE = """import os
+os.nothing_of_this_is_run()
+SYSU_Refer = {
+    1: 'a man with a gray coat', 7: "a woman in blue",
+}
+RegDB_Refer = {1: 'a person with a red top'}
+"""
+
+
+def test_literals_by_data_set(tmp_path):
+    file = tmp_path / "utils_new.py"
+    file.write_text(SOURCE)
+    assert read_phrases(str(file), "sysu", [7]) == {1: ["a man with a gray coat"], 7: ["a woman in blue"]}
+    assert read_phrases(str(file), "regdb", [1]) == {1: ["a person with a red top"]}
+    with pytest.raises(ValueError, match=r"assigns no LLCM_REFER \(SYSU_Refer, RegDB_Refer\)"):
+        read_phrases(str(file), "llcm", [1])
+    with pytest.raises(ValueError, match=r"no phrase for 1 of 1 identities \(2\)"):
+        read_phrases(str(file), "sysu", [2])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("SYSU_Refer = {1: print()}", "a literal"), ("SYSU_Refer = {1: ' '}", "a literal"), ("x = (", "line 1: this is not")],
+)
+def test_what_is_no_literal_is_refused(tmp_path, text, message):
+    file = tmp_path / "x.py"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_phrases(str(file), "sysu", [1])
