@@ -228,6 +228,8 @@ def test_every_value_of_every_key_fits_or_is_refused_by_name(key, data):
 def test_training_refuses_what_the_report_refuses(tiny, tmp_path):
     with pytest.raises(ConfigError, match="CJ.ENABLED is True, but no Tri- run reads it"):
         tiny("refused", "INPUT.CJ.ENABLED", "True", config=tiny.stage1)
+    with pytest.raises(KeyError, match="DATASETS.NAMES .or DATASETS.TESTS. is 'nope', but there are only .*TriSYSUMM01"):
+        tiny("refused", "DATASETS.NAMES", "('nope',)", config=tiny.stage1)
     with pytest.raises(ConfigError, match="SOLVER.GAMMA is -0.5"):
         tiny("refused", "SOLVER.GAMMA", "-0.5", config=tiny.stage1)
 

@@ -587,6 +587,10 @@ def test_losses_are_read_at_once(monkeypatch):
         train_loop.SimpleTrainer(TwoLayers(), [], None, None)._write_metrics(losses, 0.1)
         latest = storage.latest()
     assert {name: latest[name][0] for name in (*losses, "total_loss")} == {"a": 1.5, "b": 2.25, "c": -0.5, "total_loss": 3.25}
+    trainer = train_loop.SimpleTrainer(TwoLayers(), [], None, None)
+    trainer.iter = 7
+    with events.EventStorage(), pytest.raises(FloatingPointError, match=r"at iteration 7 .a 1.5, b nan, c -0.5.*BASE_LR"):
+        trainer._write_metrics(losses | {"b": torch.tensor(float("nan"))}, 0.1)
     first, *others = seen[0].values()
     assert not first.requires_grad and all(loss._base is first._base is not None for loss in others), "parts of one tensor"
 

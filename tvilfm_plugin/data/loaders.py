@@ -36,7 +36,7 @@ logger = logging.getLogger("fastreid." + __name__)
 
 def is_tri(name: str) -> bool:
     """Whether a registered data set carries pairs of modalities (ours) or is an ordinary one of the host."""
-    kind = DATASET_REGISTRY.get(name)
+    kind = choose(DATASET_REGISTRY, name, "DATASETS.NAMES (or DATASETS.TESTS)")
     return isinstance(kind, type) and issubclass(kind, TriDataset)
 
 

@@ -40,8 +40,9 @@ def step_on_any_device(train_loop: types.ModuleType) -> None:
     """The steps of `SimpleTrainer` and `AMPTrainer`, on CPU and GPU.
 
     Losses are read at once, behind the work that is queued: the original waits for the device once per loss, on a stream of
-    its own that does not wait for the losses to be made. Mixed precision is `torch.amp`'s: float16 with a scaler on a GPU,
-    bfloat16 (whose range needs none) on the CPU; the original asserts CUDA and calls `torch.cuda.amp`, which is deprecated.
+    its own that does not wait for the losses to be made. Those that are not finite end the training with a remedy. Mixed
+    precision is `torch.amp`'s: float16 with a scaler on a GPU, bfloat16 (whose range needs none) on the CPU; the original
+    asserts CUDA and calls `torch.cuda.amp`, which is deprecated.
     A processor without bfloat16 arithmetic would emulate it, many times slower than float32, which it then uses.
     """
     replace(train_loop.SimpleTrainer, "_write_metrics", _read_at_once)
@@ -53,7 +54,14 @@ def _read_at_once(write: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(write)
     def _write_metrics(self: Any, loss_dict: dict[str, torch.Tensor], data_time: float) -> None:
         read = torch.stack([loss.detach().float().reshape(()) for loss in loss_dict.values()]).cpu()
-        write(self, dict(zip(loss_dict, read, strict=True)), data_time)
+        try:
+            write(self, dict(zip(loss_dict, read, strict=True)), data_time)
+        except FloatingPointError:
+            losses = ", ".join(f"{name} {value:g}" for name, value in zip(loss_dict, read.tolist(), strict=True))
+            raise FloatingPointError(
+                f"The loss is not finite at iteration {self.iter} ({losses}): the training has diverged. Lower SOLVER.BASE_LR "
+                "and the rates beside it, or look for what is not finite in the weights that it started from."
+            ) from None
 
     return _write_metrics
 

@@ -78,7 +78,7 @@ KEYS: tuple[Key, ...] = (
     Key("TEST.AMP", False, "Compute the features under autocast (bfloat16 on a CPU, float16 on a GPU), named on the card; distances are float32 in any case."),
     Key("TEST.DRAWS", 10, "Gallery draws (SYSU-MM01, LLCM).", low=1),
     Key("TEST.TEXT_SOURCES", ("oracle", "witness"), "Where the visible-image text of a query comes from; every table needs one that is not an oracle.", choices=("none", "self", "witness", "oracle", "human", "wrong"), count=(1, None), unique=True),
-    Key("TEST.TEXT_SEEDS", (0,), "One text draw per seed.", low=0, count=(1, None), unique=True),
+    Key("TEST.TEXT_SEEDS", (0,), "One text draw per seed.", low=0, high=2**32 - 1, count=(1, None), unique=True),
     Key("TEST.TEXT_TRUST", "", "The ensemble weighs a query's words by how well they fit its infrared picture, as learned on training people: single, every query by itself; joint, knowing from all queries together how often words are wrong. Empty: words count in full, as in the paper.", choices=("single", "joint"), optional=True),
     Key("TEST.ORACLE_STYLE", "paper", "How source oracle draws: any caption of the identity, or one seeded draw from the distinct ones (released).", choices=("paper", "released")),
     Key("TEST.HUMAN_TEXTS", "", "File of source human: lines \"identity<TAB>phrase\", or YYDS's utils_new.py, of which nothing is run."),
