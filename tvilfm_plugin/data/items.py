@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,13 +46,20 @@ def count_identities(*items: Sequence[Item]) -> int:
     return len(pids)
 
 
-def check_same_person(rgb: Item, ir: Item) -> None:
-    """Raise unless a pair shows one person."""
+def pair_labels(rgb: Item, ir: Item) -> dict[str, Any]:
+    """What a sample says of its pair: identity, cameras and paths; raises unless both images show one person."""
     if rgb.pid != ir.pid:
         raise ValueError(
             f"A pair must show one person, but {rgb.path} shows identity {rgb.pid} and {ir.path} identity {ir.pid}. "
             "Give the sampler the same items as the data set."
         )
+    return {
+        "targets": rgb.pid,
+        "rgb_camids": rgb.camid,
+        "ir_camids": ir.camid,
+        "rgb_path": rgb.path,
+        "ir_path": ir.path,
+    }
 
 
 def gallery_groups(items: Sequence[Item], camids: Collection[int]) -> list[list[int]]:

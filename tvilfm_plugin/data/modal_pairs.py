@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from tvilfm_plugin.data.augment.modal import ModalAugmentation
-from tvilfm_plugin.data.items import Item, check_same_person, count_identities
+from tvilfm_plugin.data.items import Item, count_identities, pair_labels
 from tvilfm_plugin.data.paired import collate_pairs
 from tvilfm_plugin.data.samplers.pairs import Pair
 
@@ -60,8 +60,7 @@ class ModalPairs(Dataset[dict[str, Any]]):
         return self._sample(wanted) if isinstance(wanted, Pair) else collate_pairs([self._sample(pair) for pair in wanted])
 
     def _sample(self, pair: Pair) -> dict[str, Any]:
-        rgb_item, ir_item = self.rgb_items[pair.rgb], self.ir_items[pair.ir]
-        check_same_person(rgb_item, ir_item)
+        labels = pair_labels(self.rgb_items[pair.rgb], self.ir_items[pair.ir])
         rng = random.Random(pair.seed)
         rgb, rgb_ops = self.augmentation(self.rgb_images[pair.rgb], rng)
         ir, ir_ops = self.augmentation(self.ir_images[pair.ir], rng)
@@ -70,9 +69,4 @@ class ModalPairs(Dataset[dict[str, Any]]):
             "ir": torch.from_numpy(ir),
             "rgb_ops": torch.tensor(rgb_ops),
             "ir_ops": torch.tensor(ir_ops),
-            "targets": rgb_item.pid,
-            "rgb_camids": rgb_item.camid,
-            "ir_camids": ir_item.camid,
-            "rgb_path": rgb_item.path,
-            "ir_path": ir_item.path,
-        }
+        } | labels

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from tvilfm_plugin.data.augment.caj import TrainAugmentation
 from tvilfm_plugin.data.feature_bank import FeatureBank, view_rng
-from tvilfm_plugin.data.items import Item, check_same_person, count_identities
+from tvilfm_plugin.data.items import Item, count_identities, pair_labels
 from tvilfm_plugin.data.samplers.pairs import Pair
 from tvilfm_plugin.data.tokenizer import END, end_of_text
 from tvilfm_plugin.modality import Modality
@@ -96,18 +96,11 @@ class PairedDataset(Dataset[dict[str, Any]]):
         return collate_pairs(samples, blocks, self.rgb_tokens.end if self.rgb_tokens is not None else END)
 
     def _sample(self, pair: Pair, out: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        rgb_item, ir_item = self.rgb_items[pair.rgb], self.ir_items[pair.ir]
-        check_same_person(rgb_item, ir_item)
+        labels = pair_labels(self.rgb_items[pair.rgb], self.ir_items[pair.ir])
         rng = random.Random(pair.seed)
         # Drawn first, and also without texts: so both stages see the same views of a pair, however often erasing draws.
         rephrase_rgb, rephrase_ir = rng.random() < self.rephrase_prob, rng.random() < self.rephrase_prob
-        sample = self._seen(pair, rng, out) | {
-            "targets": rgb_item.pid,
-            "rgb_camids": rgb_item.camid,
-            "ir_camids": ir_item.camid,
-            "rgb_path": rgb_item.path,
-            "ir_path": ir_item.path,
-        }
+        sample = self._seen(pair, rng, out) | labels
         if self.rgb_tokens is not None and self.ir_tokens is not None:
             sample["rgb_tokens"] = self.rgb_tokens.row(pair.rgb, rephrase_rgb)
             sample["ir_tokens"] = self.ir_tokens.row(pair.ir, rephrase_ir)
