@@ -6,6 +6,7 @@ import torch
 from tiny_trees import write_regdb, write_sysu
 from yacs.config import CfgNode
 
+import tvilfm_plugin.data.modal_loader  # noqa: F401  (registers the sampler and the augmentation)
 from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.data.augment.modal import ModalAugmentation
 from tvilfm_plugin.data.items import Item
