@@ -57,11 +57,12 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows under a title; `datasets` that the table is about."""
+    """Rows under a title; `datasets` that the table is about; whether it `compares` methods of the field."""
 
     title: str
     rows: tuple[Row, ...]
     datasets: tuple[str, ...]
+    compares: bool = False
 
 
 _NO_REPHRASE = ("INPUT.REPHRASE_PROB", "0.0")
@@ -69,6 +70,7 @@ _NO_IAEL = ("MODEL.MIP.IAEL_WEIGHT", "0.")
 _NO_IPG = ("MODEL.MIP.INSTANCE_PROMPTS", "0")
 _MIP = "MIP/configs/{}.yml"
 STAGE1 = Run(name="stage1", start="")
+_METHODS = ("AGW", "CAJ", "DDAG", "MMN", "DEEN", "YYDS")
 RUNS = {
     run.name: run
     for run in (
@@ -85,11 +87,19 @@ RUNS = {
         Run(name="mip_fusion", overrides=(*_NO_IAEL, "MODEL.MIP.INSTANCE_TYPE", "fusion"), start="", config=_MIP),
         Run(name="mip_all", start="", config=_MIP),
         Run(name="mip_text", start="mip_all", config="TVILFM/configs/{}_mip.yml"),
+        *(Run(name=name.lower(), start="", config=f"{name}/configs/{{}}.yml") for name in _METHODS),
+        Run(name="tvilfm_deen", start="deen", config="TVILFM/configs/{}_deen.yml"),
     )
 }
 
 _BACKBONE = Row(name="VI-ReID backbone, I->R", run="stage1", query=IMAGES, published="backbone")
-_AGAINST = (_BACKBONE, Row(name="TVI-LFM, I+T->R", run="full", query="ensemble", published="tvilfm", previous=_BACKBONE.name))
+_TVILFM = Row(name="TVI-LFM, I+T->R", run="full", query="ensemble", published="tvilfm", previous=_BACKBONE.name)
+_DEEN = Row(name="TVI-LFM on DEEN", run="tvilfm_deen", query="ensemble", previous=_TVILFM.name)
+_IMAGES = tuple(
+    Row(name=name, run=name.lower(), query=IMAGES, published=name.lower(), previous=_TVILFM.name) for name in _METHODS[:-1]
+)
+_YYDS = Row(name="YYDS, I+T->R", run="yyds", query="ensemble", published="yyds", previous=_TVILFM.name)
+_AGAINST = (*_IMAGES, _YYDS, _BACKBONE, _TVILFM, _DEEN)
 TABLES = {
     "table1": Table(
         title="Table 1: ablation",
@@ -103,8 +113,13 @@ TABLES = {
         ),
         datasets=("sysu", "regdb", "llcm", "synthetic"),
     ),
-    "table2": Table(title="Table 2: comparison on SYSU-MM01", rows=_AGAINST, datasets=("sysu", "synthetic")),
-    "table3": Table(title="Table 3: comparison on RegDB and LLCM", rows=_AGAINST, datasets=("regdb", "llcm", "synthetic")),
+    "table2": Table(title="Table 2: comparison on SYSU-MM01", rows=_AGAINST, datasets=("sysu", "synthetic"), compares=True),
+    "table3": Table(
+        title="Table 3: comparison on RegDB and LLCM",
+        rows=_AGAINST,
+        datasets=("regdb", "llcm", "synthetic"),
+        compares=True,
+    ),
     "table5": Table(
         title="Table 5: incremental against from scratch (without MER)",
         rows=(

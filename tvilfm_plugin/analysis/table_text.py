@@ -8,7 +8,7 @@ import numpy as np
 from tabulate import tabulate
 
 from tvilfm_plugin.analysis.comparison import Comparison
-from tvilfm_plugin.analysis.published import TRIALS, published_draws
+from tvilfm_plugin.analysis.published import TRIALS, elsewhere, published_draws, unlike
 from tvilfm_plugin.analysis.statistics import holm
 from tvilfm_plugin.analysis.table_rows import METRICS, Line, Result
 from tvilfm_plugin.evaluation.report import ORACLE, aligned
@@ -21,6 +21,8 @@ def markdown(result: Result) -> str:
     for setting in dict.fromkeys(line.setting for line in result.lines):
         lines = [line for line in result.lines if line.setting == setting]
         parts += [f"## {setting}", "\n".join(aligned(_numbers(result.dataset, lines), names=4))]
+        if other := elsewhere(result.dataset, setting) if result.table.compares else []:
+            parts += ["Published elsewhere, nothing of it measured here:", "\n".join(aligned(_elsewhere(other), names=2))]
         parts += ["Deviations, each source of variation by itself:", "\n".join(aligned(_deviations(lines), names=4))]
     if result.steps:
         parts += ["## Steps", "\n".join(aligned(_tests(result.steps), names=2))]
@@ -46,6 +48,12 @@ def _numbers(dataset: str, lines: Sequence[Line]) -> list[list[str]]:
                 cells += [f"{paper[metric]:.2f}", f"{ours.mean - paper[metric]:+.2f}"] if known else ["", ""]
         table.append(cells)
     return table
+
+
+def _elsewhere(found: Sequence[tuple[str, str, dict[str, float]]]) -> list[list[str]]:
+    """Header and cells of published numbers that no row of ours answers."""
+    body = [[name, why, *(f"{numbers[m]:.2f}" if m in numbers else "" for m in METRICS)] for name, why, numbers in found]
+    return [["method", "source, and what was unlike", *METRICS], *body]
 
 
 def _name(line: Line) -> str:
@@ -86,6 +94,8 @@ def _notes(result: Result) -> list[str]:
         notes.append("paper: the published number, whose texts are the oracle's; the paper names no training seeds.")
     else:
         notes.append(f"The paper has no numbers for {result.dataset} here.")
+    rows = {line.row.name: line.row.published for line in result.lines if line.paper(result.dataset)}
+    notes += [f"paper, {name}: {unlike(row)}." for name, row in rows.items() if unlike(row)]
     sources = {line.source for line in result.lines}
     if ORACLE in sources:
         notes.append("Source `oracle` picks the text by the query's true identity, which no deployed system knows.")

@@ -138,5 +138,23 @@ def identity_head_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def as_stage1(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What stage 2 of TVI-LFM starts from: a MIP state dict translated by `identity_head_state`, any other as it is."""
+    """What stage 2 of TVI-LFM starts from: a state dict of MIP or DEEN with one neck for all vectors, any other as it is."""
+    if "heads.bn.weight" in state and "visual.backbone.base.dee.branches.0.out.weight" in state:
+        return deen_head_state(state)
     return identity_head_state(state) if "heads.necks.0.weight" in state else dict(state)
+
+
+def deen_head_state(state: Mapping[str, Tensor], branches: int = 3) -> dict[str, Tensor]:
+    """A DEEN state dict as stage 1 of TVI-LFM: its neck and classifier once per branch, side by side, the logits averaged.
+
+    Its rows of retrieval have unit vectors before the neck as well; these TVI-LFM does not look at.
+
+    Returns:
+        `visual.*`, `heads.neck.*` and `heads.classifier.weight`.
+    """
+    joined = {name: value for name, value in state.items() if name.startswith("visual.")}
+    for kind in ("weight", "bias", "running_mean", "running_var"):
+        joined[f"heads.neck.{kind}"] = state[f"heads.bn.{kind}"].repeat(branches)
+    joined["heads.neck.num_batches_tracked"] = state["heads.bn.num_batches_tracked"]
+    joined["heads.classifier.weight"] = state["heads.classifier.weight"].repeat(1, branches) / branches
+    return joined

@@ -11,6 +11,7 @@ from tvilfm_plugin.cli.command import Command, Parser
 
 TABLE_NAMES = ("table1", "table2", "table3", "table5", "mip")
 DATASETS = ("sysu", "regdb", "llcm", "synthetic")
+KINDS = ("k-reciprocal", "constrained", "divided", "extended", "gallery-only")
 # What the command decides for every run.
 OURS = ("MODEL.WEIGHTS", "OUTPUT_DIR", "SEED", "DATASETS.TRIAL", "TEST.STORE")
 
@@ -27,6 +28,8 @@ def _options(parser: Parser) -> None:
     parser.option("--config-file", old=("--config",), dest="config", metavar="FILE", type=Path, help=config)
     parser.option("--jobs", type=int, default=1, help="trainings at the same time")
     parser.option("--resamples", type=int, default=10_000, help="of the paired tests")
+    kinds = "also print the rows re-ranked, marked RR, with every kind that is named (gallery-only uses no other query)"
+    parser.option("--rerank", nargs="+", default=[], choices=KINDS, metavar="KIND", help=kinds)
     parser.option("--dry-run", action="store_true", help="list what would run")
 
 
@@ -40,8 +43,8 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
     names = [row.name for row in table.rows]
     if unknown := [name for name in args.only if name not in names]:
         error(f"{args.table} has no row {', '.join(unknown)}; it has {', '.join(map(repr, names))}.")
-    if args.config and any(RUNS[row.run].config for row in table.rows):
-        error(f"{args.table} has config files of its own; change them by KEY VALUE, not by --config-file.")
+    if args.config and any(RUNS[row.run].config for row in table.rows if not args.only or row.name in args.only):
+        error(f"{args.table} has config files of its own: use KEY VALUE instead, or --only for other rows.")
     if taken := [key for key in args.opts[0::2] if key.removeprefix("STAGE1.") in OURS]:
         error(f"{', '.join(taken)} is what this tool sets for every run; use --seeds, --trials, --out-dir or --config-file.")
     args.seeds = list(dict.fromkeys(args.seeds))
@@ -95,18 +98,29 @@ def make_table(args: argparse.Namespace, begin: Callable[[list[str], Path], int]
     if not result.lines:
         print("\n".join(["No row is complete: there is nothing to print.", *result.notes]), file=sys.stderr)
         return 1
-    _write(result, args.out, args.table)
+    _write(result, args.out, args.table, _reranked(table, found, args) if args.rerank else "")
     return 1 if failed else 0
 
 
-def _write(result: Any, folder: Path, name: str) -> None:
+def _reranked(table: Any, found: Any, args: argparse.Namespace) -> str:
+    """The rows again with re-ranking."""
+    from tvilfm_plugin.analysis.reranked import as_markdown, rerank_rows
+    from tvilfm_plugin.evaluation.evaluator import distance_function, load_evaluation
+
+    return "\n" + as_markdown(rerank_rows(table, found, load_evaluation, distance_function, args.rerank, args.only))
+
+
+def _write(result: Any, folder: Path, name: str, reranked: str) -> None:
     from tvilfm_plugin.analysis.tables import as_csv, latex, markdown
     from tvilfm_plugin.files.writing import write_text
+    from tvilfm_plugin.visualization.figures import save_figure
+    from tvilfm_plugin.visualization.table_picture import build_table_picture
 
-    text = markdown(result)
+    text = markdown(result) + reranked
     for suffix, content in ((".md", text), (".csv", as_csv(result)), (".tex", latex(result))):
         write_text(folder / f"{name}{suffix}", content)
-    print(f"\n{text}\nAlso in {folder}/{name}.md, .csv and .tex")
+    save_figure(build_table_picture(result.lines, result.dataset, result.table.title), folder / f"{name}.png")
+    print(f"\n{text}\nAlso in {folder}/{name}.md, .csv and .tex; picture: {name}.png")
 
 
 REPRODUCE = Command(
@@ -119,6 +133,9 @@ REPRODUCE = Command(
     work=reproduce,
     overrides=True,
     goes_on="The same command goes on where it was.",
-    examples=("tvilfm reproduce table1 --dataset sysu --seeds 0 1 2", "tvilfm reproduce table1 --dataset synthetic --dry-run"),
+    examples=(
+        "tvilfm reproduce table1 --dataset sysu --seeds 0 1 2",
+        "tvilfm reproduce table2 --dataset synthetic --rerank gallery-only",
+    ),
 )
 COMMANDS: Sequence[Command] = (REPRODUCE,)
