@@ -39,9 +39,9 @@ def evaluate(cfg: Any) -> dict[str, float]:
     return results
 
 
-def steps(cfg: Any, count: int) -> dict[str, Any]:
+def steps(cfg: Any, count: int, kind: type[TriTrainer] = TriTrainer) -> dict[str, Any]:
     """Some iterations: the first batch of this rank, the gradients of the first step, and the weights before and after."""
-    trainer = TriTrainer(cfg)
+    trainer = kind(cfg)
     trainer.resume_or_load(False)
     model = trainer.model.module
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -102,3 +102,8 @@ def use_portable_sync_bn(module: nn.Module) -> nn.Module:
 def full_precision(device: torch.device) -> torch.autocast:
     """Context in which autocast is off: losses and evaluation compute in float32."""
     return torch.autocast(device.type, enabled=False)
+
+
+def synchronised(part: nn.Module, norm: str) -> nn.Module:
+    """A part with batch statistics over all processes where MODEL.BACKBONE.NORM asks for them ("syncBN")."""
+    return use_portable_sync_bn(nn.SyncBatchNorm.convert_sync_batchnorm(part)) if norm == "syncBN" else part

@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 
 from tvilfm_plugin.modality import Embeddings, Modality
 from tvilfm_plugin.modeling.backbones import build_visual_encoder
-from tvilfm_plugin.modeling.distributed import full_precision
+from tvilfm_plugin.modeling.distributed import full_precision, synchronised
 from tvilfm_plugin.modeling.methods import named_losses  # noqa: F401  (puts them into the registry)
 from tvilfm_plugin.modeling.methods.ddag import STRIPES as PARTS
 from tvilfm_plugin.modeling.methods.ddag import PartHead, graph_weight
@@ -190,7 +190,9 @@ class MMN(PackedBaseline):
     def build_parts(cls, cfg: CfgNode, visual: DualStreamEncoder) -> tuple[DualStreamEncoder, PackedHead]:
         """With middle images; a head per stripe."""
         heads = cfg.MODEL.HEADS
-        return MiddleEncoder.of(visual), StripeHeads(dim=visual.dim, num_classes=heads.NUM_CLASSES, norm=heads.NORM)
+        encoder = MiddleEncoder.of(visual)
+        encoder.middle = synchronised(encoder.middle, cfg.MODEL.BACKBONE.NORM)  # type: ignore[assignment]
+        return encoder, StripeHeads(dim=visual.dim, num_classes=heads.NUM_CLASSES, norm=heads.NORM)
 
     def described(self, raw: Embeddings, batch: Batch) -> Described:
         """See `PackedBaseline.described`; features and logits are lists, one entry per stripe."""

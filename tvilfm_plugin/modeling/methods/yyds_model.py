@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 from tvilfm_plugin.data.words import Tokenizer, choose_tokenizer
 from tvilfm_plugin.evaluation.fusion import LateJoin
 from tvilfm_plugin.modality import Embeddings, Modality
+from tvilfm_plugin.modeling.distributed import synchronised
 from tvilfm_plugin.modeling.methods.deen import BRANCHES
 from tvilfm_plugin.modeling.methods.models import Described, PackedBaseline
 from tvilfm_plugin.modeling.methods.necks import PackedHead
@@ -137,7 +138,10 @@ class YYDS(PackedBaseline):
             logits=cfg.MODEL.YYDS.JOINT_LOGITS,
             mirrors=2 if flip else 1,
         )
-        return RelationEncoder.of(visual, joint), head
+        encoder = RelationEncoder.of(visual, joint)
+        if encoder.relation is not None:
+            encoder.relation = synchronised(encoder.relation, cfg.MODEL.BACKBONE.NORM)  # type: ignore[assignment]
+        return encoder, head
 
     @property
     def fusion(self) -> LateJoin:
