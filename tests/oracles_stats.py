@@ -28,27 +28,3 @@ def average_precision(right: Sequence[bool]) -> float:
     """Mean precision at the right places of a list."""
     precisions = [sum(right[: n + 1]) / (n + 1) for n in range(len(right)) if right[n]]
     return sum(precisions) / len(precisions)
-
-
-def trust(own: Sequence[Sequence[float]], others: Sequence[Sequence[Sequence[float]]], low: float) -> list[float]:
-    """The fall-back's weight of each query's text from [kind][query] and [kind][query][other text] agreements."""
-    weights = []
-    for q in range(len(own[0])):
-        mine, theirs = 0.0, [0.0] * len(others[0][q])
-        for kind in range(len(own)):
-            values = np.array(others[kind][q])
-            mine += (own[kind][q] - values.mean()) / values.std()
-            theirs = [t + (v - values.mean()) / values.std() for t, v in zip(theirs, values, strict=True)]
-        share = (sum(t < mine for t in theirs) + sum(t == mine for t in theirs) / 2) / len(theirs)
-        weights.append(min(max((share - low) / (1 - low), 0.0), 1.0))
-    return weights
-
-
-def peaks(image: np.ndarray, text: np.ndarray, others: np.ndarray) -> tuple[list[float], list[list[float]]]:
-    """Best joint candidate of each query with its own text and with every other one."""
-
-    def z(row: np.ndarray) -> np.ndarray:
-        return (row - row.mean()) / row.std()
-
-    own = [max(z(seen) + z(said)) for seen, said in zip(image, text, strict=True)]
-    return own, [[max(z(seen) + z(other)) for other in others] for seen in image]

@@ -3,8 +3,8 @@
 Three kinds of evidence, none of which sees a label or the gallery: the words against the infrared picture and against its
 caption (cosines through the model), and the words against that caption attribute by attribute (`description.reading`). What
 they are worth is learned on training people: their own words against those of other training people. The weight of the words
-is the probability that they fit (Bayes), so it needs to know how often words are wrong: evenly often, or as often as the
-evidence of all queries together says, which expectation maximisation finds (Saerens, Latinne and Decaestecker, 2002).
+follows from the probability that they fit (Bayes), which needs to know how often words are wrong: evenly often, or as often as
+the evidence of all queries together says, which expectation maximisation finds (Saerens, Latinne and Decaestecker, 2002).
 """
 
 import json
@@ -21,6 +21,9 @@ from tvilfm_plugin.files.writing import write_text
 
 FILE = "text_trust.json"
 SINGLE, JOINT = "single", "joint"
+STAKES = 2.0
+"""How much more right words bring than wrong ones cost (twice to four times on the synthetic benchmark), so that doubt counts
+for the words."""
 UNFIT = 0.5
 """Below this trust the words are said not to fit."""
 _KINDS = ("picture", "caption", "attributes")
@@ -102,7 +105,7 @@ class TextTrust:
 
 
 def trust(log_odds: np.ndarray, how: str = SINGLE) -> np.ndarray:
-    """(Q,) weights in [0, 1]: the probability that each query's words fit it.
+    """(Q,) weights in [0, 1]: the odds that each query's words fit it, times `STAKES`, as a share.
 
     Args:
         log_odds: (Q,), see `TextTrust.log_odds`.
@@ -110,7 +113,7 @@ def trust(log_odds: np.ndarray, how: str = SINGLE) -> np.ndarray:
             the Q queries together says.
     """
     prior = _prior(log_odds) if how == JOINT else 0.5
-    return _sigmoid(log_odds + np.log(prior / (1 - prior)))
+    return _sigmoid(log_odds + np.log(STAKES * prior / (1 - prior)))
 
 
 def _prior(log_odds: np.ndarray, steps: int = 200) -> float:

@@ -39,7 +39,7 @@ class SearchResult(NamedTuple):
 
     Attributes:
         hits: best first.
-        note: what must be said about it (a member that could not vote, a fall-back), or "".
+        note: what must be said about it (a member that could not vote, words that do not fit), or "".
     """
 
     hits: list[Hit]
