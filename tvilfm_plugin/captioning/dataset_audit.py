@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tvilfm_plugin.captioning.audit import Audit, audit_text
 from tvilfm_plugin.captioning.findings import Subject
+from tvilfm_plugin.captioning.truth_audit import FACTS, truth_findings
 from tvilfm_plugin.data.captions import CaptionBank
 from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.modality import Modality
@@ -35,7 +36,10 @@ def audit_dataset(dataset: str, root: str, folder: str = "", trial: int = 1) -> 
         if modality is Modality.RGB and bank.persons is not None:
             drawn = {pid: [c.text for c in said] for pid, said in bank.persons.items() if pid in queried}
         captions = {key: bank[key] for key in bank}
-        audits.append(audit_text(subjects, captions, modality, bank.source, drawn))
+        audit = audit_text(subjects, captions, modality, bank.source, drawn)
+        if (facts := Path(images.dataset_dir, FACTS)).is_file():
+            audit.findings += truth_findings(facts, {key: caption.text for key, caption in captions.items()}, modality)
+        audits.append(audit)
     return audits
 
 
