@@ -15,7 +15,8 @@ from tvilfm_plugin.cli.main import COMMANDS, main, overview
 ROOT = Path(__file__).parents[2]
 # What the documents and the mission name, at the least.
 WANTED = (
-    "train", "eval", "run", "search", "web", "demo", "data make", "data check", "captions generate", "captions rephrase",
+    "train", "eval", "run", "search", "web", "serve", "demo", "data make", "data check", "captions generate",
+    "captions rephrase",
     "captions audit", "captions finetune", "captions pairs", "captions demo", "results show", "results compare",
     "results rules",
     "results thresholds", "results robustness", "results export", "results score", "results orbench",

@@ -4,8 +4,9 @@ import argparse
 import contextlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tvilfm_plugin.cli.command import Command, Parser
 from tvilfm_plugin.cli.run_folder import DEMO_RUN, config_and_weights, folder_of_model, model_options
@@ -146,22 +147,37 @@ def _search_example(args: argparse.Namespace) -> int:
 
 
 def _web_options(parser: Parser) -> None:
+    _server_options(parser, 7860)
+    parser.option("--examples", type=int, default=12, help="test queries that the page offers")
+
+
+def _server_options(parser: Parser, port: int) -> None:
     model_options(parser, run=DEMO_RUN)
     parser.option("--gallery", type=Path, help="folder of visible pictures; default: the test set of the config")
     if not parser.legacy:
         parser.option("--example", action="store_true", help="the model, pictures and queries that come with the plugin")
     parser.option("--host", default="127.0.0.1", help="address to listen on; 127.0.0.1 is this machine only")
-    parser.option("--port", type=int, default=7860, help="0 takes any free one (default: 7860)")
-    parser.option("--name", action="append", default=[], help="host name under which a browser may ask; may be repeated")
-    parser.option("--examples", type=int, default=12, help="test queries that the page offers")
+    parser.option("--port", type=int, default=port, help=f"0 takes any free one (default: {port})")
+    parser.option("--name", action="append", default=[], help="host name under which it may be asked for; may be repeated")
 
 
 def web(args: argparse.Namespace) -> int:
     """Embed the gallery and serve the page until Ctrl-C."""
+
+    def page(retriever: Any, shown: Any, hosts: set[str]) -> Any:
+        from tvilfm_plugin.retrieval.web import make_app
+
+        return make_app(retriever, shown.offered, shown.title, hosts)
+
+    return _serve(args, args.examples, "The page", page)
+
+
+def _serve(args: argparse.Namespace, examples: int, what: str, make: Callable[[Any, Any, set[str]], Any]) -> int:
+    """Serve what `make` makes of the retriever, what is shown, and the host names."""
     missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
         install = f"pip install {' '.join(missing)}, or run `make setup`"
-        raise ModuleNotFoundError(f"The page needs {' and '.join(missing)}, which is not installed: {install}.")
+        raise ModuleNotFoundError(f"{what} needs {' and '.join(missing)}, which is not installed: {install}.")
     example = getattr(args, "example", False)
     if example and args.run == Path(DEMO_RUN):
         args.run = Path("example")
@@ -170,25 +186,47 @@ def web(args: argparse.Namespace) -> int:
         wanted = args.weights or args.run
         raise FileNotFoundError(
             f"No weights {wanted}. `make demo` trains them (minutes on two cores); or name others by --weights, or see "
-            "the example that comes with the plugin by `tvilfm web --example`."
+            "the example that comes with the plugin by --example."
         )
     from tvilfm_plugin.retrieval.retriever import Retriever
-    from tvilfm_plugin.retrieval.web import LOOPBACK, listen, make_app, server
+    from tvilfm_plugin.retrieval.web import LOOPBACK, listen, server
     from tvilfm_plugin.retrieval.web_gallery import shown_example, shown_gallery
 
     config, weights = config_and_weights(args)
     # First of all, so that a taken port is known before a large gallery is embedded.
     listening = listen(args.host, args.port)
-    shown = shown_example() if example else shown_gallery(config, args.gallery, args.examples, args.opts)
+    shown = shown_example() if example else shown_gallery(config, args.gallery, examples, args.opts)
     retriever = Retriever.from_checkpoint(config, weights, opts=args.opts)
     retriever.embed_gallery(shown.gallery)
     address, port = listening.getsockname()[:2]
     if address not in LOOPBACK:
         print(f"Listening on {address}: everyone who reaches it sees the gallery. There is no password and no encryption.")
-    print(f"The page: http://{f'[{address}]' if ':' in address else address}:{port}   (Ctrl-C ends it)", flush=True)
+    print(f"{what}: http://{f'[{address}]' if ':' in address else address}:{port}   (Ctrl-C ends it)", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
-        server(make_app(retriever, shown.offered, shown.title, {*LOOPBACK, address, *args.name})).run(sockets=[listening])
+        server(make(retriever, shown, {*LOOPBACK, address, *args.name})).run(sockets=[listening])
     return 0
+
+
+# --- serve ------------------------------------------------------------------------------------------------------------
+
+
+def _serve_options(parser: Parser) -> None:
+    _server_options(parser, 8000)
+    parser.option("--batch", type=int, default=16, help="pictures and texts of one pass of the network")
+    parser.option("--places", type=int, default=64, help="requests at once; one more is answered 503")
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Embed the gallery and answer requests until Ctrl-C."""
+
+    def endpoint(retriever: Any, shown: Any, hosts: set[str]) -> Any:
+        from tvilfm_plugin.retrieval.serving import make_endpoint
+
+        return make_endpoint(retriever, shown.title, hosts, batch=args.batch, places=args.places)
+
+    if args.batch < 1 or args.places < 1:
+        args.parser.error("--batch and --places are at least 1")
+    return _serve(args, 0, "The endpoint", endpoint)
 
 
 SEARCH = Command(
@@ -218,4 +256,14 @@ WEB = Command(
     overrides=True,
     examples=("tvilfm web --example", "tvilfm web", "tvilfm web logs/tvilfm/sysu --gallery PICTURES --port 8000"),
 )
-COMMANDS = (SEARCH, WEB)
+SERVE = Command(
+    name="serve",
+    help="answer searches and embeddings as JSON: POST /search, POST /embed, GET /health, /info, /openapi.json",
+    about="The gallery, the limits and the guards are those of `tvilfm web`; requests that wait share passes of the network. "
+    "Only this machine is answered, unless --host says otherwise: there is no password and no encryption.",
+    options=_serve_options,
+    work=serve,
+    overrides=True,
+    examples=("tvilfm serve --example", "tvilfm serve logs/tvilfm/synthetic --gallery PICTURES --batch 32"),
+)
+COMMANDS = (SEARCH, WEB, SERVE)

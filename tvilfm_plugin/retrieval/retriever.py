@@ -27,7 +27,7 @@ from tvilfm_plugin.retrieval.index import GalleryIndex
 from tvilfm_plugin.retrieval.pictures import Unreadable, read_pictures
 from tvilfm_plugin.retrieval.records import Record
 from tvilfm_plugin.retrieval.saving import Source, save_model
-from tvilfm_plugin.retrieval.searcher import Searcher
+from tvilfm_plugin.retrieval.searcher import QueryPart, Searcher
 
 logger = logging.getLogger("fastreid." + __name__)
 
@@ -270,17 +270,31 @@ class Retriever(Searcher):
         self, choice: MemberChoice, infrared: Picture | None, text: str | None, filter_text: str | None
     ) -> dict[Modality, np.ndarray]:
         """See `Searcher.embed_members`."""
-        raw: dict[Modality, Tensor] = {}
-        if infrared is not None:
-            raw[Modality.IR] = self._encode([self.pixels(infrared, Modality.IR)], Modality.IR, None)
+        return self.embed_each([QueryPart(choice, infrared, text, filter_text)])[0]
+
+    def embed_each(self, parts: Sequence[QueryPart]) -> list[dict[Modality, np.ndarray]]:
+        """See `Searcher.embed_each`: one pass of the visual part for all pictures, one of the text tower for all words."""
+        pictures = [self.pixels(part.infrared, Modality.IR) for part in parts if part.infrared is not None]
+        images = iter(self._encode(pictures, Modality.IR, None).split(1) if pictures else ())
+        asked = [part.text is not None and set(part.choice.members) != {Modality.IR} for part in parts]
+        words = dict.fromkeys(t for part, asks in zip(parts, asked, strict=True) if asks for t in part[2:] if t)
+        found = []
         with torch.no_grad():
-            if text is not None and set(choice.members) != {Modality.IR}:
-                words = getattr(self.model, "tokenize", tokenize)
-                said = encode_texts(self.model, words, [text, *([filter_text] if filter_text else [])]).to(self.model.device)
-                raw[Modality.TEXT] = self.model.fusion.alone(said[:1])
-                if Modality.FUSION in choice.members:
-                    raw[Modality.FUSION] = self.model.fusion(raw[Modality.IR], said[:1], said[1:2] if filter_text else None)
-            return {m: _numpy(self.model.embed(raw[m]))[0] for m in choice.members}
+            said: Sequence[Tensor] = ()
+            if words:
+                ids = getattr(self.model, "tokenize", tokenize)
+                said = encode_texts(self.model, ids, list(words)).to(self.model.device).split(1)
+            raw_of: dict[str | None, Tensor] = dict(zip(words, said, strict=True))
+            for part, asks in zip(parts, asked, strict=True):
+                raw = {} if part.infrared is None else {Modality.IR: next(images)}
+                if asks:
+                    text = raw_of[part.text]
+                    raw[Modality.TEXT] = self.model.fusion.alone(text)
+                    if Modality.FUSION in part.choice.members:
+                        other = raw_of[part.filter_text] if part.filter_text else None
+                        raw[Modality.FUSION] = self.model.fusion(raw[Modality.IR], text, other)
+                found.append({m: _numpy(self.model.embed(raw[m]))[0] for m in part.choice.members})
+        return found
 
 
 def _numpy(vectors: Tensor) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -23,6 +23,24 @@ from tvilfm_plugin.retrieval.hits import (
     search_index,
 )
 from tvilfm_plugin.retrieval.records import Filter, Records
+
+
+class QueryPart(NamedTuple):
+    """One picture of a query with its words: the arguments of `Searcher.embed_members`."""
+
+    choice: MemberChoice
+    infrared: Picture | None
+    text: str | None
+    filter_text: str | None
+
+
+class QueryPlan(NamedTuple):
+    """A query before anything is computed: a part per picture (one without pictures), what must be said of it, its words."""
+
+    parts: list[QueryPart]
+    note: str
+    text: str | None
+    infrared_text: str | None
 
 
 class Searcher(ABC):
@@ -105,13 +123,25 @@ class Searcher(ABC):
             threshold: the similarity (the sum over the members) that a hit needs; if no image has it, nobody is the answer,
                 and the note says so. `tvilfm results thresholds` measures what thresholds do.
         """
+        queries, note = self.embed_query(infrared, text, infrared_text, members)
+        return self.find(queries, note, top, allowed=allowed, threshold=threshold)
+
+    def find(
+        self,
+        queries: Mapping[Modality, np.ndarray],
+        note: str = "",
+        top: int = 10,
+        *,
+        allowed: Filter | None = None,
+        threshold: float | None = None,
+    ) -> SearchResult:
+        """The gallery images that fit an embedded query best; what `embed_query` returned first, the rest as in `search`."""
         if self.index is None:
             raise ValueError("There is no gallery yet: call embed_gallery or load_gallery first.")
         allowed = allowed or Filter()
         check_top(top)
         allowed.check()
         check_threshold(threshold)
-        queries, note = self.embed_query(infrared, text, infrared_text, members)
         hits = search_index(self.index, queries, top, allowed)
         records = getattr(self.index, "records", None)
         if not hits and not allowed.everything and isinstance(records, Records):
@@ -129,6 +159,21 @@ class Searcher(ABC):
         members: Collection[Modality | str] | None = None,
     ) -> tuple[dict[Modality, np.ndarray], str]:
         """The (D,) unit embedding of each member that votes, and what must be said about them; arguments as in `search`."""
+        plan = self.plan(infrared, text, infrared_text, members)
+        return self.finish(plan, self.embed_each(plan.parts))
+
+    def embed_each(self, parts: Sequence[QueryPart]) -> list[dict[Modality, np.ndarray]]:
+        """`embed_members` of each part; a retriever may share passes of its network among them."""
+        return [self.embed_members(*part) for part in parts]
+
+    def plan(
+        self,
+        infrared: Picture | Sequence[Picture] | None = None,
+        text: str | None = None,
+        infrared_text: str | None = None,
+        members: Collection[Modality | str] | None = None,
+    ) -> QueryPlan:
+        """Who votes, what has to be embedded, and what must be said about it; arguments as in `search`."""
         for name, words in (("text", text), ("infrared_text", infrared_text)):
             if words is not None and not isinstance(words, str):
                 raise ValueError(f"{name} of a search is one text, not {type(words).__name__}.")
@@ -151,13 +196,18 @@ class Searcher(ABC):
             members=members,
         )
         filter_text = text if choice.filter_text else infrared_text
-        found = [self.embed_members(choice, picture, text, filter_text) for picture in pictures or [None]]
-        queries = found[0] if len(found) == 1 else {m: _mean_of_units([one[m] for one in found]) for m in found[0]}
-        queries, doubt = self._weighed(queries, text, infrared_text)
+        parts = [QueryPart(choice, picture, text, filter_text) for picture in pictures or [None]]
         said = f"{len(pictures)} images of one person, as the mean of their vectors" if len(pictures) > 1 else ""
         unknown = self.unknown_words([words for words in (text, infrared_text) if words])
         unheard = f"this model knows nothing of {', '.join(map(repr, unknown))}" if unknown else ""
-        return queries, "; ".join(filter(None, (choice.note, said, unheard, doubt, self.remark(choice.members))))
+        note = "; ".join(filter(None, (choice.note, said, unheard, self.remark(choice.members))))
+        return QueryPlan(parts, note, text, infrared_text)
+
+    def finish(self, plan: QueryPlan, found: Sequence[Mapping[Modality, np.ndarray]]) -> tuple[dict[Modality, np.ndarray], str]:
+        """The unit vectors of a planned query, from those of its parts, and what must be said about them."""
+        joined = dict(found[0]) if len(found) == 1 else {m: _mean_of_units([one[m] for one in found]) for m in found[0]}
+        queries, doubt = self._weighed(joined, plan.text, plan.infrared_text)
+        return queries, "; ".join(filter(None, (plan.note, doubt)))
 
     def _weighed(
         self, queries: dict[Modality, np.ndarray], text: str | None, infrared_text: str | None

@@ -29,7 +29,7 @@ from tvilfm_plugin.retrieval import web_query
 from tvilfm_plugin.retrieval.hits import Hit, choose_members
 from tvilfm_plugin.retrieval.web_connections import TimedProtocol
 from tvilfm_plugin.retrieval.web_guards import LOOPBACK, Guard, on_failure, on_http, on_refused, read_body
-from tvilfm_plugin.retrieval.web_query import Refused, read_search
+from tvilfm_plugin.retrieval.web_query import Query, Refused, read_search
 
 if TYPE_CHECKING:  # it needs the host, which the page does not
     from tvilfm_plugin.retrieval.retriever import Retriever
@@ -77,24 +77,24 @@ class Page:
 
     def about(self, request: Request) -> Response:
         """What can be searched, what votes, what is offered, and the limits."""
+        offered = [{"text": one.text, "infrared_text": one.infrared_text, "person": one.person} for one in self.examples]
+        return JSONResponse({**self.described(), "examples": offered})
+
+    def described(self) -> dict[str, Any]:
+        """What can be searched, what votes, and the limits, as plain values."""
         limits = {
             "image_bytes": web_query.IMAGE_BYTES,
             "image_pixels": web_query.IMAGE_PIXELS,
             "formats": web_query.IMAGE_FORMATS,
             "text_characters": web_query.TEXT_CHARACTERS,
         }
-        return JSONResponse(
-            {
-                "title": self.title,
-                "gallery": self.size,
-                "members": [member.value for member in self.retriever.members],
-                "examples": [
-                    {"text": one.text, "infrared_text": one.infrared_text, "person": one.person} for one in self.examples
-                ],
-                "limits": limits,
-                "pictures": web_query.PICTURES,
-            }
-        )
+        return {
+            "title": self.title,
+            "gallery": self.size,
+            "members": [member.value for member in self.retriever.members],
+            "limits": limits,
+            "pictures": web_query.PICTURES,
+        }
 
     async def search(self, request: Request) -> Response:
         """The hits of a posted query."""
@@ -110,12 +110,7 @@ class Page:
         with self._turn:
             members = self.retriever.members
             query, pictures, threshold, answers = read_search(body, members, self.retriever.ir_window)
-            given = {"image": bool(pictures), "text": bool(query.text), "infrared_text": bool(query.infrared_text)}
-            try:
-                choose_members(members, **given, members=query.members)
-            except ValueError as error:
-                # Its words are about members, which were checked: nothing of a client or of this machine is in them.
-                raise Refused(422, str(error)) from None
+            self.check_members(query, bool(pictures))
             try:
                 person = (list(pictures) or None, query.text or None, query.infrared_text or None)
                 found = self.retriever.search(*person, query.top, query.members, threshold=threshold)
@@ -126,14 +121,24 @@ class Page:
                         dialogue.answer(slot, words)
                     hits = [hit for hit in dialogue.hits if threshold is None or hit.similarity >= threshold][: query.top]
                     question = dialogue.question()
-                notes = [found.note, *(_cut(text) for text in (query.text, query.infrared_text))]
+                notes = [found.note, *(cut_note(text) for text in (query.text, query.infrared_text))]
             finally:
                 forget_words()
-        answer: dict[str, Any] = {"hits": [self._hit(hit) for hit in hits], "note": "; ".join(filter(None, notes))}
+        answer: dict[str, Any] = {"hits": [self.hit(hit) for hit in hits], "note": "; ".join(filter(None, notes))}
         asked = question and {"slot": question.slot, "text": question.text, "choices": question.choices[:CHOICES]}
         return answer | {"question": asked}
 
-    def _hit(self, hit: Hit) -> dict[str, Any]:
+    def check_members(self, query: Query, image: bool) -> None:
+        """Refuse a query whose members cannot vote with what it has."""
+        given = {"image": image, "text": bool(query.text), "infrared_text": bool(query.infrared_text)}
+        try:
+            choose_members(self.retriever.members, **given, members=query.members)
+        except ValueError as error:
+            # Its words are about members, which were checked: nothing of a client or of this machine is in them.
+            raise Refused(422, str(error)) from None
+
+    def hit(self, hit: Hit) -> dict[str, Any]:
+        """A hit as plain values; its picture is served from now on."""
         name = hashlib.blake2b(os.fsencode(hit.path), key=self._key, digest_size=16).hexdigest()
         self._pictures[name] = hit.path
         return {
@@ -219,7 +224,7 @@ def server(app: Guard) -> uvicorn.Server:
     )
 
 
-def _cut(text: str) -> str:
+def cut_note(text: str) -> str:
     """What to say of a text that is longer than the model reads, or ""."""
     ids = tokenize([text])[0].tolist()
     if END not in ids[:-1]:

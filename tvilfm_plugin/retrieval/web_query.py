@@ -125,6 +125,35 @@ def _answers(answers: object) -> dict[str, str] | None:
     return said
 
 
+def read_embedding(body: bytes, has_text: bool, window: Window | None = None) -> tuple[Modality, list[Image.Image], list[str]]:
+    """What a request body wants embedded: `images` (base64) of one `modality` ("ir", "rgb"), or `texts`.
+
+    Args:
+        has_text: whether the model embeds words.
+        window: what of an infrared picture with more than 8 bits becomes grey.
+    """
+    fields = _object(body)
+    if set(fields) - {"images", "modality", "texts"}:
+        raise Refused(422, "Unknown field; images, modality and texts are known.")
+    images, texts, modality = fields.get("images") or [], fields.get("texts") or [], fields.get("modality") or "ir"
+    if bool(images) == bool(texts) or not all(
+        isinstance(some, list) and len(some) <= PICTURES and all(isinstance(one, str) and one for one in some)
+        for some in (images, texts)
+    ):
+        raise Refused(422, f"Give either images, pictures' bytes in base64, or texts: a list of at most {PICTURES}.")
+    if modality not in ("ir", "rgb"):
+        raise Refused(422, "modality is ir or rgb.")
+    if texts and not has_text:
+        raise Refused(422, "This model has no text: pictures only.")
+    if sum(map(len, images)) > IMAGE_BYTES * 4 // 3 + 4 * PICTURES:
+        raise Refused(413, f"The pictures' files are too large; at most {IMAGE_BYTES >> 20} MiB together.")
+    words = [_text(one, "a text") for one in texts]
+    if not all(words) and texts:
+        raise Refused(422, "A text is empty.")
+    window = window if modality == "ir" else None
+    return Modality.TEXT if texts else Modality(modality), [decode_picture(_bytes(one), window) for one in images], words
+
+
 def _query(fields: dict[str, Any], members: Sequence[Modality], window: Window | None) -> Query:
     if set(fields) - set(FIELDS):
         raise Refused(422, f"Unknown field; a search has {', '.join(FIELDS)}, images, threshold and answers.")
