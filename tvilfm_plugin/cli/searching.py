@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gc
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -202,6 +203,7 @@ def _serve(args: argparse.Namespace, examples: int, what: str, make: Callable[[A
     if address not in LOOPBACK:
         print(f"Listening on {address}: everyone who reaches it sees the gallery. There is no password and no encryption.")
     print(f"{what}: http://{f'[{address}]' if ':' in address else address}:{port}   (Ctrl-C ends it)", flush=True)
+    gc.freeze()  # what is loaded stays: the collector need not look through it during searches, nor when the server ends
     with contextlib.suppress(KeyboardInterrupt):
         server(make(retriever, shown, {*LOOPBACK, address, *args.name})).run(sockets=[listening])
     return 0
