@@ -7,12 +7,14 @@ import zlib
 import numpy as np
 import pytest
 from hostile_requests import picture, png, zeros
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from tvilfm_plugin.files.pictures import Window, open_picture
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval import web_query
-from tvilfm_plugin.retrieval.web_query import MEMBERS, Refused, decode_picture, read_search
+from tvilfm_plugin.retrieval.web_query import MEMBERS, Refused, decode_picture, read_embedding, read_search
 
 UNKNOWN = "Unknown field; a search has image, text, infrared_text, members, top, images, threshold and answers."
 
@@ -40,9 +42,7 @@ def reason(data: bytes, members=MEMBERS) -> tuple[int, str]:
 
 
 def test_a_whole_query():
-    query = read(
-        body(image=picture("PNG"), text=" a  man\nin\x00red ", infrared_text="a man", members=["fusion", "ir"], top=3)
-    )
+    query = read(body(image=picture("PNG"), text=" a  man\nin\x00red ", infrared_text="a man", members=["fusion", "ir"], top=3))
     assert query.text == "a man in red" and query.infrared_text == "a man" and query.top == 3
     assert query.members == (Modality.IR, Modality.FUSION)  # the model's order, whatever order the client has
     assert query.infrared.mode == "RGB" and query.infrared.size == (48, 96)
@@ -209,3 +209,44 @@ def test_refused_searches(fields, expected):
     with pytest.raises(Refused) as refused:
         read_search(json.dumps({"text": "a", **fields}).encode())
     assert refused.value.reason == expected
+
+
+SENT = base64.b64encode(picture("PNG")).decode()
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["ir", "text", "fusion", "a man in red", SENT, "\ud800", "a" * 501, 10, 0.5]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = [*web_query.FIELDS, "images", "threshold", "answers", "texts", "modality", "path"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(fields=st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=5), has_text=st.booleans())
+def test_any_request_is_a_search_within_the_limits_or_refused(fields, has_text):
+    data = json.dumps(fields).encode()
+    for read in (lambda: read_search(data, MEMBERS if has_text else MEMBERS[:1]), lambda: read_embedding(data, has_text)):
+        try:
+            found = read()
+        except Refused as refused:
+            assert 400 <= refused.status < 500 and refused.reason
+            continue
+        if isinstance(found, web_query.Search):
+            assert 1 <= found.query.top <= web_query.HITS and len(found.pictures) <= web_query.PICTURES
+            assert found.query.text or found.pictures
+            assert found.threshold is None or -3 <= found.threshold <= 3
+            assert has_text or found.query.members == (Modality.IR,)
+        else:
+            modality, images, words = found
+            assert bool(images) != bool(words) and (modality is Modality.TEXT) == bool(words) and (has_text or not words)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.binary(max_size=60))
+def test_any_bytes_are_refused(data):
+    with pytest.raises(Refused):
+        read_search(data)
