@@ -80,3 +80,6 @@ def test_a_card_says_that_the_people_are_synthetic_and_which_they_are(tiny, trai
     other = dataclasses.replace(real, data_sha256="0" * 64)
     assert list(differing_columns([real, other])) == ["data_sha256"]
     assert not differing_columns([real, dataclasses.replace(real, data_sha256="")]), "older cards have none"
+    bare = load_evaluation(folder).card("all/infrared")
+    assert "data_sha256" not in differing_columns([bare, real]), "captions count where there was text"
+    assert "data_sha256" in differing_columns([bare, real, other])

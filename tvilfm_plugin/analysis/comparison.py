@@ -158,10 +158,16 @@ def differing_columns(cards: Sequence[ProtocolCard], free: Sequence[str] = FREE_
     for column in tables[0]:
         values = [table[column] for table in tables]
         if column == "data_sha256":
-            values = [value for value in values if value] or [""]  # older cards have none
+            values = _of_one_kind(cards)
         if column not in free and any(value != values[0] for value in values):
             found[column] = [value for i, value in enumerate(values) if value not in values[:i]]
     return found
+
+
+def _of_one_kind(cards: Sequence[ProtocolCard]) -> list[str]:
+    """Hashes that have to be equal: of the rows with text, whose captions count, or of those without; older cards have none."""
+    kinds = [[c.data_sha256 for c in cards if c.data_sha256 and (c.text_source == NO_TEXT) is bare] for bare in (True, False)]
+    return next((hashes for hashes in kinds if len(set(hashes)) > 1), [""])
 
 
 def check_comparable(runs: Sequence[Measured], despite: Sequence[str] = ()) -> dict[str, list[Any]]:

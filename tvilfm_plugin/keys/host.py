@@ -32,7 +32,7 @@ HOST_KEYS: tuple[Key, ...] = (
     Key("SOLVER.AMP.ENABLED", False, ""),
     Key("SOLVER.OPT", "Adam", "", choices=OPTIMIZERS),
     Key("SOLVER.IMS_PER_BATCH", 32, "", low=1),
-    Key("SOLVER.MAX_EPOCH", 120, "", low=1),
+    Key("SOLVER.MAX_EPOCH", 120, "", low=0),
     Key("SOLVER.BASE_LR", 0.00035, "", low=0),
     Key("SOLVER.HEADS_LR_FACTOR", 2.0, "", low=0),
     Key("SOLVER.BIAS_LR_FACTOR", 1.0, "", low=0),
