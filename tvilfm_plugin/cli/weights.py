@@ -18,8 +18,12 @@ METHODS = ("agw", "caj", "ddag", "deen", "mip", "mmn", "tvilfm", "yyds")
 def _export_options(parser: Parser) -> None:
     model_options(parser)
     parser.option("--out-dir", old=("--out",), type=Path, required=True, help="folder of the export")
-    forms = "onnx: graphs for tvilfm_plugin.runtime; folder: one folder for Retriever.from_pretrained, with a model card"
-    parser.option("--format", choices=("onnx", "folder"), default="onnx", help=forms)
+    forms = (
+        "onnx: graphs for tvilfm_plugin.runtime; folder: one folder for Retriever.from_pretrained, with a model card; tracker: "
+        "one graph of crops for trackers that run ONNX encoders (Ultralytics)"
+    )
+    parser.option("--format", choices=("onnx", "folder", "tracker"), default="onnx", help=forms)
+    parser.option("--modality", choices=("rgb", "ir"), default="rgb", help="tracker: what the camera sees")
     parser.option("--gallery", default="", help="folder of visible pictures whose ranking is compared as well")
     queries = "folder of infrared pictures to search with (default: the gallery's)"
     parser.option("--query-dir", old=("--queries",), dest="queries", default="", help=queries)
@@ -41,6 +45,12 @@ def export(args: argparse.Namespace) -> int:
         dtype = "float16" if args.half else "float32"
         retriever.save_pretrained(args.out_dir, dtype=dtype, words=words, terms=args.terms)
         return _list_files(args.out_dir)
+    if args.format == "tracker":
+        from tvilfm_plugin.export.crop_encoder import export_crop_encoder
+
+        path, difference = export_crop_encoder(retriever, args.out_dir, args.modality)
+        print(f"{path}: differs from the model by {difference:.1e} at most")
+        return 0
     notes = {"weights_file": {"name": weights.name, "sha256": sha256_of(weights)}}
     try:
         parity = export_retriever(
@@ -185,6 +195,7 @@ EXPORT = Command(
     examples=(
         "tvilfm export logs/tvilfm/synthetic --out-dir exported --gallery PICTURES",
         "tvilfm export logs/tvilfm/synthetic --out-dir model --format folder",
+        "tvilfm export logs/tvilfm/synthetic --out-dir model --format tracker --modality ir",
     ),
 )
 IMPORT = Command(

@@ -56,6 +56,13 @@ class ImageGraph(nn.Module):
         return self.visual({modality: images}, None if cameras is None else {modality: cameras})[modality]
 
 
+class CropGraph(ImageGraph):
+    """(N, 3, H, W) float32 pixels 0..1, RGB -> unit (N, D) alone: what trackers that run foreign ONNX encoders hand over."""
+
+    def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(images * 255)[1]
+
+
 class TextGraph(nn.Module):
     """(N, L) int64 token ids, L up to the context length -> raw and unit (N, D)."""
 
@@ -91,11 +98,13 @@ class Graph(NamedTuple):
     Attributes:
         inputs: name -> an example of two rows.
         dynamic: name -> the axes that vary.
+        outputs: their names.
     """
 
     module: nn.Module
     inputs: dict[str, Tensor]
     dynamic: dict[str, dict[int, Any]]
+    outputs: tuple[str, ...] = OUTPUTS
 
 
 def known_cameras(model: Any) -> Cameras | None:
@@ -134,6 +143,12 @@ def model_graphs(model: Any, image_size: tuple[int, int], flip: bool) -> dict[st
     return found
 
 
+def crop_graph(model: Any, image_size: tuple[int, int], flip: bool, modality: Modality) -> Graph:
+    """The graph of one modality for trackers; height and width are fixed, the batch varies. Cameras count as unknown."""
+    module, pixels = CropGraph(model, modality, flip), torch.zeros(2, 3, *image_size)
+    return Graph(module, {"images": pixels}, {"images": {0: torch.export.Dim("batch", min=1, max=4096)}}, ("embedding",))
+
+
 def to_onnx(graph: Graph) -> bytes:
     """A graph as the bytes of an ONNX file with its weights inside."""
     with torch.no_grad(), warnings.catch_warnings():
@@ -145,7 +160,7 @@ def to_onnx(graph: Graph) -> bytes:
             kwargs=_separate(graph.inputs),
             dynamic_shapes=graph.dynamic,
             input_names=list(graph.inputs),
-            output_names=list(OUTPUTS),
+            output_names=list(graph.outputs),
             dynamo=True,
             external_data=False,
             verbose=False,

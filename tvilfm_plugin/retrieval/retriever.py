@@ -195,7 +195,8 @@ class Retriever(Searcher):
         if not self.has_text:
             raise ValueError(f"{self.model_name} has no text encoder, so it embeds no words: load a TVILFM model.")
         with torch.no_grad():
-            return _numpy(self.model.embed(encode_texts(self.model, tokenize, list(texts)).to(self.model.device)))
+            said = encode_texts(self.model, getattr(self.model, "tokenize", tokenize), list(texts)).to(self.model.device)
+            return _numpy(self.model.embed(self.model.fusion.alone(said)))
 
     def pixels(self, image: Picture, modality: Modality = Modality.RGB) -> np.ndarray:
         """(H, W, 3) uint8 at the model's size, prepared as the evaluator does."""
@@ -259,7 +260,7 @@ class Retriever(Searcher):
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """See `Searcher.unknown_words`."""
-        known = self.model.text.known_tokens if self.has_text else None
+        known = getattr(getattr(self.model, "text", None), "known_tokens", None)
         if known is None:
             return []
         words = dict.fromkeys(word.strip(".,;:!?()\"'") for text in texts for word in text.split())

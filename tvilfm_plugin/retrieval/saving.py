@@ -114,6 +114,8 @@ def _stored_state(model: Any, dtype: str, words: list[str]) -> dict[str, Tensor]
     state = {name: value.cpu() for name, value in model.state_dict().items() if not name.startswith(_CLASSIFIER)}
     if words and not model.has_text:
         raise ValueError(f"A {type(model).__name__} has no text tower, so there are no words to keep.")
+    if words and not any(name.endswith(".token_embedding.weight") for name in state):
+        raise ValueError(f"The text tower of a {type(model).__name__} has no table of CLIP's tokens to keep words of.")
     if words:
         state = fewer_rows(state, torch.cat([tokenize(words).flatten(), torch.tensor([START, END])]))
     return {name: _rounded(name, value) for name, value in state.items()} if dtype == "float16" else state
