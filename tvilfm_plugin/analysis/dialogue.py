@@ -12,7 +12,7 @@ import numpy as np
 
 from tvilfm_plugin.analysis.intervals import query_means
 from tvilfm_plugin.analysis.statistics import Interval, PairedTest, identity_bootstrap, paired_randomisation
-from tvilfm_plugin.description.questions import QUESTIONS, Answers, answered, best_question, probabilities, values_of
+from tvilfm_plugin.description.questions import QUESTIONS, Answers, answered, best_question, probabilities, telling
 from tvilfm_plugin.description.reading import read
 from tvilfm_plugin.evaluation.protocols import Labels, Protocol
 from tvilfm_plugin.evaluation.ranking import per_query
@@ -50,8 +50,8 @@ def memory(captions: Iterable[str]) -> dict[str, str]:
     readings = [read(caption) for caption in captions]
     found = {}
     for slot in QUESTIONS:
-        counted = Counter(value for one in readings for value in sorted(values_of(one, slot)))
-        named = sum(bool(values_of(one, slot)) for one in readings)
+        counted = Counter(value for one in readings for value in sorted(telling(one, slot)))
+        named = sum(bool(telling(one, slot)) for one in readings)
         if readings and named >= LEAST * len(readings) and counted:
             found[slot] = counted.most_common(1)[0][0]
     return found

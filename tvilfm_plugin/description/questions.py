@@ -43,6 +43,9 @@ SHARPNESS = 2.0
 """How probable a hit is: softmax of this times its similarity, standardised over the hits."""
 TOWER_SHARPNESS = 1.0
 """The same of an answer, by the standardised scores of its sentence."""
+NOISE = 0.3
+"""Probability that an answer and a right candidate's caption differ: either errs, or says it in other words."""
+_GENERAL = frozenset({"top", "bag", "hat", "shoes", "thing"})
 _UNKNOWN = re.compile(
     r"(?:\?|skip|unknown|no idea|not sure|(?:i )?(?:don['’]?t|do not) (?:know|remember))?[.!]?", re.IGNORECASE
 )
@@ -81,7 +84,12 @@ def values_of(candidate: Attributes, slot: str) -> frozenset[str]:
     return frozenset(value.split()[-1] if "_" in slot else value for name, value in candidate.facts() if name == slot)
 
 
-def answers_read(candidates: Sequence[Attributes], *, noise: float = 0.1) -> dict[str, Answers]:
+def telling(candidate: Attributes, slot: str) -> frozenset[str]:
+    """`values_of` without the words that any garment or bag may be called by: a "top" tells no jacket from a shirt."""
+    return values_of(candidate, slot) - _GENERAL
+
+
+def answers_read(candidates: Sequence[Attributes], *, noise: float = NOISE) -> dict[str, Answers]:
     """Slot -> answers, from readings of the candidates' captions; slots of which they say one thing or none are left out.
 
     Args:
@@ -91,7 +99,7 @@ def answers_read(candidates: Sequence[Attributes], *, noise: float = 0.1) -> dic
     """
     found = {}
     for slot in QUESTIONS:
-        said = [values_of(candidate, slot) for candidate in candidates]
+        said = [telling(candidate, slot) for candidate in candidates]
         choices = sorted(frozenset().union(*said))
         if len(choices) > 1:
             named = np.array([[value in values for value in choices] for values in said])
