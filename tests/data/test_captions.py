@@ -115,8 +115,12 @@ def test_arrays_of_another_length_or_kind_are_refused(tmp_path):
     with pytest.raises(ValueError, match="has 4 entries, but the training split has 3 images"):
         array_captions([orders[0][:3]], pids, file)
     np.save(tmp_path / "objects.npy", np.array(["a", None, "b", "c"], dtype=object))
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(ValueError, match="objects.npy is damaged, or holds Python objects, which are never loaded"):
         array_captions(orders, pids, tmp_path / "objects.npy")
+    for content in (b"", b"hello", pickle.dumps([1]), file.read_bytes()[:70], file.read_bytes()[:-3]):
+        (tmp_path / "broken.npy").write_bytes(content)
+        with pytest.raises(ValueError, match="broken.npy is (no array that numpy.save wrote|damaged)"):
+            array_captions(orders, pids, tmp_path / "broken.npy")
     np.save(tmp_path / "numbers.npy", np.arange(4))
     with pytest.raises(ValueError, match="plain unicode"):
         array_captions(orders, pids, tmp_path / "numbers.npy")

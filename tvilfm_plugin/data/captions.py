@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
+from tvilfm_plugin.files.arrays import read_array
 from tvilfm_plugin.files.json import checked, expect_object, read_json, shorten
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -154,7 +155,7 @@ def array_captions(
     """
     texts = _read_strings(Path(text_file))
     rephrases = [""] * len(texts) if rephrase_file is None else _read_strings(Path(rephrase_file))
-    labels = None if label_file is None else np.load(label_file, allow_pickle=False).reshape(-1)
+    labels = None if label_file is None else read_array(label_file).reshape(-1)
     for file, array in ((text_file, texts), (rephrase_file, rephrases), (label_file, labels)):
         if array is not None and len(array) != len(orders[0]):
             raise ValueError(
@@ -182,8 +183,7 @@ def _same_grouping(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def _read_strings(file: Path) -> list[str]:
-    # Pickled arrays can run code when they are loaded: only plain unicode is accepted.
-    array = np.load(file, allow_pickle=False)
+    array = read_array(file)
     if array.dtype.kind != "U":
         raise ValueError(f"{file} holds {array.dtype}, not plain unicode strings.")
     return [str(text).strip() for text in array.reshape(-1)]
