@@ -1,9 +1,11 @@
 """People's phrases by identity: lines "identity<TAB>phrase", or the Python file that YYDS's authors keep theirs in."""
 
 import ast
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from tvilfm_plugin.files.json import shorten
 from tvilfm_plugin.files.text import read_lines, read_text
 
 Phrases = dict[int, list[str]]
@@ -37,8 +39,8 @@ def _lines(file: str) -> Phrases:
         if not line.strip() or line.startswith("#"):
             continue
         identity, tab, phrase = line.partition("\t")
-        if not tab or not (identity.strip().isascii() and identity.strip().isdigit()) or not phrase.strip():
-            raise ValueError(f"{file}, line {number}: expected {LINE!r}, found {line!r}.")
+        if not tab or not re.fullmatch(r"[0-9]{1,18}", identity.strip()) or not phrase.strip():
+            raise ValueError(f"{file}, line {number}: expected {LINE!r}, found {shorten(line)}.")
         phrases.setdefault(int(identity), []).append(phrase.strip())
     return phrases
 
@@ -49,6 +51,8 @@ def _assigned(file: str, dataset: str) -> Phrases:
         tree = ast.parse(read_text(file))
     except SyntaxError as error:
         raise ValueError(f"{file}, line {error.lineno}: this is not Python ({error.msg}).") from None
+    except (ValueError, RecursionError, MemoryError) as error:  # zero bytes, endless numbers, deep nesting
+        raise ValueError(f"{file} is not Python that can be read ({type(error).__name__}: {error}).") from None
     names = []
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -62,8 +66,8 @@ def _assigned(file: str, dataset: str) -> Phrases:
 def _literal(node: ast.expr, file: str) -> Phrases:
     try:
         said = ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError, RecursionError, MemoryError):
         said = None
-    if not isinstance(said, dict) or not all(isinstance(k, int) and isinstance(v, str) and v.strip() for k, v in said.items()):
+    if not isinstance(said, dict) or not all(type(k) is int and isinstance(v, str) and v.strip() for k, v in said.items()):
         raise ValueError(f"{file}, line {node.lineno}: expected {{identity: phrase}} as a literal.")
     return {pid: [phrase.strip()] for pid, phrase in said.items()}

@@ -181,7 +181,7 @@ def build_text_encoder(arch: str, weights: str, dim: int | None) -> TextEncoder:
             "the file does not tell, and the wrong one spoils the features without an error."
         )
     state = dict(file.text)
-    if "text_projection" in state:
+    if "text_projection" in state and state["text_projection"].ndim == 2:
         state["text_projection"] = resize_projection(state["text_projection"], dim)
     with torch.device("meta"):
         encoder = TextEncoder(_tower(config, dim), eot=_eot(config))

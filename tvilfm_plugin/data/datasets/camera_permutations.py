@@ -26,11 +26,13 @@ class CameraPermutations:
     def read(cls, file: Path) -> Self:
         """The file as MATLAB wrote it: a cell per camera, in it a cell per identity."""
         from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
 
         try:
             content = loadmat(file)
-        except (MatReadError, ValueError, NotImplementedError, TypeError) as error:
+        except FileNotFoundError:
+            raise
+        # A damaged file raises whatever scipy meets first: MatReadError, zlib.error, ValueError, TypeError, KeyError ...
+        except Exception as error:
             raise ValueError(f"{file} is no MATLAB file that scipy reads ({error}). Copy SYSU-MM01's again.") from None
         if KEY not in content:
             found = ", ".join(name for name in content if not name.startswith("__")) or "nothing"
@@ -46,6 +48,8 @@ class CameraPermutations:
         rows = np.atleast_2d(persons[pid - 1]) if pid <= len(persons) else np.empty((0, 0))
         if rows.size == 0:
             raise ValueError(f"{self.file} has no images of identity {pid} in camera {camid}, but the data set has.")
+        if rows.ndim != 2 or rows.dtype.kind not in "iuf":
+            raise ValueError(f"{self.file} has no table of file numbers for identity {pid} in camera {camid}. Copy it again.")
         if draw >= len(rows):
             raise ValueError(f"{self.file} has {len(rows)} draws, so draw {draw + 1} cannot be made: lower TEST.DRAWS.")
         return [int(number) for number in rows[draw, :shots]]
