@@ -60,6 +60,8 @@ class TriTrainer(DefaultTrainer):
             self.checkpointer.checkpointables["data"] = self.data_loader
             data = self.data_loader.data
             self.provenance = Provenance((trained_on(data),))
+            if cfg.MODEL.DUAL_STREAM.WEIGHTS:
+                self.provenance.add(read_checkpoint(cfg.MODEL.DUAL_STREAM.WEIGHTS)[1])
             check_unseen(self.provenance, data)
             self._bare_model().provenance = self.provenance
             self.checkpointer.checkpointables[KEY] = self.provenance

@@ -11,7 +11,8 @@ from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_backbone
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from tvilfm_plugin.files.weights import WeightsError, read_tensors, some
+from tvilfm_plugin.files.shipped import PRETRAINED
+from tvilfm_plugin.files.weights import WeightsError, below, read_tensors, read_weights_file, some, tensors_of
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.backbone_layouts import load_backbone
 from tvilfm_plugin.modeling.distributed import use_portable_sync_bn
@@ -41,7 +42,28 @@ def build_dual_stream_backbone(cfg: CfgNode) -> DualStream:
         base = trunk(base, reduced=stream.TRUNK.endswith("-reduced"), half_maps=stream.HALF_MAPS)
         if cfg.MODEL.BACKBONE.NORM == "syncBN":
             base = nn.SyncBatchNorm.convert_sync_batchnorm(base)
-    return DualStream(use_portable_sync_bn(base), stem=stream.STEM, style=stream.STYLE, fold=stream.FOLD_BN)
+    doubled = DualStream(use_portable_sync_bn(base), stem=stream.STEM, style=stream.STYLE, fold=stream.FOLD_BN)
+    if stream.WEIGHTS:
+        _start_from(doubled, stream.WEIGHTS)
+    return doubled
+
+
+def _start_from(doubled: DualStream, name: str) -> None:
+    """Give a dual stream the stems and the trunk of another model; a second trunk (YYDS) gets the trunk's, too."""
+    path = next((p for p in (Path(name), PRETRAINED / name / "model.safetensors") if p.is_file()), None)
+    if path is None:
+        raise FileNotFoundError(f"MODEL.DUAL_STREAM.WEIGHTS {name!r} is neither a file nor a model that comes with the plugin.")
+    given = below(tensors_of(read_weights_file(path), path)[0], "visual.backbone.")
+    own = doubled.state_dict()
+    wrong = [key for key, value in given.items() if key not in own or own[key].shape != value.shape]
+    if wrong or not given:
+        raise WeightsError(
+            f"{str(path)!r} has no dual stream of this base ({some(wrong, 3) if wrong else 'no visual.backbone.*'}): set "
+            "MODEL.DUAL_STREAM.BASE and the backbone's keys as its training did."
+        )
+    second = {key: given[trunk] for key in own if (trunk := key.replace("base.colour.module.", "base.")) in given}
+    doubled.load_state_dict({**given, **second}, strict=False)
+    logger.info(f"Stems and trunk from {path}: {len(given)} tensors; the rest of the model starts at random")
 
 
 def build_visual_encoder(cfg: CfgNode) -> VisualEncoder:

@@ -8,11 +8,13 @@ from fastreid.modeling.meta_arch import build_model
 from tiny_runs import ROOT, TOWER
 from torch import nn
 
+from tvilfm_plugin.checkpoints.loading import read_checkpoint
 from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.data.loaders import _augmentation
 from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.engine import lr_factor, param_groups
 from tvilfm_plugin.evaluation.mer import batch_norm_affine, unit_after
+from tvilfm_plugin.files.weights import WeightsError
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.methods.losses import channel_kl
 from tvilfm_plugin.modeling.methods.models import DDAG, MMN
@@ -25,6 +27,7 @@ SMALL = [
     "MODEL.BACKBONE.SMALL_WIDTH", 8, "MODEL.BACKBONE.SMALL_BLOCKS", (1, 1, 1, 1), "MODEL.BACKBONE.FEAT_DIM", 64,
     "MODEL.BACKBONE.WITH_NL", False, "MODEL.HEADS.NUM_CLASSES", 10,
     "INPUT.SIZE_TRAIN", [64, 32], "INPUT.SIZE_TEST", [64, 32], "MODEL.TEXT.ARCH", json.dumps(TOWER), "MODEL.TEXT.WEIGHTS", "",
+    "MODEL.DUAL_STREAM.WEIGHTS", "",
 ]  # fmt: skip
 # A bias in front of a norm, one that a softmax or two branches of a sum take away, and the graph's last scores.
 ZERO = (
@@ -158,3 +161,19 @@ def test_cajs_distillation_by_its_name():
     _, logits = model.heads(torch.cat([views[Modality.RGB], views[Modality.IR]]))
     expected = channel_kl(logits[:4], logits[8:])
     assert model(batch)["loss_channel_kl"].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_stems_and_trunk_of_the_model_that_comes_with_the_plugin():
+    """The synthetic configs start where TVI-LFM's start; a second trunk starts as the first, another base is refused."""
+    cfg = get_cfg()
+    cfg.merge_from_file(str(ROOT / "projects" / "YYDS" / "configs" / "synthetic.yml"))
+    cfg.MODEL.DEVICE, cfg.MODEL.HEADS.NUM_CLASSES = "cpu", 10
+    base = build_model(cfg).visual.backbone.base
+    given = read_checkpoint("example")[0]
+    assert torch.equal(base.conv1["ir"].weight, given["visual.backbone.base.conv1.ir.weight"].float())
+    for trunk in (base, base.colour.module):
+        name = "layer2.0.conv1.weight"
+        assert torch.equal(trunk.get_parameter(name), given[f"visual.backbone.base.{name}"].float())
+    with pytest.raises(WeightsError, match="has no dual stream of this base"):
+        cfg.MODEL.BACKBONE.SMALL_WIDTH, cfg.MODEL.BACKBONE.FEAT_DIM = 8, 64
+        build_model(cfg)
