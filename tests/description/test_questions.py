@@ -130,8 +130,8 @@ def test_better_than_a_fixed_order_and_robust_to_wrong_answers() -> None:
 
 def test_a_tower_that_sees_colours_answers_by_its_scores():
     stated = sentences()
-    assert "a person wearing a red top" in stated["upper_colour"] and "shoes" not in stated
-    tower = {"upper_colour": np.eye(11, 12, dtype=np.float32)}  # each colour its own direction
+    assert stated["upper_colour"]["red"] == "a person wearing a red top" and "shoes" not in stated
+    tower = {"upper_colour": (tuple(stated["upper_colour"]), np.eye(11, 12, dtype=np.float32))}  # each colour its own direction
     images = np.eye(12, dtype=np.float32)[[3, 0, 7]] * 0.6 + 0.8 * np.eye(12, dtype=np.float32)[11]
     answers = answers_scored(images, tower)["upper_colour"]
     assert [answers.choices[v] for v in answers.likelihood.argmax(axis=1)] == ["red", "black", "blue"]

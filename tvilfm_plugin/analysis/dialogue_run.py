@@ -56,9 +56,10 @@ def dialogue_draws(
         yield similarity.numpy(), answers, remembered, stored.query, gallery, search.protocol
 
 
-def _stated(model: Any) -> dict[str, np.ndarray]:
+def _stated(model: Any) -> dict[str, tuple[Sequence[str], np.ndarray]]:
+    found: dict[str, tuple[Sequence[str], np.ndarray]] = {}
     with torch.no_grad():
-        return {
-            slot: model.embed(encode_texts(model, tokenize, texts).to(model.device)).float().cpu().numpy()
-            for slot, texts in sentences().items()
-        }
+        for slot, texts in sentences().items():
+            raw = encode_texts(model, tokenize, list(texts.values())).to(model.device)
+            found[slot] = tuple(texts), model.embed(raw).float().cpu().numpy()
+    return found

@@ -138,6 +138,9 @@ def _search_example(args: argparse.Namespace) -> int:
         print(f"\n{kind}:\n{hits_table(result._replace(hits=named))}")
         image, texts = "" if kind == KINDS[1] else query.path, ("", "") if kind == KINDS[0] else (query.text, "")
         ways.append(Way(kind, image, texts, result.hits))
+    if args.ask:
+        print("\nQuestions to the witness, after the infrared picture alone:")
+        _interview(retriever.ask(query.path), args.ask, min(args.top, 5))
     if args.out:
         title = f"Synthetic people: one infrared query, a witness's words, and both (query {number} of {len(found)})"
         print(f"\nPicture: {draw_ways(ways, args.out, pid=query.person, title=title)}")

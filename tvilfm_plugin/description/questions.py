@@ -119,26 +119,28 @@ def probabilities(similarity: np.ndarray, sharpness: float = SHARPNESS) -> np.nd
     return shares / shares.sum(axis=1, keepdims=True)
 
 
-def sentences() -> dict[str, list[str]]:
-    """Slot -> the sentence of each of its `values`, of the questions that a text tower can judge."""
-    return {slot: [one.sentence.format(value) for value in one.values] for slot, one in QUESTIONS.items() if one.values}
+def sentences() -> dict[str, dict[str, str]]:
+    """Slot -> each of its `values` -> the sentence that states it, of the questions that a text tower can judge."""
+    return {slot: {value: one.sentence.format(value) for value in one.values} for slot, one in QUESTIONS.items() if one.values}
 
 
-def answers_scored(images: np.ndarray, stated: Mapping[str, np.ndarray], *, noise: float = 0.1) -> dict[str, Answers]:
+def answers_scored(
+    images: np.ndarray, stated: Mapping[str, tuple[Sequence[str], np.ndarray]], *, noise: float = 0.1
+) -> dict[str, Answers]:
     """What N images would answer by the text tower's scores.
 
     Args:
         images: (N, D) unit vectors.
-        stated: slot -> (V, D) unit vectors of its `sentences`.
+        stated: slot -> V values and the (V, D) unit vectors of their `sentences`.
         noise: probability that an answer is wrong.
     """
     found = {}
-    for slot, rows in stated.items():
+    for slot, (values, rows) in stated.items():
         score = images @ rows.T
         # What all images share, and what an image has in common with any of the sentences, tells nothing.
         score = score - score.mean(axis=0) - score.mean(axis=1, keepdims=True) + score.mean()
         share = probabilities(score, TOWER_SHARPNESS)
-        found[slot] = Answers(QUESTIONS[slot].values, (1 - noise) * share + noise / len(rows))
+        found[slot] = Answers(tuple(values), (1 - noise) * share + noise / len(rows))
     return found
 
 

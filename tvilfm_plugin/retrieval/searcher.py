@@ -57,7 +57,7 @@ class Searcher(ABC):
     ir_window: Window | None = None
     text_trust: TextTrust | None = None
     weighs: bool = False
-    _stated: dict[str, np.ndarray] | None = None
+    _stated: dict[str, tuple[tuple[str, ...], np.ndarray]] | None = None
 
     @property
     @abstractmethod
@@ -254,7 +254,12 @@ class Searcher(ABC):
         if not self.has_text:
             raise ValueError(f"{self.model_name} has no text encoder: a witness can be asked only where images have captions.")
         if self._stated is None:
-            self._stated = {slot: self.embed_texts(texts) for slot, texts in sentences().items()}
+            known = {
+                slot: {value: text for value, text in stated.items() if not self.unknown_words([text])}
+                for slot, stated in sentences().items()
+            }
+            several = {slot: stated for slot, stated in known.items() if len(stated) > 1}
+            self._stated = {slot: (tuple(one), self.embed_texts(list(one.values()))) for slot, one in several.items()}
         vectors = self.index.nearest(np.sum([*queries.values()], axis=0), CANDIDATES, allowed)[1]
         return Dialogue(hits, answers_scored(vectors, self._stated))
 
