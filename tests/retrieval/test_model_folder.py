@@ -112,7 +112,8 @@ def test_half_precision_and_the_words_of_some_texts(folder, pictures, tmp_path):
     card = (tmp_path / "small/README.md").read_text()
     assert "float16, words: those of 2 texts" in card and full.fingerprint.weights[:12] in card
     small.save_pretrained(tmp_path / "again")
-    assert Retriever.from_pretrained(tmp_path / "again", device="cpu").fingerprint == small.fingerprint
+    again = Retriever.from_pretrained(tmp_path / "again", device="cpu")
+    assert again.fingerprint == small.fingerprint and again.unknown_words(["a sombrero"]) == ["sombrero"]
 
 
 def test_what_is_damaged_or_elsewhere_is_refused(folder, trained, tmp_path, monkeypatch):

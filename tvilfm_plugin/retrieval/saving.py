@@ -90,7 +90,7 @@ def save_model(
             "file": WEIGHTS,
             "dtype": dtype,
             "parameters": sum(value.numel() for value in state.values()),
-            "words": f"those of {len(set(texts))} texts" if texts else "all",
+            "words": _said(model, texts),
             "of": digest,
             "sha256": _write_weights(state, folder),
         },
@@ -110,14 +110,24 @@ def _record(weights: Path, model: Any) -> dict[str, Any]:
     return record | {"optional": sorted({*record["optional"], *(["text."] if model.has_text else [])})}
 
 
+def _said(model: Any, texts: list[str]) -> str:
+    known = getattr(getattr(model, "text", None), "known_tokens", None)
+    kept = "all" if known is None else f"{len(known)} tokens"
+    return f"those of {len(set(texts))} texts" if texts else kept
+
+
 def _stored_state(model: Any, dtype: str, words: list[str]) -> dict[str, Tensor]:
     state = {name: value.cpu() for name, value in model.state_dict().items() if not name.startswith(_CLASSIFIER)}
     if words and not model.has_text:
         raise ValueError(f"A {type(model).__name__} has no text tower, so there are no words to keep.")
     if words and not any(name.endswith(".token_embedding.weight") for name in state):
         raise ValueError(f"The text tower of a {type(model).__name__} has no table of CLIP's tokens to keep words of.")
+    # A model that was stored with some words alone knows no more of the others when it is stored again.
+    known = getattr(getattr(model, "text", None), "known_tokens", None)
     if words:
         state = fewer_rows(state, torch.cat([tokenize(words).flatten(), torch.tensor([START, END])]))
+    elif known is not None:
+        state = fewer_rows(state, known)
     return {name: _rounded(name, value) for name, value in state.items()} if dtype == "float16" else state
 
 
