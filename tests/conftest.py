@@ -37,3 +37,12 @@ def trained(tiny):
     (out / "returned.json").write_text(json.dumps(results))
     (out / "warnings.json").write_text(json.dumps([str(warning.message) for warning in caught]))
     return out
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of real parts fetch what they need: only where `-m real` asks for them (make test-real)."""
+    for item in items:
+        if Path(__file__).parent / "real" in item.path.parents:
+            item.add_marker(pytest.mark.real)
+            if "real" not in (config.option.markexpr or ""):
+                item.add_marker(pytest.mark.skip(reason="fetches real parts: make test-real"))

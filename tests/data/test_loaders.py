@@ -9,6 +9,7 @@ from PIL import Image
 
 pytest.importorskip("fastreid")
 
+from fastreid.utils import comm
 from two_processes import config
 
 from tvilfm_plugin.data.loaders import build_eval_loader, build_train_loader
@@ -44,6 +45,23 @@ def test_batches_continue_exactly_where_a_run_stopped(loader):
     resumed.sampler.seed = 99
     later = iter(resumed)  # the host asks for the iterator before it loads the state
     resumed.load_state_dict(state)
+    assert all(equal(next(later), batch) for batch in whole[3:])
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_of_two_processes_each_continues_its_own_share_where_it_stopped(loader, monkeypatch, rank):
+    alone = take(loader(), 7)
+    monkeypatch.setattr(comm, "get_rank", lambda: rank)
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    whole = take(loader(), 7)
+    for batch, everything in zip(whole, alone, strict=True):
+        half = len(everything["rgb_path"]) // 2
+        assert batch["rgb_path"] == everything["rgb_path"][rank * half : (rank + 1) * half]
+    stopped = loader()
+    take(stopped, 3)
+    resumed = loader()
+    later = iter(resumed)
+    resumed.load_state_dict(stopped.state_dict())
     assert all(equal(next(later), batch) for batch in whole[3:])
 
 
