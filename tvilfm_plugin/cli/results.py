@@ -32,11 +32,12 @@ def show(args: argparse.Namespace) -> int:
     from tvilfm_plugin.analysis.intervals import intervals_table, row_intervals
     from tvilfm_plugin.analysis.verify import verification_table, verified, verify
     from tvilfm_plugin.evaluation.evaluator import load_evaluation
+    from tvilfm_plugin.files.text import read_text
     from tvilfm_plugin.visualization.stored import draw_queries, evaluations
 
     sound, bar = True, {"unit": "row", "leave": False, "disable": None}
     for folder in evaluations(args.run):
-        print((folder / "table.md").read_text(encoding="utf-8"))
+        print(read_text(folder / "table.md"))
         stored = load_evaluation(folder)
         if args.intervals:
             rows = row_intervals(stored, folder, progress=lambda labels: tqdm(labels, desc="Resampling", **bar))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tvilfm_plugin.analysis.intervals import intervals_table, row_intervals
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard
+from tvilfm_plugin.files.text import read_text
 from tvilfm_plugin.visualization.cmc import Cmc, cmc_cells, cmc_of, cmc_panel
 from tvilfm_plugin.visualization.comparison_sheet import comparison_rows, failure_rows, failures, sheet_title
 from tvilfm_plugin.visualization.curves import build_curves
@@ -236,7 +237,7 @@ def _left_out(wanted: Wanted) -> set[str]:
 
 def _results(wanted: Wanted) -> str:
     ours = wanted.ours
-    results = (ours.folder / "table.md").read_text(encoding="utf-8")
+    results = read_text(ours.folder / "table.md")
     intervals = intervals_table(row_intervals(ours.stored, ours.folder, wanted.resamples, wanted.seed))
     return from_tables(f"{results}\n### Intervals over identities\n{intervals}")
 
