@@ -9,4 +9,4 @@ from tvilfm_plugin.host.scripts import run as main
 if __name__ == "__main__":
     debug = sys.argv[1:2] == [DEBUG]
     words = sys.argv[1 + debug :]
-    sys.exit(contract.run(lambda: main(words), prog="python -m tvilfm_plugin", debug=debug))
+    sys.exit(contract.run_script(lambda: main(words), prog="python -m tvilfm_plugin", debug=debug))

@@ -9,8 +9,10 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from types import TracebackType
 
 from tvilfm_plugin.cli.command import DEBUG
+from tvilfm_plugin.files.shipped import PACKAGE
 
 FAILED, MEND, INTERRUPTED = 1, 2, 130
 # What our code raises with a sentence for the user.
@@ -44,6 +46,42 @@ def run(work: Callable[[], int | None], *, prog: str, debug: bool = False, goes_
             return status_of(error)
         print(f"{prog}: error: {sentence(error)}", file=sys.stderr)
         return status_of(error)
+
+
+def run_script(work: Callable[[], int | None], *, prog: str, debug: bool = False, goes_on: str = "") -> int:
+    """As `run`, for a user's script: what our code says of its input is one line, its own errors are Python's."""
+
+    def script() -> int | None:
+        try:
+            return work()
+        except Exception as error:
+            if debug or said_by_us(error):
+                raise
+            trace = _behind_us(error.__traceback__)
+            sys.excepthook(type(error), error.with_traceback(trace), trace)
+            return FAILED
+
+    return run(script, prog=prog, debug=debug, goes_on=goes_on)
+
+
+def said_by_us(error: BaseException) -> bool:
+    """Whether an error was raised in this package, here or in a process that was started for the command."""
+    if _child_error(error)[0]:
+        files = re.findall(r'^\s*File "(.+?)", line \d+', str(error), flags=re.MULTILINE)
+        return bool(files) and _ours(files[-1])
+    raised = traceback.extract_tb(error.__traceback__)
+    return bool(raised) and _ours(raised[-1].filename) or bool(full_disk(error))
+
+
+def _behind_us(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback without our own frames at its beginning: it starts in the script, as Python's does."""
+    while trace is not None and (_ours(trace.tb_frame.f_code.co_filename) or "runpy" in trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return trace
+
+
+def _ours(file: str) -> bool:
+    return os.path.abspath(file).startswith(str(PACKAGE) + os.sep)
 
 
 def status_of(error: BaseException) -> int:

@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = f"tvilfm {command.name}"
     try:
         args = command.parse(words[len(command.name.split()) :], prog)
-        return contract.run(lambda: command.work(args), prog=prog, debug=debug or args.debug, goes_on=command.goes_on)
+        run = contract.run_script if command.rest else contract.run
+        return run(lambda: command.work(args), prog=prog, debug=debug or args.debug, goes_on=command.goes_on)
     except SystemExit as leaving:  # --help, a wrong option, or a script that leaves
         if isinstance(leaving.code, str):
             print(leaving.code, file=sys.stderr)

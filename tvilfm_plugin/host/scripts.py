@@ -21,8 +21,8 @@ USAGE = """usage: python -m tvilfm_plugin [--debug] SCRIPT [ARGS...]
 
 Runs SCRIPT (a file, or a folder or archive with a __main__.py), e.g. fast-reid's tools/train_net.py, or a module,
 unmodified, with ARGS as its command line. fast-reid is repaired, our data sets, models and config keys are known, and
-DefaultTrainer is the plugin's trainer; also in the processes that the script starts. An error is one line, with --debug the
-traceback."""
+DefaultTrainer is the plugin's trainer; also in the processes that the script starts. What the plugin says of a wrong input is
+one line, with --debug the traceback; the script's own errors are Python's."""
 
 
 def run(argv: Sequence[str]) -> int:
