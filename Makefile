@@ -10,7 +10,7 @@ DEMO = logs/tvilfm/synthetic
 export OMP_WAIT_POLICY = PASSIVE
 export HF_HUB_OFFLINE = 1
 
-.PHONY: setup demo demo-captions example web test test-real lint bench bench-smoke clean
+.PHONY: setup demo demo-captions example web test test-real lint docs bench bench-smoke clean
 
 setup: .venv/.ready
 
@@ -59,6 +59,11 @@ test-real: setup
 lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+
+# The site, in build/site; a warning is an error.
+docs: setup
+	$(PY) -m pip install -q --disable-pip-version-check -r docs/requirements.txt
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 bench: setup
 	$(PY) -m benchmarks
