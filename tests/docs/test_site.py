@@ -17,6 +17,15 @@ def test_the_index_names_every_command_once_and_no_other():
     assert sorted(named) == sorted(COMMANDS)
 
 
+def test_the_reforms_page_has_every_item_and_commands_that_exist():
+    page = (ROOT / "docs/reforms.md").read_text(encoding="utf-8")
+    counts = (3, 5, 7, 3, 6, 3, 3, 2)  # items of the eight modules, 32 in all
+    items = [f"{module}{letter}" for module, count in enumerate(counts, start=1) for letter in "abcdefg"[:count]]
+    assert re.findall(r"^\| (\d[a-g]) \|", page, flags=re.M) == items
+    commands = re.findall(r"`tvilfm ((?:[a-z]+ ?)+)", page)
+    assert commands and all(words.strip() in COMMANDS for words in commands)
+
+
 def test_the_site_builds_without_a_warning(tmp_path):
     for module in ("material", "mkdocstrings_handlers.python"):
         pytest.importorskip(module, reason="mkdocs is not installed; `make docs` installs it and builds the site")
