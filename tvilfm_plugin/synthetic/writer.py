@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from tvilfm_plugin.synthetic.croissant import croissant
 from tvilfm_plugin.synthetic.listing import (
     error_rates,
     facts_of,
@@ -103,6 +104,7 @@ def _write(spec: Spec, root: Path, workers: int, progress: bool) -> None:
     (root / "Text" / "human_phrases.txt").write_text(phrases, encoding="utf-8")
     facts = facts_of(spec, drawn, photos)
     write_json(root / "attributes.json", facts, indent=None)
+    write_json(root / "croissant.json", croissant(spec, root, shots[0].path))
     if spec.annotations:
         write_views(root, photos)
     contact_sheet([drawn.people[pid] for pid in drawn.test_ids], Studio(spec.height, spec.seed)).save(root / "people.png")
