@@ -238,6 +238,9 @@ def test_ten_splits_are_ten_models_and_from_scratch_has_the_schedule_of_stage_1(
     cfg = scratch.cfg()
     assert cfg.SOLVER.MAX_EPOCH == 120 and cfg.TVILFM.FROM_SCRATCH and list(cfg.SOLVER.STEPS) == [40, 60, 100]
     assert cfg.MODEL.BACKBONE.PRETRAIN and cfg.MODEL.BACKBONE.PRETRAIN_PATH == "imagenet.pth" and scratch.parent is None
+    drawn = tool.plan(TABLES["table5"], tool.parse(["table5", "--dataset", "synthetic"]))
+    begins = next(job for job in drawn if job.run.name == "scratch").cfg().MODEL
+    assert begins.DUAL_STREAM.WEIGHTS == "example" == begins.TEXT.WEIGHTS, "the model that stage 1 starts from, too"
 
 
 def test_stage_1_has_the_backbone_of_the_config(tool):

@@ -189,6 +189,8 @@ def _as_stage1(cfg: Any) -> list[str]:
         words += [f"SOLVER.{key}", str(cfg.SOLVER[key])]
     for key in ("PRETRAIN", "PRETRAIN_PATH"):
         words += [f"MODEL.BACKBONE.{key}", repr(cfg.MODEL.BACKBONE[key])]
+    if start := cfg.MODEL.DUAL_STREAM.WEIGHTS or cfg.MODEL.WEIGHTS:
+        words += ["MODEL.DUAL_STREAM.WEIGHTS", start]
     return words
 
 
