@@ -98,7 +98,7 @@ def test_any_batch_of_images_and_any_length_of_text(exported, retriever, count):
     assert np.allclose(model.texts(texts)[0], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted(FUSION_REGISTRY._obj_map))
+@pytest.mark.parametrize("name", sorted(set(FUSION_REGISTRY._obj_map) - {"LateJoin"}))
 def test_every_fusion_of_the_registry(name, retriever):
     torch.manual_seed(3)
     model = copy.copy(retriever.model)

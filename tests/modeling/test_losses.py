@@ -44,7 +44,9 @@ def test_equals_the_host_where_that_is_finite(name):
     for dtype, tolerance in ((np.float32, 5e-5), (np.float64, 1e-9)):
         ours, theirs = (loss_and_grad(f, x.astype(dtype), y) for f in (weighted_triplet, host))
         assert ours[0] == pytest.approx(theirs[0], rel=tolerance)
-        assert (ours[1] - theirs[1]).abs().max() <= tolerance * theirs[1].abs().max()
+        # Where gradients nearly cancel, what is left of float32 is the rounding of unit terms, another one per processor.
+        rounding = 2 * np.finfo(dtype).eps
+        assert (ours[1] - theirs[1]).abs().max() <= max(tolerance * theirs[1].abs().max(), rounding)
 
 
 @pytest.mark.parametrize("name", ["b_4x3_d32", "e_singletons", "f_one_id", "g_duplicates"])

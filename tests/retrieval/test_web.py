@@ -178,7 +178,7 @@ def test_the_page_and_its_parts(port):
 def test_only_found_pictures_are_served(retriever, gallery):
     with running(make_app(retriever)) as port:
         page = Page(retriever)
-        names = {page._hit(hit)["picture"] for hit in retriever.search(text="a man", top=3).hits}
+        names = {page.hit(hit)["picture"] for hit in retriever.search(text="a man", top=3).hits}
         places = [*names, "0", "1", gallery[0].path.replace("/", "%2f"), Path(gallery[0].path).name, "", "%00", "f" * 32]
         assert {ask(port, f"/gallery/{place}").status for place in places} == {404}
         found = search(port, text="a man", top=3).json["hits"]

@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from tvilfm_plugin.data.resize import read_resized
+from tvilfm_plugin.evaluation.fusion import LateJoin
 from tvilfm_plugin.export.graphs import known_cameras, model_graphs, to_onnx
 from tvilfm_plugin.export.parity import Parity, compare_features, compare_searches
 from tvilfm_plugin.export.tokenizer_file import tokenizer_file
@@ -58,6 +59,11 @@ def export_retriever(
     model = retriever.model
     if model.device.type != "cpu":
         raise ValueError(f"The model is on {model.device}; an export is made on the CPU: from_checkpoint(..., device='cpu').")
+    if isinstance(getattr(model, "fusion", None), LateJoin):
+        raise ValueError(
+            f"A {type(model).__name__} joins text and rows after they are stored, which the graphs of an export do not: export "
+            "it with --format folder."
+        )
     graphs = model_graphs(model, retriever.image_size, retriever.flip)
     files = {}
     for name, graph in tqdm(graphs.items(), desc="Exporting", unit="graph", disable=quiet or None):

@@ -117,8 +117,10 @@ class MIPEncoder(VisualEncoder):
         if camids is None or self.embedding.camera is None:
             return None
         rows = camids.to(self.pixel_mean.device) - self.first_camera
-        # Asking a GPU would make a step wait; the loader has asked the training images. An exporter has no values to ask.
-        asked = (rows.device.type == "cpu" or not self.training) and not torch.compiler.is_exporting()
+        # Asking a GPU would make a step wait; the loader has asked the training images. An exporter has no values to ask,
+        # nor has the meta device.
+        known = not torch.compiler.is_exporting() and not rows.is_meta
+        asked = known and (rows.device.type == "cpu" or not self.training)
         if asked and len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(self.embedding.camera):
             last = self.first_camera + len(self.embedding.camera) - 1
             raise ValueError(
