@@ -38,6 +38,7 @@ CORE = (
 )  # fmt: skip
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Name below the package -> file."""
     found = {}
