@@ -72,6 +72,12 @@ def test_the_command_asks_and_takes_answers_from_a_pipe(trained, gallery, tmp_pa
     assert "don't know)" in capsys.readouterr().out
 
 
+def test_a_query_that_cannot_be_read_costs_no_gallery(trained, gallery, tmp_path, capsys):
+    words = ["search", str(trained), "--gallery", str(Path(gallery[0]).parent), "--index", str(tmp_path / "gallery.index")]
+    assert main([*words, "--image", str(tmp_path / "missing.jpg")]) == 2
+    assert "missing.jpg" in capsys.readouterr().err and not (tmp_path / "gallery.index").exists()
+
+
 def test_a_picture_alone_asks_as_well_and_no_gallery_is_said(trained, stored, gallery):
     retriever = Retriever.from_checkpoint(trained / "config.yaml", trained / "model_final.pth")
     with pytest.raises(ValueError, match="no gallery yet"):

@@ -61,6 +61,8 @@ def search(args: argparse.Namespace) -> int:
 
     config, weights = config_and_weights(args)
     retriever = Retriever.from_checkpoint(config, weights, device=args.device, opts=args.opts)
+    for image in args.image or ():  # a wrong name must not cost the embedding of a gallery
+        retriever.pixels(image, Modality.IR)
     if args.gallery:
         retriever.embed_gallery(args.gallery, index_file=args.index, kind=args.kind)
     else:
