@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from tvilfm_plugin.data.words import Tokenizer, choose_tokenizer
-from tvilfm_plugin.evaluation.fusion import LateJoin
+from tvilfm_plugin.evaluation.fusion import JointEnd, LateJoin
 from tvilfm_plugin.modality import Embeddings, Modality
-from tvilfm_plugin.modeling.distributed import synchronised
+from tvilfm_plugin.modeling.distributed import full_precision, synchronised
 from tvilfm_plugin.modeling.methods.deen import BRANCHES
 from tvilfm_plugin.modeling.methods.models import Described, PackedBaseline
 from tvilfm_plugin.modeling.methods.necks import PackedHead
@@ -146,8 +146,11 @@ class YYDS(PackedBaseline):
     @property
     def fusion(self) -> LateJoin:
         """What joins a query's stored row with a text."""
-        end = None if self.visual.relation is None else self.visual.relation.end
-        return LateJoin(dim=self.heads.packed_dim, width=self.heads.dim, end=end).train(self.training)
+        return LateJoin(dim=self.heads.packed_dim, width=self.heads.dim, end=self._end).train(self.training)
+
+    @property
+    def _end(self) -> JointEnd | None:
+        return None if self.visual.relation is None else self.visual.relation.end
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -200,9 +203,8 @@ class YYDS(PackedBaseline):
             return self.text(tokens).float()
 
     def _finished(self, raw: Tensor, modality: Modality, mirror: Tensor | None = None) -> Tensor:
-        end = None if self.visual.relation is None else self.visual.relation.end
-        with torch.autocast(raw.device.type, enabled=False):
-            return self.heads.rows(raw, modality, mirror, end)
+        with full_precision(raw.device):
+            return self.heads.rows(raw, modality, mirror, self._end)
 
     def _packed_rows(self, batch: Batch, modality: Modality, rows: Tensor | slice, raw: Tensor) -> Tensor:
         """An infrared row with `rgb_tokens` (N, L) is a query; its cosine with a visible row is the sum of what is compared."""
