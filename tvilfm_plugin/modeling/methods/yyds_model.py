@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from tvilfm_plugin.data.words import Tokenizer, choose_tokenizer
+from tvilfm_plugin.evaluation.flips import mirrored
 from tvilfm_plugin.evaluation.fusion import JointEnd, LateJoin
 from tvilfm_plugin.modality import Embeddings, Modality
 from tvilfm_plugin.modeling.distributed import full_precision, synchronised
@@ -129,14 +130,14 @@ class YYDS(PackedBaseline):
         """With the joint relation; a head for branches, colour and joint feature."""
         if not cfg.MODEL.DUAL_STREAM.TRUNK.startswith("YYDS"):
             raise ValueError("YYDS needs its trunk: set MODEL.DUAL_STREAM.TRUNK YYDS, or YYDS-reduced for RegDB.")
-        joint, heads, flip = cfg.MODEL.YYDS.JOINT, cfg.MODEL.HEADS, cfg.TEST.FLIP.ENABLED and cfg.TEST.FLIP_FORM == "embeddings"
+        joint, heads = cfg.MODEL.YYDS.JOINT, cfg.MODEL.HEADS
         head = YYDSHead(
             dim=visual.dim // (BRANCHES + 1),
             num_classes=heads.NUM_CLASSES,
             norm=heads.NORM,
             joint=joint,
             logits=cfg.MODEL.YYDS.JOINT_LOGITS,
-            mirrors=2 if flip else 1,
+            mirrors=2 if mirrored(cfg.TEST) else 1,
         )
         encoder = RelationEncoder.of(visual, joint)
         if encoder.relation is not None:
