@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -23,10 +23,12 @@ class Loaded(NamedTuple):
     Attributes:
         kept: names that keep their initial values.
         provenance: the file's record of its weights; an empty one if it has none.
+        content: all that the file holds.
     """
 
     kept: list[str]
     provenance: Provenance
+    content: Any
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Provenance]:
@@ -35,6 +37,10 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Provenance]:
     Args:
         path: fast-reid's `{"model": ...}`, a bare state dict (see `files.weights`), or a model folder.
     """
+    return _read(path)[1:]
+
+
+def _read(path: str | Path) -> tuple[Any, dict[str, Tensor], Provenance]:
     folder, path = folder_of(path), weights_file(path)
     if not path.is_file():
         raise FileNotFoundError(
@@ -56,7 +62,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Provenance]:
                 f"The record of the training in {str(path)!r} cannot be read ({type(error).__name__}: {error}): the file was "
                 "changed. Train or import the weights again."
             ) from None
-    return state, provenance
+    return content, state, provenance
 
 
 def load_weights(
@@ -73,7 +79,7 @@ def load_weights(
         may_differ: prefixes of keys that the file may lack or hold in another shape; they keep their initial values.
         translate: turns the file's tensors into the model's, where another kind of model may have been trained.
     """
-    state, provenance = read_checkpoint(path)
+    content, state, provenance = _read(path)
     own = model.state_dict()
     prefix = best_prefix(state, own)
     state = {name.removeprefix(prefix): value for name, value in state.items()}
@@ -112,4 +118,4 @@ def load_weights(
     for part, rows in known.items():
         model.get_submodule(part).known_tokens = rows
     logger.info(f"Loaded {len(state) - len(misshapen)} tensors from {path}")
-    return Loaded(excused, provenance)
+    return Loaded(excused, provenance, content)

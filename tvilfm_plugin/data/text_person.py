@@ -46,7 +46,9 @@ LAYOUTS = {
 }  # fmt: skip
 """By the name that commands give them."""
 ORBENCH = "orbench"
-_ORBENCH_FOLDER, _GALLERY = "ORBench", "RGB_GALLERY"
+_GALLERY = "RGB_GALLERY"
+FOLDERS = {**{key: layout.folder for key, layout in LAYOUTS.items()}, ORBENCH: "ORBench"}
+"""Their usual names."""
 _TRAIN_LIST, _TEST_LIST = "train_annos.json", "test_gallery_and_queries.json"
 # What a query of a list can be made of here.
 _PARTS = ("NIR", "TEXT")
@@ -87,8 +89,7 @@ class QueryLists(NamedTuple):
 
 def find_folder(key: str, root: str, folder: str = "") -> Path:
     """The folder of a data set below `root`; raises where it is not."""
-    name = folder or (_ORBENCH_FOLDER if key == ORBENCH else LAYOUTS[key].folder)
-    found = Path(root, name)
+    found = Path(root, folder or FOLDERS[key])
     if not found.is_dir():
         raise FileNotFoundError(f"There is no folder {found}: put the data set there, or say where it lies (--root, --folder).")
     return found

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tvilfm_plugin.checkpoints.loading import load_weights
-from tvilfm_plugin.files.weights import WeightsError, read_weights_file
+from tvilfm_plugin.files.weights import WeightsError
 
 # Where a run without a GPU goes on with one, it has none; its own first value is as good.
 _MAY_MISS = ("grad_scaler",)
@@ -25,8 +25,7 @@ def resume_run(checkpointer: Any, epochs: int, iterations: int) -> int:
         the epoch that follows, counted from 0.
     """
     path = checkpointer.get_checkpoint_file()
-    load_weights(checkpointer.model, path)
-    content = read_weights_file(path)
+    content = load_weights(checkpointer.model, path).content
     parts = checkpointer.checkpointables
     lacking = [name for name in ("epoch", *parts) if name not in content and name not in _MAY_MISS]
     remedy = "Resume from another checkpoint (last_checkpoint names it), or start anew with MODEL.WEIGHTS."

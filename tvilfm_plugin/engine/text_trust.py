@@ -34,8 +34,13 @@ def calibration(cfg: CfgNode, model: Any) -> TextTrust:
         model: not wrapped.
     """
     file, weights = Path(cfg.OUTPUT_DIR) / FILE, weights_sha256(model)
-    if (stored := TextTrust.load(file, weights)) is not None:
-        return replace(stored, how=cfg.TEST.TEXT_TRUST or SINGLE)
+    found = TextTrust.load(file, weights)
+    if found is None:
+        found = _learn(cfg, model, file, weights)
+    return replace(found, how=cfg.TEST.TEXT_TRUST or SINGLE)
+
+
+def _learn(cfg: CfgNode, model: Any, file: Path, weights: str) -> TextTrust:
     data = build_dataset(cfg, cfg.DATASETS.NAMES[0], text=True, verbose=False)
     random = np.random.RandomState(0)
     rows = np.sort(random.permutation(len(data.train_ir))[:PICTURES])
@@ -50,7 +55,7 @@ def calibration(cfg: CfgNode, model: Any) -> TextTrust:
     found = calibrate(infrared, words, captions, said, seen, pids, weights=weights)
     found.save(file)
     logger.info(f"Trust in words is learned on {len(chosen)} pictures of {found.people} training people: {file}")
-    return replace(found, how=cfg.TEST.TEXT_TRUST or SINGLE)
+    return found
 
 
 def encode_pictures(

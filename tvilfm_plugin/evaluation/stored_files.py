@@ -40,7 +40,7 @@ SCHEMA: dict[str, Any] = {
     "digest": str,
 }
 
-# What `stored.row_arrays` keeps of each row.
+# What `summary.row_arrays` keeps of each row.
 ROW_ARRAYS = ("ap", "inp", "first_match_rank", "top", "top_similarity")
 
 

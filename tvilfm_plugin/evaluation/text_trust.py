@@ -10,6 +10,7 @@ the evidence of all queries together says, which expectation maximisation finds 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -79,10 +80,6 @@ class TextTrust:
         # Without words there is nothing to trust.
         return np.where([bool(words.strip()) for words in said], found, -np.inf)
 
-    def to_json(self) -> str:
-        """`from_json` gives it back."""
-        return json.dumps(asdict(self))
-
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any], where: str) -> Self:
         """Of parsed JSON; raises ValueError with `where` if it is something else."""
@@ -101,7 +98,7 @@ class TextTrust:
 
     def save(self, file: Path) -> None:
         """All or nothing."""
-        write_text(file, self.to_json() + "\n")
+        write_text(file, json.dumps(asdict(self)) + "\n")
 
 
 def trust(log_odds: np.ndarray, how: str = SINGLE) -> np.ndarray:
@@ -134,6 +131,7 @@ def agreement(said: str, seen: str) -> dict[str, bool]:
     return {slot: bool(first[slot] & second[slot]) for slot in first.keys() & second.keys()}
 
 
+@lru_cache(maxsize=1 << 16)
 def _named(text: str) -> dict[str, set[str]]:
     values: dict[str, set[str]] = {}
     for slot, value in read(text).facts():

@@ -15,7 +15,7 @@ from tvilfm_plugin.files.shipped import PRETRAINED
 from tvilfm_plugin.files.weights import WeightsError, below, read_tensors, read_weights_file, some, tensors_of
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.backbone_layouts import load_backbone
-from tvilfm_plugin.modeling.distributed import use_portable_sync_bn
+from tvilfm_plugin.modeling.distributed import synchronised, use_portable_sync_bn
 from tvilfm_plugin.modeling.dual_stream import DualStream
 from tvilfm_plugin.modeling.methods.deen import DEENTrunk
 from tvilfm_plugin.modeling.methods.yyds import YYDSTrunk
@@ -40,8 +40,7 @@ def build_dual_stream_backbone(cfg: CfgNode) -> DualStream:
     if stream.TRUNK != "plain":
         trunk = YYDSTrunk if stream.TRUNK.startswith("YYDS") else DEENTrunk
         base = trunk(base, reduced=stream.TRUNK.endswith("-reduced"), half_maps=stream.HALF_MAPS)
-        if cfg.MODEL.BACKBONE.NORM == "syncBN":
-            base = nn.SyncBatchNorm.convert_sync_batchnorm(base)
+        base = synchronised(base, cfg.MODEL.BACKBONE.NORM)
     doubled = DualStream(use_portable_sync_bn(base), stem=stream.STEM, style=stream.STYLE, fold=stream.FOLD_BN)
     if stream.WEIGHTS:
         _start_from(doubled, stream.WEIGHTS)

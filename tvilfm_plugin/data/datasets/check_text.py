@@ -4,9 +4,7 @@ from pathlib import Path
 
 from tvilfm_plugin.data.datasets.check import Difference, Report, undecodable
 from tvilfm_plugin.data.datasets.listing import missing_files
-from tvilfm_plugin.data.text_person import LAYOUTS, ORBENCH, counts_of, find_folder, read_captioned, read_query_lists
-
-NAMES = {**{key: layout.folder for key, layout in LAYOUTS.items()}, ORBENCH: "ORBench"}
+from tvilfm_plugin.data.text_person import FOLDERS, LAYOUTS, ORBENCH, counts_of, read_captioned, read_query_lists
 
 
 def check_text_person(key: str, root: str, folder: str = "", published: bool = True, decode: bool = False) -> Report:
@@ -20,10 +18,9 @@ def check_text_person(key: str, root: str, folder: str = "", published: bool = T
         decode: whether to decode every image.
     """
     expected = dict(LAYOUTS[key].published) if published and key != ORBENCH else {}
-    report = Report(key, bool(expected), name=NAMES[key], published=expected)
-    report.dataset_dir = str(Path(root, folder or NAMES[key]))
+    report = Report(key, bool(expected), name=FOLDERS[key], published=expected)
+    report.dataset_dir = str(Path(root, folder or FOLDERS[key]))
     try:
-        report.dataset_dir = str(find_folder(key, root, folder))
         images = read_captioned(key, root, folder)
     except (FileNotFoundError, ValueError) as error:
         report.problems.append(str(error))

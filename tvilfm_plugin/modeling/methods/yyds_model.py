@@ -170,7 +170,7 @@ class YYDS(PackedBaseline):
         branches, colour = vectors.split([3 * self.heads.dim, self.heads.dim], dim=1)
         features, logits = self.heads(branches)
         colour, text = self.heads.colour(colour.chunk(2)[0]), self.text(tokens)
-        more: dict[str, Any] = {"branches": BRANCHES, "overlap": self._overlap(tokens, pids)}
+        more: dict[str, Any] = {"branches": BRANCHES}
         relation = self.visual.relation
         if relation is not None:
             # One modality after the other, each by its own batch statistics.
@@ -180,7 +180,9 @@ class YYDS(PackedBaseline):
             more["joint"] = self.gathered(self._for_metrics(joint), 2)
         more |= {"colour": self.gathered(self._for_metrics(colour), 1), "text": self.gathered(self._for_metrics(text), 1)}
         rows = (self._for_metrics(features), logits, pids.repeat(blocks))
-        return (*(self.gathered(x, blocks) for x in rows), more)  # type: ignore[return-value]
+        gathered = tuple(self.gathered(x, blocks) for x in rows)
+        more["overlap"] = self._overlap(tokens, pids)  # reads ids, for which a GPU would wait: behind all that is queued
+        return (*gathered, more)  # type: ignore[return-value]
 
     def _for_metrics(self, rows: Tensor) -> Tensor:
         return F.normalize(rows, dim=1) if self.unit_features else rows
