@@ -231,10 +231,10 @@ def test_a_picture_that_is_gone(retriever, gallery, tmp_path):
 
 
 def test_a_failing_search_does_not_explain_itself(port, retriever, monkeypatch):
-    def fail(**query):
+    def fail(*query, **options):
         raise FileNotFoundError(2, "No such file", "/a/secret/place")
 
-    monkeypatch.setattr(retriever, "search", fail)
+    monkeypatch.setattr(retriever, "find", fail)
     reply = search(port, text="a man")
     assert (reply.status, reply.json) == (500, {"error": "The search failed; the reason is in the log of the server."})
     monkeypatch.undo()

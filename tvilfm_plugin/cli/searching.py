@@ -73,9 +73,8 @@ def search(args: argparse.Namespace) -> int:
         return 0
     members = None if args.members is None else [Modality(m) for m in args.members]
     allowed = Filter(cameras=args.cameras)
-    result = retriever.search(
-        args.image, args.text, args.infrared_text, args.top, members, allowed=allowed, threshold=args.threshold
-    )
+    queries, note = retriever.embed_query(args.image, args.text, args.infrared_text, members)
+    result = retriever.find(queries, note, args.top, allowed=allowed, threshold=args.threshold)
     print(hits_table(result))
     if result.note:
         print(f"\nNote: {result.note}.")
@@ -83,7 +82,7 @@ def search(args: argparse.Namespace) -> int:
         from tvilfm_plugin.retrieval.gallery_list import gallery_captions
 
         captions = gallery_captions(args.gallery)
-        dialogue = retriever.ask(args.image, args.text, args.infrared_text, members, allowed=allowed, captions=captions)
+        dialogue = retriever.ask_about(queries, allowed=allowed, captions=captions)
         result = SearchResult(_interview(dialogue, args.ask, args.top), result.note)
     if args.out:
         texts = (args.text or "", args.infrared_text or "")

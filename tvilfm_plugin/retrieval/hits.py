@@ -152,6 +152,13 @@ def search_index(
         top: hits to return; an index or a filter with fewer images gives fewer.
         allowed: which images may be found.
     """
+    return hits_and_vectors(index, queries, top, allowed)[0]
+
+
+def hits_and_vectors(
+    index: Index, queries: Mapping[Modality, np.ndarray], top: int, allowed: Filter
+) -> tuple[list[Hit], np.ndarray]:
+    """As `search_index`, and the (k, D) vectors of the hits."""
     check_top(top)
     members = list(queries)
     units = np.stack([np.asarray(queries[m], dtype=np.float32) for m in members])
@@ -160,7 +167,8 @@ def search_index(
     records, vectors = index.nearest(units.sum(axis=0), top, allowed)
     # (k, M); from few vectors, so float64 costs nothing and the shares add up to the last digit.
     shares = vectors.astype(np.float64) @ units.T.astype(np.float64)
-    return [
+    hits = [
         Hit(*record, similarity=float(sum(row)), shares=dict(zip(members, map(float, row), strict=True)))
         for record, row in zip(records, shares, strict=True)
     ]
+    return hits, vectors

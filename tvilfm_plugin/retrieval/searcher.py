@@ -20,6 +20,7 @@ from tvilfm_plugin.retrieval.hits import (
     check_threshold,
     check_top,
     choose_members,
+    hits_and_vectors,
     search_index,
 )
 from tvilfm_plugin.retrieval.records import Filter, Records
@@ -123,8 +124,18 @@ class Searcher(ABC):
             threshold: the similarity (the sum over the members) that a hit needs; if no image has it, nobody is the answer,
                 and the note says so. `tvilfm results thresholds` measures what thresholds do.
         """
+        self._check(top, allowed, threshold)
         queries, note = self.embed_query(infrared, text, infrared_text, members)
         return self.find(queries, note, top, allowed=allowed, threshold=threshold)
+
+    def _check(self, top: int, allowed: Filter | None, threshold: float | None = None) -> Index:
+        """The gallery, where it can be asked for this."""
+        if self.index is None:
+            raise ValueError("There is no gallery yet: call embed_gallery or load_gallery first.")
+        check_top(top)
+        (allowed or Filter()).check()
+        check_threshold(threshold)
+        return self.index
 
     def find(
         self,
@@ -136,14 +147,9 @@ class Searcher(ABC):
         threshold: float | None = None,
     ) -> SearchResult:
         """The gallery images that fit an embedded query best; what `embed_query` returned first, the rest as in `search`."""
-        if self.index is None:
-            raise ValueError("There is no gallery yet: call embed_gallery or load_gallery first.")
-        allowed = allowed or Filter()
-        check_top(top)
-        allowed.check()
-        check_threshold(threshold)
-        hits = search_index(self.index, queries, top, allowed)
-        records = getattr(self.index, "records", None)
+        index, allowed = self._check(top, allowed, threshold), allowed or Filter()
+        hits = search_index(index, queries, top, allowed)
+        records = getattr(index, "records", None)
         if not hits and not allowed.everything and isinstance(records, Records):
             note = "; ".join(filter(None, (note, allowed.nothing_found(records))))
         if threshold is not None and hits and hits[0].similarity < threshold:
@@ -242,12 +248,19 @@ class Searcher(ABC):
             captions: path -> caption of the gallery's images. Where one of the hits has none, the text encoder judges what
                 all of them would answer.
         """
-        if self.index is None:
-            raise ValueError("There is no gallery yet: call embed_gallery or load_gallery first.")
-        allowed = allowed or Filter()
-        allowed.check()
+        self._check(CANDIDATES, allowed)
         queries, _ = self.embed_query(infrared, text, infrared_text, members)
-        hits = search_index(self.index, queries, CANDIDATES, allowed)
+        return self.ask_about(queries, allowed=allowed, captions=captions)
+
+    def ask_about(
+        self,
+        queries: Mapping[Modality, np.ndarray],
+        *,
+        allowed: Filter | None = None,
+        captions: Mapping[str, str] | None = None,
+    ) -> Dialogue:
+        """As `ask`, of an embedded query: what `embed_query` returned first."""
+        hits, vectors = hits_and_vectors(self._check(CANDIDATES, allowed), queries, CANDIDATES, allowed or Filter())
         said = [(captions or {}).get(hit.path, "") for hit in hits]
         if all(said):
             return Dialogue(hits, answers_read([read(caption) for caption in said]))
@@ -260,7 +273,6 @@ class Searcher(ABC):
             }
             several = {slot: stated for slot, stated in known.items() if len(stated) > 1}
             self._stated = {slot: (tuple(one), self.embed_texts(list(one.values()))) for slot, one in several.items()}
-        vectors = self.index.nearest(np.sum([*queries.values()], axis=0), CANDIDATES, allowed)[1]
         return Dialogue(hits, answers_scored(vectors, self._stated))
 
 

@@ -113,10 +113,11 @@ class Page:
             self.check_members(query, bool(pictures))
             try:
                 person = (list(pictures) or None, query.text or None, query.infrared_text or None)
-                found = self.retriever.search(*person, query.top, query.members, threshold=threshold)
+                queries, note = self.retriever.embed_query(*person, query.members)
+                found = self.retriever.find(queries, note, query.top, threshold=threshold)
                 hits, question = found.hits, None
                 if answers is not None and hits and self.retriever.has_text:
-                    dialogue = self.retriever.ask(*person, query.members)
+                    dialogue = self.retriever.ask_about(queries)
                     for slot, words in answers.items():
                         dialogue.answer(slot, words)
                     hits = [hit for hit in dialogue.hits if threshold is None or hit.similarity >= threshold][: query.top]
