@@ -123,8 +123,7 @@ def from_mip(official: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]
     if not released_mip.is_released_mip(official):
         return {}, KeyReport({}, {}, list(shapes), [], list(official))
     found = released_mip.from_official(official, {name: tuple(shape) for name, shape in shapes.items()})
-    ignored, unexplained = _explained(found.unused, IGNORED_MIP)
-    return found.state, KeyReport(found.loaded, ignored, found.missing, found.misshapen, unexplained)
+    return _reported(found, IGNORED_MIP)
 
 
 def from_baseline(
@@ -132,8 +131,12 @@ def from_baseline(
 ) -> tuple[dict[str, Tensor], KeyReport]:
     """A state dict of the authors of AGW, CAJ, DEEN, MMN, DDAG or YYDS under our names; the arguments as in `from_tvilfm`."""
     found = released_baselines.from_official(official, {name: tuple(shape) for name, shape in shapes.items()})
-    ignored, unexplained = _explained(found.unused, released_baselines.IGNORED)
-    return found.state, KeyReport(found.mapped, ignored, found.missing, found.misshapen, unexplained)
+    return _reported(found, released_baselines.IGNORED)
+
+
+def _reported(found: released_mip.Translation, reasons: Mapping[str, str]) -> tuple[dict[str, Tensor], KeyReport]:
+    ignored, unexplained = _explained(found.unused, reasons)
+    return found.state, KeyReport(found.loaded, ignored, found.missing, found.misshapen, unexplained)
 
 
 def _explained(unused: Iterable[str], reasons: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:

@@ -5,11 +5,11 @@ Their files hold several complete ResNets, of which only the stems and one trunk
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from tvilfm_plugin.checkpoints.released_mip import Translation
 from tvilfm_plugin.modeling.methods.mmn import Projection
 
 METHODS = ("agw", "caj", "deen", "mmn", "ddag", "yyds")
@@ -59,16 +59,6 @@ IGNORED = {
 }
 
 
-class Found(NamedTuple):
-    """Our tensors, whence they come, and what is wrong; as of `import_released.KeyReport`."""
-
-    state: dict[str, Tensor]
-    mapped: dict[str, tuple[str, ...]]
-    missing: list[str]
-    misshapen: list[str]
-    unused: list[str]
-
-
 def official_key(name: str, yyds: bool = False) -> str | None:
     """The authors' name of one of our tensors; None for what is in no file of theirs (MMN's projection, DDAG's record)."""
     if stem := re.fullmatch(r"visual\.backbone\.base\.(conv1|bn1)\.(rgb|ir)\.(.+)", name):
@@ -80,14 +70,14 @@ def official_key(name: str, yyds: bool = False) -> str | None:
     return None
 
 
-def from_official(official: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> Found:
+def from_official(official: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> Translation:
     """The authors' tensors under our names.
 
     Args:
         official: their state dict.
         shapes: name and shape of every tensor of our model.
     """
-    found = Found({}, {}, [], [], [])
+    found = Translation({}, {}, [], [], [])
     yyds = "visible_module.conv1.weight" in official
     starts = _starts(shapes)
     for name, shape in shapes.items():
@@ -100,8 +90,8 @@ def from_official(official: Mapping[str, Tensor], shapes: Mapping[str, tuple[int
         else:
             # Their linear layers over stripes are 1x1 convolutions.
             found.state[name] = (value.float() if value.is_floating_point() else value).reshape(shape)
-            found.mapped[name] = (key,) if key is not None and key in official else ()
-    used = {key for keys in found.mapped.values() for key in keys}
+            found.loaded[name] = (key,) if key is not None and key in official else ()
+    used = {key for keys in found.loaded.values() for key in keys}
     found.unused.extend(sorted(set(official) - used))
     return found
 

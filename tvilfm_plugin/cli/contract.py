@@ -3,7 +3,6 @@
 Exit status 2: what the user can mend. 1: a check failed, or a fault of the program. 130: Ctrl-C.
 """
 
-import errno
 import os
 import re
 import sys
@@ -13,6 +12,7 @@ from types import TracebackType
 
 from tvilfm_plugin.cli.command import DEBUG
 from tvilfm_plugin.files.shipped import PACKAGE
+from tvilfm_plugin.files.writing import no_room
 
 FAILED, MEND, INTERRUPTED = 1, 2, 130
 # What our code raises with a sentence for the user.
@@ -120,11 +120,10 @@ def _text(error: BaseException) -> str:
 
 def full_disk(error: BaseException | None) -> str:
     """" on ..." if this error, or the one behind it, is a full disk, else ""."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return f" ({error.filename}: {error.strerror})" if error.filename else f" ({error.strerror})"
-        error = error.__cause__ or error.__context__
-    return ""
+    full = no_room(error)
+    if full is None:
+        return ""
+    return f" ({full.filename}: {full.strerror})" if full.filename else f" ({full.strerror})"
 
 
 def _child_error(error: BaseException) -> tuple[str, str]:

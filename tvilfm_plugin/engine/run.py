@@ -10,7 +10,6 @@ import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from typing import Any, NotRequired
 
 import torch
@@ -23,6 +22,7 @@ from tvilfm_plugin.config.nodes import flat, get_cfg
 from tvilfm_plugin.data.datasets.base import TriDataset
 from tvilfm_plugin.data.loaders import build_dataset, reads_captions
 from tvilfm_plugin.engine.fingerprint import Fingerprint, fingerprint
+from tvilfm_plugin.evaluation.fingerprint import version_of_software
 from tvilfm_plugin.files.json import checked, expect_object, read_json
 from tvilfm_plugin.files.text import read_text
 from tvilfm_plugin.files.writing import sha256_of, write_text
@@ -151,9 +151,9 @@ def write_run(folder: str, made: Identity, cfg: CfgNode) -> None:
         "preset": cfg.TVILFM.PRESET,
         "device": _device_name(cfg.MODEL.DEVICE),
         "processes": comm.get_world_size(),
-        "code": _version("tvilfm-plugin"),
+        "code": version_of_software(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: version_of_software(name) for name in PACKAGES},
         "config": cfg.dump(),
     }
     write_text(os.path.join(folder, RUN), json.dumps(described, indent=1) + "\n")
@@ -234,13 +234,6 @@ def _make_longer(cfg: CfgNode, made: Identity, epochs: int) -> None:
 def _device_name(device: str) -> str:
     on_gpu = device.startswith("cuda") and torch.cuda.is_available()
     return torch.cuda.get_device_name() if on_gpu else device if not device.startswith("cuda") else "cpu"
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "source"
 
 
 # --- the config's part ------------------------------------------------------------------------------------------------

@@ -43,9 +43,9 @@ def weights_sha256(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def version_of_software() -> str:
-    """Of the plugin; "source" where it is not installed."""
+def version_of_software(package: str = "tvilfm-plugin") -> str:
+    """Of the plugin, or of another package; "source" where it is not installed."""
     try:
-        return metadata.version("tvilfm-plugin")
+        return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "source"

@@ -11,8 +11,7 @@ from tvilfm_plugin.export.writing import ParityError
 from tvilfm_plugin.files.writing import atomic_file
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.retriever import Retriever
-
-NAMES = {Modality.RGB: "visible", Modality.IR: "infrared"}
+from tvilfm_plugin.runtime.model import GRAPH_OF
 
 
 def export_crop_encoder(retriever: Retriever, out: str | Path, modality: Modality | str) -> tuple[Path, float]:
@@ -29,7 +28,7 @@ def export_crop_encoder(retriever: Retriever, out: str | Path, modality: Modalit
     import onnxruntime
 
     modality = Modality(modality)
-    if modality not in NAMES:
+    if modality not in GRAPH_OF:
         raise ValueError(f"A camera sees rgb or ir, not {modality.value}.")
     content = to_onnx(crop_graph(retriever.model, retriever.image_size, retriever.flip, modality))
     crops = np.random.default_rng(0).integers(0, 256, (4, *retriever.image_size, 3), dtype=np.uint8)
@@ -40,7 +39,7 @@ def export_crop_encoder(retriever: Retriever, out: str | Path, modality: Modalit
     difference = float(np.abs(found - expected).max() / np.abs(expected).max())
     if difference > LIMIT:
         raise ParityError(f"The encoder differs from the model by {difference:.1e} (limit {LIMIT:.0e}), so it is not written.")
-    path = Path(out) / f"encoder-{NAMES[modality]}.onnx"
+    path = Path(out) / f"encoder-{GRAPH_OF[modality]}.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as stream:
         stream.write(content)

@@ -29,12 +29,12 @@ def atomic_file(path: str | os.PathLike[str], mode: str = "wb", **options: Any) 
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
-        if full := _no_room(error):
+        if full := no_room(error):
             raise OSError(full.errno, full.strerror, os.fspath(path)) from error
         raise
 
 
-def _no_room(error: BaseException | None) -> OSError | None:
+def no_room(error: BaseException | None) -> OSError | None:
     """The system's word that there is no room for more, also where a library hides it behind another error (torch's writer)."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

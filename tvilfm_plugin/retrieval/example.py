@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tvilfm_plugin.files.json import expect_object, read_json
-from tvilfm_plugin.files.shipped import PACKAGE
+from tvilfm_plugin.files.shipped import PRETRAINED
 from tvilfm_plugin.retrieval.hits import SearchResult
 from tvilfm_plugin.retrieval.records import Record
 from tvilfm_plugin.retrieval.searcher import Searcher
 
-PICTURES = PACKAGE / "pretrained" / "example" / "pictures"
+PICTURES = PRETRAINED / "example" / "pictures"
 LIST = "example.json"
 KINDS = ("infrared alone", "words alone", "both")
 
@@ -43,10 +43,11 @@ def example_set(folder: str | Path = PICTURES) -> ExampleSet:
 
 def three_ways(retriever: Searcher, query: ExampleQuery, top: int = 10) -> dict[str, SearchResult]:
     """What a query finds by its infrared picture alone, by its words alone, and by both."""
+    infrared, words, both = KINDS
     return {
-        "infrared alone": retriever.search(query.path, top=top),
-        "words alone": retriever.search(text=query.text, top=top),
-        "both": retriever.search(query.path, query.text, query.infrared_text, top=top),
+        infrared: retriever.search(query.path, top=top),
+        words: retriever.search(text=query.text, top=top),
+        both: retriever.search(query.path, query.text, query.infrared_text, top=top),
     }
 
 
@@ -61,6 +62,7 @@ def ranks(retriever: Searcher, example: ExampleSet) -> list[dict[str, int]]:
 
 def telling(found: Sequence[dict[str, int]]) -> int:
     """The first query whom both together find, and neither alone; else the first whom both find; else the first."""
-    right = [n for n, one in enumerate(found) if one["both"] == 1]
-    only_both = [n for n in right if found[n]["infrared alone"] > 1 and found[n]["words alone"] > 1]
+    infrared, words, both = KINDS
+    right = [n for n, one in enumerate(found) if one[both] == 1]
+    only_both = [n for n in right if found[n][infrared] > 1 and found[n][words] > 1]
     return next(iter([*only_both, *right, 0]))

@@ -8,7 +8,6 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,7 +95,7 @@ def save_model(
         },
         "provenance": _record(source.weights, model),
         "protocol": _protocol(source.weights, digest),
-        "versions": {"tvilfm-plugin": version_of_software(), **{name: _version(name) for name in PACKAGES}},
+        "versions": {"tvilfm-plugin": version_of_software(), **{name: version_of_software(name) for name in PACKAGES}},
         "config": _travelling_config(source.cfg),
     }
     write_text(folder / CARD, model_card(described, terms))
@@ -203,10 +202,3 @@ def _travelling_config(cfg: Any) -> dict[str, Any]:
             node = node.setdefault(section, {})
         node[name] = list(value) if isinstance(value, tuple) else value
     return nested
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "source"

@@ -23,7 +23,7 @@ from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.hits import MemberChoice
 from tvilfm_plugin.retrieval.searcher import QueryPart, QueryPlan
 from tvilfm_plugin.retrieval.web import Page, cut_note
-from tvilfm_plugin.retrieval.web_guards import LOOPBACK, Guard, on_failure, on_http, on_refused, read_body
+from tvilfm_plugin.retrieval.web_guards import LOOPBACK, Guard, on_failure, on_http, on_refused
 from tvilfm_plugin.retrieval.web_openapi import openapi, openapi_page
 from tvilfm_plugin.retrieval.web_query import Refused, read_embedding, read_search
 
@@ -87,6 +87,8 @@ class Batches:
 class Endpoint(Page):
     """The endpoint's requests; a search is the page's, embedded together with those that wait beside it."""
 
+    busy = "Too many requests at once; try again in a moment."
+
     def __init__(self, retriever: "Retriever", title: str = "", *, batch: int = 16, places: int = PLACES) -> None:
         """
         Args:
@@ -95,9 +97,8 @@ class Endpoint(Page):
             batch: pictures and texts of one pass.
             places: requests at once; one more is answered 503.
         """
-        super().__init__(retriever, (), title)
-        self.batch = batch
-        self._places, self._decoding = threading.BoundedSemaphore(places), threading.BoundedSemaphore(DECODERS)
+        super().__init__(retriever, (), title, places)
+        self._decoding = threading.BoundedSemaphore(DECODERS)
         self._batches = Batches(self._embed, batch)
 
     async def health(self, request: Request) -> Response:
@@ -115,14 +116,6 @@ class Endpoint(Page):
     async def embed(self, request: Request) -> Response:
         """Unit vectors of posted pictures or texts."""
         return await self._in_a_place(request, self._vectors)
-
-    async def _in_a_place(self, request: Request, answer: Callable[[bytes], Any]) -> Response:
-        if not self._places.acquire(blocking=False):
-            raise Refused(503, "Too many requests at once; try again in a moment.")
-        try:
-            return JSONResponse(await answer(await read_body(request)))
-        finally:
-            self._places.release()
 
     async def _found(self, body: bytes) -> dict[str, Any]:
         plan, top, threshold = await run_in_threadpool(self._read_search, body)

@@ -11,7 +11,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -60,9 +60,17 @@ class Example(NamedTuple):
 
 
 class Page:
-    """What the page's requests are answered with. Nothing of a request outlives its answer."""
+    """What the page's requests are answered with. Nothing of a request outlives its answer.
 
-    def __init__(self, retriever: "Retriever", examples: Sequence[Example] = (), title: str = "") -> None:
+    Attributes:
+        busy: what is said to whom no place is free for.
+    """
+
+    busy = "Too many searches at once; try again in a moment."
+
+    def __init__(
+        self, retriever: "Retriever", examples: Sequence[Example] = (), title: str = "", places: int = SEARCHES
+    ) -> None:
         if retriever.index is None:
             raise ValueError("The retriever has no gallery yet: call embed_gallery or load_gallery first.")
         self.retriever, self.examples, self.title = retriever, tuple(examples), title
@@ -73,7 +81,7 @@ class Page:
         self._key = secrets.token_bytes(32)
         self._pictures: dict[str, str] = {}
         # One search at a time decodes and computes: memory and load have a bound.
-        self._places, self._turn = threading.BoundedSemaphore(SEARCHES), threading.Lock()
+        self._places, self._turn = threading.BoundedSemaphore(places), threading.Lock()
 
     def about(self, request: Request) -> Response:
         """What can be searched, what votes, what is offered, and the limits."""
@@ -98,11 +106,13 @@ class Page:
 
     async def search(self, request: Request) -> Response:
         """The hits of a posted query."""
+        return await self._in_a_place(request, lambda body: run_in_threadpool(self._search, body))
+
+    async def _in_a_place(self, request: Request, answer: Callable[[bytes], Awaitable[Any]]) -> Response:
         if not self._places.acquire(blocking=False):
-            raise Refused(503, "Too many searches at once; try again in a moment.")
+            raise Refused(503, self.busy)
         try:
-            body = await read_body(request)
-            return JSONResponse(await run_in_threadpool(self._search, body))
+            return JSONResponse(await answer(await read_body(request)))
         finally:
             self._places.release()
 
