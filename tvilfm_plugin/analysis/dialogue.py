@@ -50,9 +50,9 @@ def memory(captions: Iterable[str]) -> dict[str, str]:
     readings = [read(caption) for caption in captions]
     found = {}
     for slot in QUESTIONS:
-        counted = Counter(value for one in readings for value in sorted(telling(one, slot)))
-        named = sum(bool(telling(one, slot)) for one in readings)
-        if readings and named >= LEAST * len(readings) and counted:
+        said = [telling(one, slot) for one in readings]
+        counted = Counter(value for values in said for value in sorted(values))
+        if counted and sum(map(bool, said)) >= LEAST * len(readings):
             found[slot] = counted.most_common(1)[0][0]
     return found
 

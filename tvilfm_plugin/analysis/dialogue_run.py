@@ -44,9 +44,10 @@ def dialogue_draws(
         with torch.no_grad():
             similarity = search.voted(card.setting, card.text_source, seed, draw, kind.members) @ embeddings.T
         shown = [paths[column] for column in columns]
-        answers = answers_read([read(captions[path]) for path in shown])
         if by_model:
             answers = answers_scored(stored.drawn_gallery(card.setting, draw)[0].numpy(), stated)
+        else:
+            answers = answers_read([read(captions[path]) for path in shown])
         hidden = set(shown)
         known = {
             pid: memory(captions[path] for row in people.get(pid, ()) if (path := data.visible_pool[row].path) not in hidden)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tvilfm_plugin.analysis.intervals import METRICS, query_means
+from tvilfm_plugin.analysis.intervals import query_means
 from tvilfm_plugin.analysis.statistics import Interval, identity_bootstrap
 from tvilfm_plugin.data.items import Item, draw_gallery, gallery_groups
 from tvilfm_plugin.evaluation.fingerprint import version_of_software
@@ -201,10 +201,7 @@ def galleries_of_dataset(found: Similarities, data: Any) -> list[Galleries]:
                 f"{data.relative(missing[0])}."
             )
         places.append(np.array([place[data.relative(item.path)] for item in items]))
-    query, gallery = (
-        Labels(np.array([item.pid for item in items]), np.array([item.camid for item in items]))
-        for items in (data.query, data.gallery)
-    )
+    query, gallery = Labels.of(data.query), Labels.of(data.gallery)
     return [
         Galleries(setting=one.name, shots=one.shots, rows=places[0], columns=places[1], query=query, gallery=gallery,
                   draws=one.draws)
@@ -229,12 +226,11 @@ def score(
         results, trials = [], []
         dist = found.dist[np.ix_(one.rows, one.columns)]
         for draw in one.draws:
-            gallery = Labels(one.gallery.pids[draw], one.gallery.camids[draw])
+            gallery = one.gallery.at(draw)
             results.append(per_query(dist[:, draw], one.query, gallery, protocol))
             trials.append(aggregate(results[-1], cmc_length(gallery, protocol)))
-        first = Labels(one.gallery.pids[one.draws[0]], one.gallery.camids[one.draws[0]])
         row = ResultRow(query=found.name, text_source=text_source, trials=trials)
-        table = results_table([row], [chance_metrics(one.query, first, protocol)])
+        table = results_table([row], [chance_metrics(one.query, one.gallery.at(one.draws[0]), protocol)])
         intervals = _intervals(results, one.query.pids)
         made = ProtocolCard(
             setting=one.setting, shots=one.shots, draws=len(one.draws), cmc=protocol.cmc, rules=protocol.name,
@@ -250,11 +246,8 @@ def score(
 
 
 def _intervals(results: Sequence[PerQuery], pids: np.ndarray) -> dict[str, Interval]:
-    values = {
-        "R-1": np.array([found_within(one.first_match_rank, 1) for one in results]),
-        "mAP": np.array([one.ap for one in results]),
-    }
-    return {name: identity_bootstrap(query_means(values[name][None]), pids, resamples=10_000, seed=0) for name in METRICS}
+    values = {"R-1": [found_within(one.first_match_rank, 1) for one in results], "mAP": [one.ap for one in results]}
+    return {name: identity_bootstrap(query_means(np.array([found])), pids) for name, found in values.items()}
 
 
 def _interval_lines(intervals: Mapping[str, Interval]) -> str:

@@ -3,6 +3,7 @@
 All kinds but "gallery-only" look at all queries at once. Nothing is tuned: every kind has fast-reid's default numbers.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -65,9 +66,9 @@ def rerank_rows(
         if not evaluations:
             continue
         # RegDB's splits are settings of their own; the table has one line for all of them.
-        asked = dict.fromkeys((name.query, name.source) for name in rows(evaluations[0]) if name.query == row.query)
-        for (query, source), kind in ((one, kind) for one in asked for kind in kinds):
-            made += _one(row.name, evaluations, query, source, kind, make_distance)
+        sources = dict.fromkeys(name.source for name in rows(evaluations[0]) if name.query == row.query)
+        for source, kind in itertools.product(sources, kinds):
+            made += _one(row.name, evaluations, row.query, source, kind, make_distance)
     return made
 
 

@@ -4,6 +4,7 @@ Only new texts pass the text encoder and only damaged pictures the network: one 
 captions of the query images come from the stored evaluation.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from tvilfm_plugin.analysis.text_noise import drop_attributes, swap_colours, wrong_person
 from tvilfm_plugin.evaluation.ensemble import ensemble
-from tvilfm_plugin.evaluation.mer import Parts, TextIndex, minus_inner_product, query_embeddings
+from tvilfm_plugin.evaluation.mer import TextIndex, minus_inner_product, query_embeddings
 from tvilfm_plugin.evaluation.ranking import aggregate, cmc_length, per_query
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard, aligned
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
@@ -102,9 +103,8 @@ def robustness_curves(
     values: dict[tuple[Condition, str], list[tuple[float, float, float]]] = {}
     for t, draw in enumerate(progress(chosen)):
         for condition in damaged.rows:
-            for name, numbers in _measure(damaged.stored, setting, draw, damaged.text(condition), t).items():
-                if name != IMAGE:
-                    values.setdefault((condition, name), []).append(numbers)
+            for name, numbers in _measure(damaged.stored, setting, draw, damaged.text(condition), t, left_out=IMAGE).items():
+                values.setdefault((condition, name), []).append(numbers)
     return [_image_point(stored, setting, chosen), *(_point(*key, numbers) for key, numbers in values.items())]
 
 
@@ -131,14 +131,18 @@ def modality_table(
     words = {"clean": Condition(WRONG, 0.0), "incomplete": Condition(DROPPED, share), "wrong": Condition(WRONG, 1.0)}
     damaged = _Damaged.of(stored, encode, (setting, source, text_seed), chosen, list(words.values()), seed)
 
-    def cells(picture: str, said: str) -> list[str]:
+    @functools.cache  # who is missing leaves what is there as it is
+    def measured(picture: str, said: str) -> dict[str, str]:
         now = damaged.stored
         if picture in pictures:
             now = replace(now, parts=now.parts._replace(query=pictures[picture]))
-        text = damaged.text(words.get(said, words["clean"]))
-        measured = [_measure(now, setting, draw, text, t) for t, draw in enumerate(chosen)]
-        shown = {name: _point(Condition("", 0.0), name, [one[name] for one in measured]) for name in measured[0]}
-        found = {name: f"{one.R1:.2f} / {one.mAP:.2f}" for name, one in shown.items()}
+        text = damaged.text(words[said])
+        numbers = [_measure(now, setting, draw, text, t) for t, draw in enumerate(chosen)]
+        shown = {name: _point(Condition("", 0.0), name, [one[name] for one in numbers]) for name in numbers[0]}
+        return {name: f"{one.R1:.2f} / {one.mAP:.2f}" for name, one in shown.items()}
+
+    def cells(picture: str, said: str) -> list[str]:
+        found = measured(picture if picture in pictures else "clean", said if said in words else "clean")
         both = [found["ensemble"], found[TRUSTED]]
         alone = [found[IMAGE] if picture != "absent" else "", found.get(WORDS, "") if said != "absent" else ""]
         if "absent" in (picture, said):  # who is missing does not vote
@@ -225,14 +229,14 @@ class _Damaged(NamedTuple):
 
 
 def _measure(
-    stored: StoredEvaluation, setting: str, draw: int, text: TextIndex, t: int
+    stored: StoredEvaluation, setting: str, draw: int, text: TextIndex, t: int, left_out: str = ""
 ) -> dict[str, tuple[float, float, float]]:
-    """R-1, mAP and mean trust of every query type in one gallery draw; row t of the texts is the draw's."""
+    """R-1, mAP and mean trust of every query type but one in one gallery draw; row t of the texts is the draw's."""
     embeddings, gallery = stored.drawn_gallery(setting, draw)
     with torch.no_grad():
         queries = query_embeddings(stored.parts, text.rgb[t], text.ir, stored.members, stored.fusion, stored.embed)
     trust = stored.trust(text.rgb[t], text.ir)
-    ranked = {m.value: queries[m] for m in stored.members}
+    ranked = {m.value: queries[m] for m in stored.members if m.value != left_out}
     ranked["ensemble"] = ensemble(queries, stored.members)
     ranked[TRUSTED] = ensemble(queries, stored.members, trust)
     length, result = cmc_length(gallery, stored.protocol), {}
@@ -271,5 +275,4 @@ def _with_texts(
         return stored, known
     position = known | {one: len(known) + i for i, one in enumerate(new)}
     texts = torch.cat([stored.parts.texts, encode(new)])
-    parts = Parts(stored.parts.query, stored.parts.gallery, texts)
-    return replace(stored, parts=parts, texts=(*stored.texts, *new)), position
+    return replace(stored, parts=stored.parts._replace(texts=texts), texts=(*stored.texts, *new)), position

@@ -117,7 +117,7 @@ def _reversed(galleries: Galleries) -> Galleries:
     return Galleries(
         [d[:, ::-1] for d in galleries.dist],
         galleries.query,
-        [Labels(g.pids[::-1], g.camids[::-1]) for g in galleries.gallery],
+        [g.at(slice(None, None, -1)) for g in galleries.gallery],
     )
 
 

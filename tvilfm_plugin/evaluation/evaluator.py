@@ -81,8 +81,8 @@ class MEREvaluator(DatasetEvaluator):
         self.tokenize = tokenize
         self.folder = Path(folder) if folder else None
         self.table = sorted({text for drawn in texts.values() for one in drawn for text in one.table})
-        self.query = Labels(*_labels(data.query))
-        self.gallery = Labels(*_labels(data.gallery))
+        self.query = Labels.of(data.query)
+        self.gallery = Labels.of(data.gallery)
         self.image_protocol = choose_protocol(cfg.TEST.IMAGE_PROTOCOL)
         self.epoch_rule = NOT_RECORDED
         self.text_trust: TextTrust | None = None
@@ -181,7 +181,7 @@ class MEREvaluator(DatasetEvaluator):
                     arrays.update(row_arrays(label, of_seeds))
             if not comm.is_main_process():
                 continue
-            drawn_gallery = Labels(*(labels[setting.draws[0]] for labels in self.gallery))
+            drawn_gallery = self.gallery.at(setting.draws[0])
             table = results_table(rows, [chance_metrics(self.query, drawn_gallery, self.data.protocol)])
             report.append(f"## {self.data.name}, {setting.name}\n\n{table}")
             logger.info(f"{self.data.name}, {setting.name}:\n{table}")
@@ -377,10 +377,6 @@ def _gather(rows: list[Tensor], features: list[Tensor], expected: int, what: str
             "overflow in half precision: check the training loss, and evaluate in float32."
         )
     return everything[index.argsort()]
-
-
-def _labels(items: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
-    return np.array([item.pid for item in items]), np.array([item.camid for item in items])
 
 
 def _text_index(drawn: Any, position: Mapping[str, int], filtered: bool) -> TextIndex:

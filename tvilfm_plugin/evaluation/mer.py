@@ -156,7 +156,7 @@ def rank_trials(
     needed = [m for m in Modality if any(m in kind.members for kind in types)]
     cached: bytes | None = None
     for t, columns in enumerate(draws):
-        labels = Labels(gallery.pids[columns], gallery.camids[columns])
+        labels = gallery.at(columns)
         rgb = np.empty(0, np.int64) if text is None else text.rgb[t]
         if cached != rgb.tobytes():
             ir = rgb if text is None else text.ir

@@ -1,8 +1,8 @@
 """A benchmark's rules as a value: which gallery images a query ignores, and what its CMC counts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -12,6 +12,15 @@ class Labels(NamedTuple):
 
     pids: np.ndarray
     camids: np.ndarray
+
+    @classmethod
+    def of(cls, items: Sequence[Any]) -> Self:
+        """Of `items.Item`s."""
+        return cls(np.array([item.pid for item in items]), np.array([item.camid for item in items]))
+
+    def at(self, rows: Any) -> "Labels":
+        """Of some of the images, by anything that indexes an array."""
+        return Labels(self.pids[rows], self.camids[rows])
 
 
 Junk = Callable[[np.ndarray, np.ndarray, Labels], np.ndarray]

@@ -324,7 +324,7 @@ def _ties_everywhere(dist: np.ndarray) -> bool:
 # --- preparation ------------------------------------------------------------------------------------------------------
 def _by_identity(gallery: Labels) -> _Gallery:
     order = np.argsort(gallery.pids, kind="stable")
-    labels = Labels(gallery.pids[order], gallery.camids[order])
+    labels = gallery.at(order)
     ids, start, size = np.unique(labels.pids, return_index=True, return_counts=True)
     return _Gallery(order, labels, ids, start, size)
 

@@ -153,7 +153,7 @@ class StoredEvaluation:
         """Unit (g, D) embeddings and labels of one gallery draw."""
         columns = self._draws(setting)[draw]
         embeddings = self.embed(self.parts.gallery[torch.from_numpy(columns)])
-        return embeddings, Labels(self.gallery.pids[columns], self.gallery.camids[columns])
+        return embeddings, self.gallery.at(columns)
 
     def trials(
         self,

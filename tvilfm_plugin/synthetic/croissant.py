@@ -1,10 +1,10 @@
 """The description of a synthetic benchmark in Croissant 1.0 (MLCommons), which data set hubs and search engines read."""
 
-import hashlib
 import mimetypes
 from pathlib import Path
 from typing import Any
 
+from tvilfm_plugin.files.writing import sha256_of
 from tvilfm_plugin.synthetic.plans import GENERATOR, Spec, spec_of
 
 _TERMS = (
@@ -50,7 +50,7 @@ def croissant(spec: Spec, root: Path, picture: str) -> dict[str, Any]:
                 "description": "Everybody's shape and palette; of each picture its view and what its caption says.",
                 "contentUrl": truth.name,
                 "encodingFormat": "application/json",
-                "sha256": hashlib.sha256(truth.read_bytes()).hexdigest(),
+                "sha256": sha256_of(truth),
             },
             {"@type": "cr:FileSet", "@id": "files", "encodingFormat": kind, "includes": f"**/*{Path(picture).suffix}"},
         ],

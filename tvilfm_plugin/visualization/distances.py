@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tvilfm_plugin.evaluation.mer import minus_inner_product
-from tvilfm_plugin.evaluation.protocols import Labels
 from tvilfm_plugin.visualization.figures import BLUE, INK, VERMILION, Look, histogram, new_figure, style
 from tvilfm_plugin.visualization.systems import System
 
@@ -40,7 +39,7 @@ def pair_distances(system: System, draw: int = 0) -> Distances:
     """The distances by which one gallery draw was ranked."""
     query, gallery, labels, columns = system.embeddings(draw)
     distance = 1 + minus_inner_product(query, gallery[columns]).numpy()
-    drawn = Labels(labels.pids[columns], labels.camids[columns])
+    drawn = labels.at(columns)
     asked = system.stored.query
     pids, camids = asked.pids[:, None], asked.camids[:, None]
     ranked = ~np.broadcast_to(system.stored.searched(system.label).protocol.is_junk(pids, camids, drawn), distance.shape)
