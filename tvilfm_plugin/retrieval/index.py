@@ -20,6 +20,8 @@ from tvilfm_plugin.retrieval.index_file import Content, read_index_file, write_i
 from tvilfm_plugin.retrieval.records import EVERYTHING, Filter, Record, Records
 
 BLOCK = 16_384
+# Of a file that somebody replaces again and again while it is read.
+READINGS = 5
 # Places of an answer that are filled up where there are fewer images.
 MOST_HITS = 1_000_000
 # Of a unit vector's length in float32.
@@ -280,13 +282,10 @@ class GalleryIndex:
                         "what that process wrote. Load the file again and repeat the change, or save under another name."
                     )
                 write_index_file(path, Content(self._index, self.kind, self.fingerprint, self.records))
-                self._remember(path)
+                if (now := identity_of(path)) is not None:
+                    self._files[path.absolute()] = now
             finally:
                 lock.unlink(missing_ok=True)
-
-    def _remember(self, path: Path) -> None:
-        if (now := identity_of(path)) is not None:
-            self._files[path.absolute()] = now
 
     @classmethod
     def load(cls, path: str | Path, expected: Fingerprint | None = None, *, mapped: bool = True) -> Self:
@@ -297,9 +296,12 @@ class GalleryIndex:
             mapped: leave the vectors in the file until they are needed.
         """
         path = Path(path)
-        before = identity_of(path)
-        content = read_index_file(path, mapped)
-        if identity_of(path) != before:
+        for _ in range(READINGS):
+            before = identity_of(path)
+            content = read_index_file(path, mapped)
+            if identity_of(path) == before:
+                break
+        else:
             raise ValueError(f"{path} was replaced while it was read. Load it again.")
         if expected is not None:
             content.fingerprint.check(expected, f"The gallery index {path}")
@@ -309,10 +311,10 @@ class GalleryIndex:
         loaded.fingerprint, loaded.records, loaded._index = content.fingerprint, content.records, content.stored
         loaded.report = None
         loaded._mapped = before if mapped else None
-        loaded._files = {}
+        # Of what was read, not of what may lie there by now: who saves must notice that.
+        loaded._files = {} if before is None else {path.absolute(): before}
         fitted = kinds.choose_kind(content.kind).fitted
         loaded._unfitted = fitted is not None and not isinstance(content.stored, faiss.IndexRefine)
-        loaded._remember(path)
         return loaded
 
     def blocks(self, size: int = BLOCK) -> Iterator[np.ndarray]:
