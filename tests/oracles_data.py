@@ -9,6 +9,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from tvilfm_plugin.data.paired import TokenTable
+
 FILL = (0.4914, 0.4822, 0.4465)
 
 
@@ -88,3 +90,11 @@ def pair_batches(
             rgb.extend(rng.choice([i for i, p in enumerate(rgb_pids) if p == pid], instances))
             ir.extend(rng.choice([i for i, p in enumerate(ir_pids) if p == pid], instances))
     return rgb, ir
+
+
+def token_table(texts: Sequence[tuple[Tensor, Tensor | None]]) -> TokenTable:
+    """Of every image's caption and its rephrase (None: there is none), each (L,) ids."""
+    rows = [some for pair in texts for some in pair if some is not None]
+    numbers = iter(range(len(rows)))
+    index = [[-1 if some is None else next(numbers) for some in pair] for pair in texts]
+    return TokenTable(torch.stack(rows).numpy(), np.array(index))

@@ -22,7 +22,7 @@ def images(count: int) -> list[np.ndarray]:
 def pairs(ir_pids: tuple[int, ...] = (0, 1)) -> ModalPairs:
     rgb = [Item("a", 0, 1), Item("b", 1, 2)]
     ir = [Item(f"i{n}", pid, 3) for n, pid in enumerate(ir_pids)]
-    return ModalPairs(images(2), images(len(ir)), rgb, ir, ModalAugmentation(), 7, 4)
+    return ModalPairs(images(2), images(len(ir)), rgb, ir, 7, 4, augmentation=ModalAugmentation())
 
 
 def test_sample() -> None:

@@ -144,9 +144,7 @@ def _caption_tokens(cfg: CfgNode, dataset: TriDataset, items: Sequence[Item], mo
     texts = [text for caption in captions for text in (caption.text, caption.rephrase) if text]
     words = choose_tokenizer(cfg.MODEL)
     store = (
-        stored_tokens(texts, cache_folder(cfg, dataset), words)
-        if cfg.DATASETS.TOKEN_CACHE
-        else TokenStore(texts, tokens=words)
+        stored_tokens(texts, cache_folder(cfg, dataset), words) if cfg.DATASETS.TOKEN_CACHE else TokenStore(texts, tokens=words)
     )
     index = [(store.row(c.text), store.row(c.rephrase) if c.rephrase else -1) for c in captions]
     return TokenTable(store.ids, np.array(index, dtype=np.int64), words.end)
@@ -182,34 +180,47 @@ def _augmentation(cfg: CfgNode) -> TrainAugmentation:
     )
 
 
+def sampler_options(cfg: CfgNode, data: TriDataset, seed: int) -> dict[str, Any]:
+    """The arguments of a `PairSampler` for this process's share."""
+    return {
+        "rgb_pids": [item.pid for item in data.train_rgb],
+        "ir_pids": [item.pid for item in data.train_ir],
+        "batch_size": cfg.SOLVER.IMS_PER_BATCH,
+        "num_instances": cfg.DATALOADER.NUM_INSTANCE,
+        "seed": seed,
+        "rank": comm.get_rank(),
+        "world_size": comm.get_world_size(),
+    }
+
+
 @register(SAMPLER_REGISTRY, "IdentityPairSampler")
 def identity_pairs(cfg: CfgNode, data: TriDataset, seed: int) -> IdentityPairSampler:
-    """Pairs of TVI-LFM: identities first, then one visible and one infrared image of each, this process's share."""
-    return IdentityPairSampler(
-        [item.pid for item in data.train_rgb],
-        [item.pid for item in data.train_ir],
-        batch_size=cfg.SOLVER.IMS_PER_BATCH,
-        num_instances=cfg.DATALOADER.NUM_INSTANCE,
-        seed=seed,
-        rank=comm.get_rank(),
-        world_size=comm.get_world_size(),
-    )
+    """Pairs of TVI-LFM: identities first, then one visible and one infrared image of each."""
+    return IdentityPairSampler(**sampler_options(cfg, data, seed))
+
+
+def pair_options(cfg: CfgNode, data: TriDataset, batches_per_epoch: int) -> dict[str, Any]:
+    """The arguments of `Pairs`: the training images, decoded once, and their labels."""
+    size, resample = cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN
+    return {
+        "rgb_images": image_cache(cfg, data, data.train_rgb, size, resample, Modality.RGB),
+        "ir_images": image_cache(cfg, data, data.train_ir, size, resample, Modality.IR),
+        "rgb_items": data.train_rgb,
+        "ir_items": data.train_ir,
+        "batches_per_epoch": batches_per_epoch,
+        "batch_size": cfg.SOLVER.IMS_PER_BATCH,
+    }
 
 
 @register(AUGMENTATION_REGISTRY, "CAJ")
 def caj_pairs(cfg: CfgNode, data: TriDataset, text: bool, batches_per_epoch: int) -> PairedDataset:
     """Two views of the visible and one of the infrared image, by channel-augmented joint learning, and both captions."""
     return PairedDataset(
-        image_cache(cfg, data, data.train_rgb, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN, Modality.RGB),
-        image_cache(cfg, data, data.train_ir, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN, Modality.IR),
-        data.train_rgb,
-        data.train_ir,
-        _caption_tokens(cfg, data, data.train_rgb, Modality.RGB) if text else None,
-        _caption_tokens(cfg, data, data.train_ir, Modality.IR) if text else None,
+        **pair_options(cfg, data, batches_per_epoch),
+        rgb_tokens=_caption_tokens(cfg, data, data.train_rgb, Modality.RGB) if text else None,
+        ir_tokens=_caption_tokens(cfg, data, data.train_ir, Modality.IR) if text else None,
         augmentation=_augmentation(cfg),
         rephrase_prob=cfg.INPUT.REPHRASE_PROB,
-        batches_per_epoch=batches_per_epoch,
-        batch_size=cfg.SOLVER.IMS_PER_BATCH,
         views=cfg.TVILFM.BANK.VIEWS if text else 0,
     )
 

@@ -2,33 +2,22 @@
 
 from collections.abc import Sequence
 
-from fastreid.utils import comm
 from yacs.config import CfgNode
 
 from tvilfm_plugin.data.augment.caj import CropFlip
 from tvilfm_plugin.data.augment.modal import ModalAugmentation
 from tvilfm_plugin.data.datasets.base import TriDataset
 from tvilfm_plugin.data.items import Item
-from tvilfm_plugin.data.loaders import crop_and_flip, image_cache
+from tvilfm_plugin.data.loaders import crop_and_flip, pair_options, sampler_options
 from tvilfm_plugin.data.modal_pairs import ModalPairs
 from tvilfm_plugin.data.samplers.modal import ModalPairSampler
-from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.registries import AUGMENTATION_REGISTRY, SAMPLER_REGISTRY, register
 
 
 @register(SAMPLER_REGISTRY, "ModalPairSampler")
 def modal_pairs(cfg: CfgNode, data: TriDataset, seed: int) -> ModalPairSampler:
-    """Pairs as MIP draws them (the authors' 64 images are 32 pairs), this process's share."""
-    return ModalPairSampler(
-        [item.pid for item in data.train_rgb],
-        [item.pid for item in data.train_ir],
-        batch_size=cfg.SOLVER.IMS_PER_BATCH,
-        num_instances=cfg.DATALOADER.NUM_INSTANCE,
-        padding=cfg.DATALOADER.MODAL_PADDING,
-        seed=seed,
-        rank=comm.get_rank(),
-        world_size=comm.get_world_size(),
-    )
+    """Pairs as MIP draws them (the authors' 64 images are 32 pairs)."""
+    return ModalPairSampler(**sampler_options(cfg, data, seed), padding=cfg.DATALOADER.MODAL_PADDING)
 
 
 @register(AUGMENTATION_REGISTRY, "MIP")
@@ -39,15 +28,8 @@ def mip_pairs(cfg: CfgNode, data: TriDataset, text: bool, batches_per_epoch: int
     _check_cameras(cfg, [*data.train_rgb, *data.train_ir])
     pad, flip_prob = crop_and_flip(cfg)
     low, high = cfg.INPUT.BLUR_SIGMA
-    return ModalPairs(
-        image_cache(cfg, data, data.train_rgb, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN, Modality.RGB),
-        image_cache(cfg, data, data.train_ir, cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESAMPLE_TRAIN, Modality.IR),
-        data.train_rgb,
-        data.train_ir,
-        augmentation=ModalAugmentation(crop=CropFlip(pad=pad, flip_prob=flip_prob), blur_sigma=(low, high)),
-        batches_per_epoch=batches_per_epoch,
-        batch_size=cfg.SOLVER.IMS_PER_BATCH,
-    )
+    augmentation = ModalAugmentation(crop=CropFlip(pad=pad, flip_prob=flip_prob), blur_sigma=(low, high))
+    return ModalPairs(**pair_options(cfg, data, batches_per_epoch), augmentation=augmentation)
 
 
 def _check_cameras(cfg: CfgNode, items: Sequence[Item]) -> None:

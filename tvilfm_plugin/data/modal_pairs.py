@@ -4,56 +4,21 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from tvilfm_plugin.data.augment.modal import ModalAugmentation
-from tvilfm_plugin.data.items import Item, count_identities, pair_labels
-from tvilfm_plugin.data.paired import collate_pairs
+from tvilfm_plugin.data.items import pair_labels
+from tvilfm_plugin.data.paired import Pairs, collate_pairs
 from tvilfm_plugin.data.samplers.pairs import Pair
 
 
-class ModalPairs(Dataset[dict[str, Any]]):
-    """`dataset[Pair]` is a sample, `dataset[[Pair, ...]]` a batch.
+class ModalPairs(Pairs):
+    """Everything random about the samples, but the noise in erased boxes, comes from the pairs' seeds."""
 
-    Everything random about them, but the noise in erased boxes, comes from the pairs' seeds.
-
-    Attributes:
-        num_classes: K, the number of training identities.
-    """
-
-    def __init__(
-        self,
-        rgb_images: Sequence[np.ndarray],
-        ir_images: Sequence[np.ndarray],
-        rgb_items: Sequence[Item],
-        ir_items: Sequence[Item],
-        augmentation: ModalAugmentation,
-        batches_per_epoch: int,
-        batch_size: int,
-    ) -> None:
-        """
-        Args:
-            rgb_images: (H, W, 3) uint8 visible images.
-            ir_images: (H, W, 3) uint8 infrared images.
-            rgb_items: path, identity (0..K-1) and camera of each visible image.
-            ir_items: the same of each infrared image.
-            augmentation: how the views are made.
-            batches_per_epoch: batches that count as one epoch.
-            batch_size: pairs in a batch, over all processes.
-        """
-        for kind, items, images in (("visible", rgb_items, rgb_images), ("infrared", ir_items, ir_images)):
-            if len(items) != len(images):
-                raise ValueError(f"Unequal numbers of {kind} items ({len(items)}) and images ({len(images)}).")
-        self.num_classes = count_identities(rgb_items, ir_items)
-        self.rgb_images, self.ir_images = rgb_images, ir_images
-        self.rgb_items, self.ir_items = rgb_items, ir_items
+    def __init__(self, *args: Any, augmentation: ModalAugmentation, **options: Any) -> None:
+        """The arguments of `Pairs`, and how the views are made."""
+        super().__init__(*args, **options)
         self.augmentation = augmentation
-        self._length = batches_per_epoch * batch_size
-
-    def __len__(self) -> int:
-        return self._length
 
     def __getitem__(self, wanted: Pair | Sequence[Pair]) -> dict[str, Any]:
         """The sample of a pair; what `collate_pairs` makes of the samples of a sequence of pairs."""

@@ -16,15 +16,48 @@ from tvilfm_plugin.data.samplers.pairs import Pair
 from tvilfm_plugin.data.tokenizer import END, end_of_text
 from tvilfm_plugin.modality import Modality
 
-Tokens = Sequence[tuple[Tensor, Tensor | None]]
-"""Per image: its caption's (L,) token ids, and those of the rephrase (None if there is none)."""
 
-
-class PairedDataset(Dataset[dict[str, Any]]):
-    """`dataset[Pair]` is a sample, `dataset[[Pair, ...]]` a batch; everything random comes from the pairs' seeds.
+class Pairs(Dataset[dict[str, Any]]):
+    """Images and labels of both modalities: `dataset[Pair]` is a sample, `dataset[[Pair, ...]]` a batch.
 
     Attributes:
         num_classes: K, the number of training identities.
+    """
+
+    def __init__(
+        self,
+        rgb_images: Sequence[np.ndarray],
+        ir_images: Sequence[np.ndarray],
+        rgb_items: Sequence[Item],
+        ir_items: Sequence[Item],
+        batches_per_epoch: int,
+        batch_size: int,
+    ) -> None:
+        """
+        Args:
+            rgb_images: (H, W, 3) uint8 visible images.
+            ir_images: (H, W, 3) uint8 infrared images.
+            rgb_items: path, identity (0..K-1) and camera of each visible image.
+            ir_items: the same of each infrared image.
+            batches_per_epoch: batches that count as one epoch.
+            batch_size: pairs in a batch, over all processes.
+        """
+        for kind, items, images in (("visible", rgb_items, rgb_images), ("infrared", ir_items, ir_images)):
+            if len(items) != len(images):
+                raise ValueError(f"Unequal numbers of {kind} items ({len(items)}) and images ({len(images)}).")
+        self.num_classes = count_identities(rgb_items, ir_items)
+        self.rgb_images, self.ir_images = rgb_images, ir_images
+        self.rgb_items, self.ir_items = rgb_items, ir_items
+        self._length = batches_per_epoch * batch_size
+
+    def __len__(self) -> int:
+        return self._length
+
+
+class PairedDataset(Pairs):
+    """Two visible views, an infrared one and both captions; everything random comes from the pairs' seeds.
+
+    Attributes:
         banks: features of all views of the visible and of the infrared images, which then take the place of the pixels.
     """
 
@@ -34,56 +67,34 @@ class PairedDataset(Dataset[dict[str, Any]]):
         ir_images: Sequence[np.ndarray],
         rgb_items: Sequence[Item],
         ir_items: Sequence[Item],
-        rgb_tokens: "Tokens | TokenTable | None",
-        ir_tokens: "Tokens | TokenTable | None",
+        rgb_tokens: "TokenTable | None",
+        ir_tokens: "TokenTable | None",
         augmentation: TrainAugmentation,
         rephrase_prob: float,
         batches_per_epoch: int,
         batch_size: int,
         views: int = 0,
     ) -> None:
-        """
+        """The arguments of `Pairs`, and:
+
         Args:
-            rgb_images: (H, W, 3) uint8 visible images.
-            ir_images: (H, W, 3) uint8 infrared images.
-            rgb_items: path, identity (0..K-1) and camera of each visible image.
-            ir_items: the same of each infrared image.
             rgb_tokens: captions of the visible images; None for samples without text.
             ir_tokens: captions of the infrared images; None for samples without text.
             augmentation: how the three views are made.
             rephrase_prob: probability that a caption is replaced by its rephrase, separately for both images (Eq. 3).
-            batches_per_epoch: batches that count as one epoch.
-            batch_size: pairs in a batch, over all processes.
             views: an image has this many fixed augmentations, of which a sample takes one; 0: a new one every time.
         """
-        if views < 0:
-            raise ValueError(f"An image cannot have {views} views (TVILFM.BANK.VIEWS); 0 draws a new one every time.")
+        super().__init__(rgb_images, ir_images, rgb_items, ir_items, batches_per_epoch, batch_size)
         if (rgb_tokens is None) != (ir_tokens is None):
             raise ValueError("Both kinds of images have captions or none: give rgb_tokens and ir_tokens, or neither.")
-        if not 0 <= rephrase_prob <= 1:
-            raise ValueError(f"INPUT.REPHRASE_PROB is a probability, between 0 and 1, not {rephrase_prob}.")
-        for kind, items, images, tokens in (
-            ("visible", rgb_items, rgb_images, rgb_tokens),
-            ("infrared", ir_items, ir_images, ir_tokens),
-        ):
-            if len(items) != len(images) or (tokens is not None and len(tokens) != len(items)):
-                texts = "no captions" if tokens is None else f"{len(tokens)} captions"
-                raise ValueError(f"Unequal numbers of {kind} items ({len(items)}), images ({len(images)}) and {texts}.")
-        self.num_classes = count_identities(rgb_items, ir_items)
-        self.rgb_images, self.ir_images = rgb_images, ir_images
-        self.rgb_items, self.ir_items = rgb_items, ir_items
-        self.rgb_tokens, self.ir_tokens = (
-            tokens if tokens is None or isinstance(tokens, TokenTable) else TokenTable.of_rows(tokens)
-            for tokens in (rgb_tokens, ir_tokens)
-        )
+        for kind, items, tokens in (("visible", rgb_items, rgb_tokens), ("infrared", ir_items, ir_tokens)):
+            if tokens is not None and len(tokens) != len(items):
+                raise ValueError(f"Unequal numbers of {kind} items ({len(items)}) and captions ({len(tokens)}).")
+        self.rgb_tokens, self.ir_tokens = rgb_tokens, ir_tokens
         self.augmentation = augmentation
         self.rephrase_prob = rephrase_prob
         self.views = views
         self.banks: tuple[FeatureBank, FeatureBank] | None = None
-        self._length = batches_per_epoch * batch_size
-
-    def __len__(self) -> int:
-        return self._length
 
     def __getitem__(self, wanted: Pair | Sequence[Pair]) -> dict[str, Any]:
         """The sample of a pair; what `collate_pairs` makes of the samples of a sequence of pairs."""
@@ -165,24 +176,6 @@ class TokenTable:
             end: id behind which nothing of a row matters; None: batches keep all of it.
         """
         self._rows, self._index, self.end = rows, index, end
-
-    @classmethod
-    def of_rows(cls, tokens: Tokens) -> "TokenTable":
-        """From a list of (L,) ids per image."""
-        known: dict[bytes, int] = {}
-        distinct: list[np.ndarray] = []
-        index = np.full((len(tokens), 2), -1, np.int64)
-        for image, texts in enumerate(tokens):
-            for column, text in enumerate(texts):
-                if text is None:
-                    continue
-                ids = np.asarray(text, dtype=np.int32)
-                key = ids.tobytes()
-                if key not in known:
-                    known[key] = len(distinct)
-                    distinct.append(ids)
-                index[image, column] = known[key]
-        return cls(np.stack(distinct) if distinct else np.empty((0, 0), np.int32), index)
 
     def __len__(self) -> int:
         return len(self._index)

@@ -20,6 +20,8 @@ from torch import Tensor
 # An erased pixel, in normalised values (the authors erase after normalising).
 FILL = (0.4914, 0.4822, 0.4465)
 LUMINANCE = (0.2989, 0.5870, 0.1140)
+# Height / width of an erased box, and its inverse, at least.
+MIN_ASPECT = 0.3
 
 
 class ChannelOp(IntEnum):
@@ -46,33 +48,34 @@ COPIES = (ChannelOp.RED, ChannelOp.GREEN, ChannelOp.BLUE)
 ChannelDraw = Callable[[random.Random], ChannelOp]
 
 
-def draw_erasing(
+def draw_erasing(rng: random.Random, height: int, width: int, prob: float, area: tuple[float, float] = (0.02, 0.4)) -> Box:
+    """The box that random erasing blanks in an image of `height` x `width`, with probability `prob`; its aspect is uniform."""
+    if rng.uniform(0, 1) > prob:
+        return NO_BOX
+    return draw_box(rng, height, width, area, lambda: rng.uniform(MIN_ASPECT, 1 / MIN_ASPECT), attempts=100)
+
+
+def draw_box(
     rng: random.Random,
     height: int,
     width: int,
-    prob: float,
-    area: tuple[float, float] = (0.02, 0.4),
-    aspect: float = 0.3,
-    attempts: int = 100,
+    area: tuple[float, float],
+    draw_aspect: Callable[[], float],
+    attempts: int,
+    smallest: int = 0,
 ) -> Box:
-    """The box that random erasing blanks in an image of `height` x `width`.
+    """A box that is strictly smaller than an image of `height` x `width`.
 
     Args:
-        rng: source of the random numbers.
-        height: of the image.
-        width: of the image.
-        prob: probability that anything is erased.
-        area: bounds of the erased share of the image, drawn uniformly.
-        aspect: height / width of the box is drawn uniformly between this and its inverse.
-        attempts: a box must be strictly smaller than the image; after this many that are not, nothing is erased.
+        area: bounds of its share of the image, drawn uniformly.
+        draw_aspect: gives its height / width.
+        attempts: after this many that are too large, or shorter than `smallest` pixels, there is none.
     """
-    if rng.uniform(0, 1) > prob:
-        return NO_BOX
     for _ in range(attempts):
         target = rng.uniform(*area) * (height * width)
-        ratio = rng.uniform(aspect, 1 / aspect)
-        box_height, box_width = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
-        if box_height < height and box_width < width:
+        aspect = draw_aspect()
+        box_height, box_width = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
+        if smallest <= box_height < height and smallest <= box_width < width:
             return Box(rng.randint(0, height - box_height), rng.randint(0, width - box_width), box_height, box_width)
     return NO_BOX
 
@@ -103,13 +106,8 @@ def apply_channel_ops(images: Tensor, ops: Tensor, fill_values: Sequence[float] 
     Returns:
         (N, 3, H, W), a new tensor.
     """
-    count, channels, height, width = images.shape
-    if channels != 3 or ops.ndim != 2 or ops.shape[0] != count or ops.shape[1] < 5:
-        raise ValueError(
-            "Channel operations need images (N, 3, H, W) and ops (N, 5) of the same N; "
-            f"got {tuple(images.shape)} and {tuple(ops.shape)}."
-        )
-    top, left, box_height, box_width, op = ops[:, :5].unbind(1)
+    count, _, height, width = images.shape
+    box, op = boxes_of(images, ops)
     op = op.view(count, 1)
     # Planes are picked by index, not by a product with a 3 x 3 matrix: exact also under autocast and TF32.
     is_copy = (op >= ChannelOp.RED) & (op <= ChannelOp.BLUE)
@@ -117,21 +115,30 @@ def apply_channel_ops(images: Tensor, ops: Tensor, fill_values: Sequence[float] 
     plane = torch.arange(count, device=images.device).view(count, 1) * 3 + channel
     mixed = images.reshape(count * 3, height, width).index_select(0, plane.flatten()).view(count, 3, height, width)
     is_gray = (op == ChannelOp.LUMINANCE).view(count, 1, 1, 1)
-    torch.where(is_gray, _luminance(images).unsqueeze(1), mixed, out=mixed)
+    torch.where(is_gray, luminance(images), mixed, out=mixed)
 
     # Erasing comes before the channels are mixed; done last, its values have to be mixed as well. They are made on the
     # device, because a tensor of Python numbers would be copied from the host, and that waits.
     fill = torch.stack([images.new_full((), value) for value in fill_values])
-    gray_fill = _luminance(fill.view(1, 3, 1, 1)).unsqueeze(1)
-    fill = torch.where(is_gray, gray_fill, fill[channel].view(count, 3, 1, 1))
-    rows, columns = _within(height, top, box_height), _within(width, left, box_width)
-    box = rows.view(count, 1, height, 1) & columns.view(count, 1, 1, width)
+    fill = torch.where(is_gray, luminance(fill.view(1, 3, 1, 1)), fill[channel].view(count, 3, 1, 1))
     return torch.where(box, fill, mixed, out=mixed)
 
 
-def _luminance(images: Tensor) -> Tensor:
-    """(N, 3, H, W) -> (N, H, W)."""
-    red, green, blue = images.unbind(1)
+def boxes_of(images: Tensor, ops: Tensor) -> tuple[Tensor, Tensor]:
+    """What lies in the boxes of operations, (N, 1, H, W) bool, and their last column, (N,); checks both shapes."""
+    count, channels, height, width = images.shape
+    if channels != 3 or ops.ndim != 2 or ops.shape[0] != count or ops.shape[1] < 5:
+        raise ValueError(
+            f"Images (N, 3, H, W) need ops (N, 5) of the same N; got {tuple(images.shape)} and {tuple(ops.shape)}."
+        )
+    top, left, box_height, box_width, last = ops[:, :5].unbind(1)
+    rows, columns = _within(height, top, box_height), _within(width, left, box_width)
+    return rows.view(count, 1, height, 1) & columns.view(count, 1, 1, width), last
+
+
+def luminance(images: Tensor) -> Tensor:
+    """(N, 3, H, W) -> (N, 1, H, W)."""
+    red, green, blue = images.split(1, dim=1)
     return (LUMINANCE[0] * red).add_(LUMINANCE[1] * green).add_(LUMINANCE[2] * blue)
 
 
@@ -216,9 +223,7 @@ class View:
     channels: ChannelDraw | None = None
     area: tuple[float, float] = (0.02, 0.4)
 
-    def __call__(
-        self, image: np.ndarray, rng: random.Random, out: np.ndarray | None = None
-    ) -> tuple[np.ndarray, list[int]]:
+    def __call__(self, image: np.ndarray, rng: random.Random, out: np.ndarray | None = None) -> tuple[np.ndarray, list[int]]:
         """(H, W, 3) uint8 -> its (3, H, W) uint8 crop, in `out` or new, and its row of operations for the device."""
         planes = self.crop(image, rng, out)
         height, width = planes.shape[1:]

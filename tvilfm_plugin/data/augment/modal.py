@@ -14,38 +14,17 @@ import torch.nn.functional as F
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
-from tvilfm_plugin.data.augment.caj import LUMINANCE, NO_BOX, Box, CropFlip
+from tvilfm_plugin.data.augment.caj import MIN_ASPECT, NO_BOX, Box, CropFlip, boxes_of, draw_box, luminance
+
+BLUR_RADIUS = 10
 
 
-def draw_noise_box(
-    rng: random.Random,
-    height: int,
-    width: int,
-    prob: float,
-    area: tuple[float, float] = (0.02, 1 / 3),
-    aspect: float = 0.3,
-    attempts: int = 10,
-) -> Box:
-    """The box that noise erasing fills in an image of `height` x `width`.
-
-    Args:
-        rng: source of the random numbers.
-        height: of the image.
-        width: of the image.
-        prob: probability that anything is erased.
-        area: bounds of the erased share of the image, drawn uniformly.
-        aspect: height / width of the box lies between this and its inverse, its logarithm drawn uniformly.
-        attempts: a box must be strictly smaller than the image; after this many that are not, nothing is erased.
-    """
+def draw_noise_box(rng: random.Random, height: int, width: int, prob: float) -> Box:
+    """The box that noise erasing fills, with probability `prob`; the logarithm of its aspect is uniform."""
     if rng.random() > prob:
         return NO_BOX
-    for _ in range(attempts):
-        target = rng.uniform(*area) * (height * width)
-        ratio = math.exp(rng.uniform(math.log(aspect), -math.log(aspect)))
-        box_height, box_width = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
-        if 0 < box_height < height and 0 < box_width < width:
-            return Box(rng.randint(0, height - box_height), rng.randint(0, width - box_width), box_height, box_width)
-    return NO_BOX
+    bound = math.log(MIN_ASPECT)
+    return draw_box(rng, height, width, (0.02, 1 / 3), lambda: math.exp(rng.uniform(bound, -bound)), attempts=10, smallest=1)
 
 
 def jitter(image: np.ndarray, rng: random.Random, brightness: float, contrast: float) -> np.ndarray:
@@ -58,12 +37,12 @@ def jitter(image: np.ndarray, rng: random.Random, brightness: float, contrast: f
     return np.asarray(picture)
 
 
-def blur(planes: np.ndarray, sigma: float, radius: int = 10) -> np.ndarray:
-    """Gaussian blur of (3, H, W) uint8 with a kernel of 2 * radius + 1 pixels; the border mirrors the image."""
+def blur(planes: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian blur of (3, H, W) uint8 with a kernel of 21 pixels; the border mirrors the image."""
     height, width = planes.shape[1:]
     rows = torch.from_numpy(np.ascontiguousarray(planes)).unsqueeze(1).float()
     # The kernel is a product, so two passes do. An image smaller than it has no more to mirror.
-    down, right = min(radius, height - 1), min(radius, width - 1)
+    down, right = min(BLUR_RADIUS, height - 1), min(BLUR_RADIUS, width - 1)
     rows = F.conv2d(F.pad(rows, (0, 0, down, down), mode="reflect"), _gauss(sigma, down).view(1, 1, -1, 1))
     rows = F.conv2d(F.pad(rows, (right, right, 0, 0), mode="reflect"), _gauss(sigma, right).view(1, 1, 1, -1))
     return rows.squeeze(1).round_().clamp_(0, 255).to(torch.uint8).numpy()
@@ -74,32 +53,19 @@ def _gauss(sigma: float, radius: int) -> Tensor:
     return weights / weights.sum()
 
 
-def erase_and_gray(images: Tensor, ops: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def erase_and_gray(images: Tensor, ops: Tensor) -> Tensor:
     """Fill boxes with standard normal noise, then make the drawn images grey; nothing waits for the device.
 
     Args:
         images: (N, 3, H, W) normalised images; left as they are.
         ops: (N, 5+) int64 on the same device, columns top, left, height, width, gray.
-        generator: of the noise, on the same device; None takes torch's global one.
 
     Returns:
         (N, 3, H, W), a new tensor.
     """
-    count, channels, height, width = images.shape
-    if channels != 3 or ops.ndim != 2 or ops.shape[0] != count or ops.shape[1] < 5:
-        raise ValueError(
-            "Noise erasing needs images (N, 3, H, W) and ops (N, 5) of the same N; "
-            f"got {tuple(images.shape)} and {tuple(ops.shape)}."
-        )
-    top, left, box_height, box_width, gray = (column.view(count, 1) for column in ops[:, :5].unbind(1))
-    row, column = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
-    rows = (row >= top) & (row < top + box_height)
-    columns = (column >= left) & (column < left + box_width)
-    noise = torch.randn(images.shape, dtype=images.dtype, device=images.device, generator=generator)
-    erased = torch.where((rows[:, :, None] & columns[:, None, :]).unsqueeze(1), noise, images)
-    red, green, blue = erased.unbind(1)
-    luminance = (LUMINANCE[0] * red + LUMINANCE[1] * green + LUMINANCE[2] * blue).unsqueeze(1)
-    return torch.where(gray.view(count, 1, 1, 1) > 0, luminance, erased)
+    box, gray = boxes_of(images, ops)
+    noisy = torch.where(box, torch.randn_like(images, memory_format=torch.contiguous_format), images)
+    return torch.where(gray.view(-1, 1, 1, 1) > 0, luminance(noisy), noisy)
 
 
 @dataclass(frozen=True)
