@@ -1,6 +1,10 @@
+import re
+from pathlib import Path
+
 import matplotlib.image
 import pytest
 
+import tvilfm_plugin
 from tvilfm_plugin.visualization.curves import STYLES, Curve, build_curves
 from tvilfm_plugin.visualization.figures import save_figure
 
@@ -34,3 +38,14 @@ def test_bands_and_whole_numbers():
     (band,) = axis.collections[-1].get_paths()
     assert {tuple(point) for point in band.vertices} >= {(1, 5), (2, 15), (3, 25), (1, 12), (3, 32)}
     assert all(tick == int(tick) for tick in axis.get_xticks()) and axis.get_ylim()[0] == 0
+
+
+def test_a_member_has_one_colour_in_every_picture_and_on_the_page():
+    css = (Path(tvilfm_plugin.__file__).parent / "retrieval" / "web_page.css").read_text()
+    keys = {"infrared": "ir", "text": "text", "fusion": "fusion"}
+    page = {name: re.search(rf"--{key}: (#\w+)", css)[1] for name, key in keys.items()}
+    for names in (["fusion", "text", "infrared"], ["ensemble", "fusion", "infrared", "text"]):
+        panel = {name: Curve([0, 1], [1, 2]) for name in names}
+        (axis,) = build_curves({"": panel}, title="t", x_label="k", y_label="y").axes
+        drawn = {line.get_label(): line[0].get_color().lower() for line in axis.containers}
+        assert list(drawn) == names and drawn.items() >= page.items()

@@ -2,7 +2,7 @@ import pytest
 from PIL import Image
 
 from tvilfm_plugin.visualization import figures
-from tvilfm_plugin.visualization.figures import encoded, new_figure, save_figure
+from tvilfm_plugin.visualization.figures import encoded, headline, new_figure, save_figure
 
 
 def picture():
@@ -26,3 +26,9 @@ def test_the_suffix_decides_and_the_file_is_whole(tmp_path):
 @pytest.mark.parametrize("kind", figures.FORMATS)
 def test_the_same_figure_gives_the_same_bytes(kind):
     assert encoded(picture(), kind) == encoded(picture(), kind)
+
+
+def test_a_title_says_whether_the_people_are_synthetic():
+    drawn = headline("synthetic (SYSU-MM01's layout)", "all", "witness")
+    assert drawn == "Synthetic people (SYSU-MM01's layout), all, text source witness"
+    assert headline("Tri-LLCM", "all", "oracle") == "Tri-LLCM, all, text source oracle"

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tvilfm_plugin.visualization.figures import headline
 from tvilfm_plugin.visualization.rank_sheet import QueryRow
 from tvilfm_plugin.visualization.stored import Ranked
 from tvilfm_plugin.visualization.systems import System, check_same_queries
@@ -37,7 +38,7 @@ def sheet_title(systems: Sequence[System]) -> str:
     """Data set, setting, and how every system was asked."""
     asked = ", ".join(f"{one.name}: {one.ranked.query_type}" for one in systems)
     card = systems[-1].ranked.card
-    return f"{card.dataset} ({card.setting}), text source {card.text_source}. {asked}"
+    return f"{headline(card.dataset, card.setting, card.text_source)}. {asked}"
 
 
 def failures(ranked: Ranked, count: int) -> list[Failure]:

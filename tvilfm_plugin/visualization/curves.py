@@ -18,16 +18,18 @@ from tvilfm_plugin.visualization.figures import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# What votes has one colour everywhere: the page's too (`retrieval/web_page.css`).
+MEMBERS = ("infrared", "text", "fusion", "ensemble", "ensemble with trust")
 # A reader without colour vision has the markers and dashes.
 STYLES = (
-    (BLUE, "o", "-"),
     (VERMILION, "s", "-"),
+    (BLUE, "o", "-"),
     (GREEN, "^", "--"),
     (PURPLE, "D", "-."),
     (ORANGE, "v", ":"),
     (SKY, "P", "--"),
 )
-LEVELS = ((INK, (0, (1, 2))), ("#767676", (0, (6, 3))))
+LEVELS = ((VERMILION, (0, (1, 2))), (PURPLE, (0, (6, 3))))
 
 
 class Curve(NamedTuple):
@@ -60,11 +62,12 @@ def build_curves(
     if len(names) > len(STYLES) or len(levels or {}) > len(LEVELS):
         got = ", ".join([*names, *(levels or {})])
         raise ValueError(f"At most {len(STYLES)} curves and {len(LEVELS)} levels can be told apart, got {got}.")
+    order = MEMBERS if set(names) <= set(MEMBERS) else names
     figure = new_figure(width * len(panels) + 0.6, 3.6)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (panel, curves) in zip(axes, panels.items(), strict=True):
         for name, curve in curves.items():
-            colour, marker, dash = STYLES[names.index(name)]
+            colour, marker, dash = STYLES[order.index(name)]
             axis.errorbar(
                 curve.x, curve.y, yerr=curve.sd or None, label=name, color=colour, marker=marker, linestyle=dash,
                 markersize=5, linewidth=1.6, capsize=2, elinewidth=0.8,

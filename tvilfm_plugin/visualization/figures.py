@@ -20,6 +20,16 @@ DPI = 150
 FORMATS = ("png", "svg")
 
 
+def shown_people(dataset: str) -> str:
+    """A data set's name as the title of a picture: "Synthetic people (SYSU-MM01's layout)", "Tri-SYSU-MM01"."""
+    return dataset.replace("synthetic (", "Synthetic people (", 1)
+
+
+def headline(dataset: str, setting: str, source: str) -> str:
+    """What a picture is about, from its protocol card: people, setting and text source."""
+    return f"{shown_people(dataset)}, {setting}, text source {source}"
+
+
 def new_figure(width: float, height: float, **options: Any) -> "Figure":
     """A figure of `width` x `height` inches that touches no global state; its layout keeps labels apart."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

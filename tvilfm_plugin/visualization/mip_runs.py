@@ -10,6 +10,7 @@ from tqdm import tqdm
 from tvilfm_plugin.data.loaders import build_eval_loader
 from tvilfm_plugin.engine import load_model
 from tvilfm_plugin.modeling.mip.mip import MIP
+from tvilfm_plugin.visualization.figures import shown_people
 from tvilfm_plugin.visualization.mip_pictures import pick_layer, prompt_map, read_rows, rows_of_people
 from tvilfm_plugin.visualization.tsne import build_maps, choose_people
 
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 
 
 class Models(NamedTuple):
-    """Name -> model, and the test set of the first one's config."""
+    """Name -> model, the test set of the first one's config, and whom it shows."""
 
     models: dict[str, MIP]
     data: Any
+    about: str
 
 
 def open_models(
@@ -55,7 +57,8 @@ def open_models(
             raise ValueError(f"{config} describes a {type(model).__name__}; these pictures are of MIP models.")
         models[name], first = model, first or cfg
     assert first is not None
-    return Models(models, build_eval_loader(first, dataset or first.DATASETS.TESTS[0], False).dataset)
+    loader = build_eval_loader(first, dataset or first.DATASETS.TESTS[0], False)
+    return Models(models, loader.dataset, shown_people(loader.data.name))
 
 
 def attention_of(
@@ -79,7 +82,8 @@ def attention_of(
     samples = [data[int(row)] for row in in_order]
     images = [np.asarray(sample["images"]).transpose(1, 2, 0) for sample in samples]
     labels = [f"person {sample['targets']}, {sample['modality']}" for sample in samples]
-    return images, labels, maps, f"Attention of the class token in {_block(layer)}, mean over heads; one colour scale"
+    title = f"{shown.about}: attention of the class token, {_block(layer)}, mean over heads"
+    return images, labels, maps, title
 
 
 def prompt_figure(shown: Models, *, people: int, images: int, layer: int = -1, seed: int = 0) -> "Figure":
@@ -98,7 +102,7 @@ def prompt_figure(shown: Models, *, people: int, images: int, layer: int = -1, s
         bar = lambda batches, name=name: tqdm(batches, desc=f"Encoding ({name})", unit="batch", leave=False, disable=None)
         found = read_rows(model.visual, data, rows, bar).instance_prompts
         maps[name] = prompt_map(data, rows, found, layer, seed)
-    return build_maps(maps, f"Instance prompts of {_block(layer)}, {len(chosen)} people", "infrared")
+    return build_maps(maps, f"{shown.about}: instance prompts of {_block(layer)}, {len(chosen)} people", "infrared")
 
 
 def _people(data: Any, count: int, seed: int) -> Any:

@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 from tvilfm_plugin.evaluation.report import NO_TEXT
 from tvilfm_plugin.files.json import checked, read_json
 from tvilfm_plugin.visualization.curves import Curve, build_curves
+from tvilfm_plugin.visualization.figures import headline
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,7 +70,7 @@ def build_robustness(described: Mapping[str, Any]) -> "Figure":
     empty = next(p for p in points if p["kind"] == EMPTY and p["query"] == "ensemble")
     return build_curves(
         robustness_panels(points),
-        title=f"{card['dataset']} ({card['setting']}), text source {card['text_source']}",
+        title=headline(card["dataset"], card["setting"], card["text_source"]),
         x_label="damaged share, %",
         y_label="mAP, %",
         levels={f"{image['query']} alone": image["mAP"], "ensemble, empty text": empty["mAP"]},

@@ -11,7 +11,7 @@ from tvilfm_plugin.visualization.cmc import Cmc, cmc_cells, cmc_of, cmc_panel
 from tvilfm_plugin.visualization.comparison_sheet import comparison_rows, failure_rows, failures, sheet_title
 from tvilfm_plugin.visualization.curves import build_curves
 from tvilfm_plugin.visualization.distances import build_histograms, histogram_cells, pair_distances
-from tvilfm_plugin.visualization.figures import encoded
+from tvilfm_plugin.visualization.figures import encoded, headline, shown_people
 from tvilfm_plugin.visualization.html_page import Section, from_tables, page, picture, table
 from tvilfm_plugin.visualization.rank_sheet import build_figure
 from tvilfm_plugin.visualization.robustness_curves import (
@@ -108,8 +108,8 @@ def report(wanted: Wanted, progress: Callable[[Sequence[str]], Iterable[str]] = 
     sections.append(Section("Results", _results(wanted)))
     sections += [Section(TITLES[name], body) for name, body in bodies.items()]
     card = ours.stored.card(ours.label)
-    subtitle = f"{card.dataset}, {card.direction}. Everything here comes from stored evaluations; no network ran."
-    return page(f"{ours.name} on {card.dataset}", subtitle, sections)
+    subtitle = f"{shown_people(card.dataset)}, {card.direction}. Everything here comes from stored evaluations; no network ran."
+    return page(f"{ours.name} on {shown_people(card.dataset)}", subtitle, sections)
 
 
 def card_cells(system: System) -> tuple[list[list[str]], list[list[str]]]:
@@ -162,7 +162,7 @@ def of_systems(wanted: Wanted) -> dict[str, Cmc]:
 
 def title_of(wanted: Wanted) -> str:
     card = wanted.ours.stored.card(wanted.ours.label)
-    return f"{card.dataset} ({card.setting}), text source {card.text_source}"
+    return headline(card.dataset, card.setting, card.text_source)
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import numpy as np
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard
 from tvilfm_plugin.evaluation.stored_files import read_described
 from tvilfm_plugin.files.places import local
+from tvilfm_plugin.visualization.figures import headline
 from tvilfm_plugin.visualization.rank_sheet import Hit, Picture, QueryRow, draw_rank_sheet
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -153,5 +154,5 @@ def draw_queries(folder: Path, query_type: str, count: int) -> Path:
     setting = next(iter(described_evaluation(folder)["cards"])).split("/", 1)[0]
     ranked = Ranked.read(folder, f"{setting}/{query_type}")
     rows = [ranked.drawn_row(q, f"person {ranked.query_pids[q]}") for q in ranked.spread(count)]
-    title = f"{ranked.card.dataset} ({setting}): {query_type} query, text source {ranked.card.text_source}"
+    title = f"{headline(ranked.card.dataset, setting, ranked.card.text_source)}: {query_type} query"
     return draw_rank_sheet(rows, folder / f"queries_{query_type.replace('@', '_')}.png", title)
