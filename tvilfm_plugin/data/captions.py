@@ -11,6 +11,7 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 
 from tvilfm_plugin.files.arrays import read_array
 from tvilfm_plugin.files.json import checked, expect_object, read_json, shorten
+from tvilfm_plugin.files.text import is_number
 
 logger = logging.getLogger("fastreid." + __name__)
 
@@ -118,9 +119,19 @@ class CaptionBank:
                 "folder number)."
             ) from None
 
-    def with_persons(self, persons: Mapping[int, Sequence[Caption]], source: str) -> "CaptionBank":
-        """The same captions with other lists by person."""
-        return CaptionBank(self._captions, self.source, persons, source)
+    def grouped_by(self, person_of: Callable[[str], int | None]) -> "CaptionBank":
+        """The same captions with lists by person: in path order, without rephrases as in the released map, each text once.
+
+        Args:
+            person_of: whose image a path is; None leaves it out.
+        """
+        persons: dict[int, dict[str, Caption]] = {}
+        for path in sorted(self._captions):
+            if (pid := person_of(path)) is not None:
+                text = self._captions[path].text
+                persons.setdefault(pid, {}).setdefault(text, Caption(text))
+        listed = {pid: list(said.values()) for pid, said in persons.items()}
+        return CaptionBank(self._captions, self.source, listed, "captions in path order")
 
     def completed_by(self, other: "CaptionBank") -> "CaptionBank":
         """This bank with the other's text or rephrase wherever its own is missing."""
@@ -229,8 +240,7 @@ def _read_persons(file: Path) -> dict[int, list[Caption]]:
     keys: dict[int, str] = {}
     for identity, texts in content.items():
         name = identity.strip()
-        # 18 digits: what an int64 holds, as every table of labels does.
-        if not (name.isascii() and name.isdigit()) or len(name) > 18 or not isinstance(texts, list):
+        if not is_number(name) or not isinstance(texts, list):
             found = f"{shorten(identity)}: {shorten(texts)}"
             raise ValueError(f"{file}: expected identity number -> list of captions, found {found}.")
         if keys.setdefault(int(name), identity) != identity:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from tvilfm_plugin.files.pictures import SUFFIXES as PICTURES
 from tvilfm_plugin.files.pictures import find_pictures
 from tvilfm_plugin.files.tables import SUFFIXES, Table
+from tvilfm_plugin.files.text import is_number
 from tvilfm_plugin.modality import Modality
 
 SPLITS = ("train", "val", "test")
@@ -79,13 +80,13 @@ def identity_number(name: str) -> int:
 
     It depends on the name alone, so a person keeps it when others come or go.
     """
-    return int(name) if name.isdecimal() else int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
+    return int(name) if is_number(name) else int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
 
 
 def camera_numbers(names: Sequence[str]) -> dict[str, int]:
     """Camera -> number: whole numbers are themselves; if there is any other name, all are numbered from 1 on, sorted."""
     different = sorted(set(names))
-    if all(name.isdecimal() for name in different):
+    if all(is_number(name) for name in different):
         return {name: int(name) for name in different}
     return {name: number for number, name in enumerate(different, start=1)}
 
@@ -122,7 +123,7 @@ def _mark_extras(table: ImageTable) -> None:
     searched = {row.identity for row in table.rows if row.modality is Modality.IR or row.split != "test"}
     rows: list[Row] = []
     for row in table.rows:
-        nobody = row.identity.isdecimal() and int(row.identity) == 0 and row.identity not in searched
+        nobody = is_number(row.identity) and int(row.identity) == 0 and row.identity not in searched
         if row.identity.lower() in JUNK:
             table.junk += 1
         elif nobody or row.identity.lower() == DISTRACTOR:

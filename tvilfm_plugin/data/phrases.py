@@ -1,12 +1,11 @@
 """People's phrases by identity: lines "identity<TAB>phrase", or the Python file that YYDS's authors keep theirs in."""
 
 import ast
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from tvilfm_plugin.files.json import shorten
-from tvilfm_plugin.files.text import read_lines, read_text
+from tvilfm_plugin.files.text import is_number, read_lines, read_text
 
 Phrases = dict[int, list[str]]
 LINE = "identity<TAB>phrase"
@@ -39,7 +38,7 @@ def _lines(file: str) -> Phrases:
         if not line.strip() or line.startswith("#"):
             continue
         identity, tab, phrase = line.partition("\t")
-        if not tab or not re.fullmatch(r"[0-9]{1,18}", identity.strip()) or not phrase.strip():
+        if not tab or not is_number(identity.strip()) or not phrase.strip():
             raise ValueError(f"{file}, line {number}: expected {LINE!r}, found {shorten(line)}.")
         phrases.setdefault(int(identity), []).append(phrase.strip())
     return phrases

@@ -3,7 +3,7 @@
 T_ir is always the caption of the query's own infrared image; the sources differ in T_rgb.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -85,49 +85,39 @@ def draw_query_texts(
         human: for "human": a file as of `phrases.read_phrases`; an identity may have several.
         filtered: whether T_ir is read at all; if not, "human" needs no captions, and has no T_ir without them.
     """
-    if source not in SOURCES:
-        raise ValueError(f"Unknown text source {source!r}; choices are {', '.join(SOURCES)}.")
-    if style not in STYLES:
-        raise ValueError(f"Unknown oracle style {style!r}; choices are {', '.join(STYLES)}.")
+    for what, chosen, choices in (("text source", source, SOURCES), ("oracle style", style, STYLES)):
+        if chosen not in choices:
+            raise ValueError(f"Unknown {what} {chosen!r}; choices are {', '.join(choices)}.")
     setting = _setting(dataset_view, setting)
-    queries, shape = len(dataset_view.query), (len(setting.draws), len(dataset_view.query))
+    draws, pids = len(setting.draws), [item.pid for item in dataset_view.query]
+    absent = np.full(len(pids), -1, dtype=np.int64)
     if source == "none":
-        nothing = np.full(shape, -1, dtype=np.int64)
-        return QueryTexts(source, seed, (), nothing, np.full(queries, -1, dtype=np.int64), dataset_view.note)
+        return QueryTexts(source, seed, (), np.tile(absent, (draws, 1)), absent, dataset_view.note)
     if dataset_view.query_modality is not Modality.IR:
         raise ValueError(f"Visible queries are searched by image only: use text source 'none', not {source!r}.")
     bare_images = source == "human" and not filtered and not dataset_view.captions
-    for modality in (Modality.RGB, Modality.IR):
-        if modality not in dataset_view.captions and not bare_images:
-            raise ValueError(
-                f"Text source {source!r} needs captions, but the data set was built without {modality.value} captions. "
-                "Build it with text=True, or use text source 'none'."
-            )
-
-    ir = [] if bare_images else _own_captions(dataset_view)
-    pids = [item.pid for item in dataset_view.query]
+    ir = [] if bare_images else _own_captions(dataset_view, source)
     if source == "self":
-        rgb = [ir] * shape[0]
+        rgb = [ir] * draws
         note = "T_rgb is the infrared image's own caption" + (": Eq. 7 then gives exactly f_ir" if filtered else "")
     elif source == "oracle" and style == "released":
-        rgb, note = _released(dataset_view.captions[Modality.RGB], pids, shape[0], seed)
+        rgb, note = _released(dataset_view.captions[Modality.RGB], pids, draws, seed)
     else:
-        makers: dict[str, Callable[[], _Pool]] = {
-            "witness": lambda: _witness_pool(dataset_view, setting),
-            "oracle": lambda: _oracle_pool(dataset_view),
-            "human": lambda: _human_pool(human, dataset_view.key, sorted(set(pids))),
-            "wrong": lambda: _wrong_pool(dataset_view, setting),
-        }
-        pool = makers[source]()
-        rgb = _draw(pool, pids, ir or [""] * queries, shape[0], seed, wrong=source == "wrong")
+        pool = _pool(source, dataset_view, setting, human)
+        rgb = _draw(pool, pids, ir or [""] * len(pids), draws, seed, wrong=source == "wrong")
         bare = len(set(pids) - set(pool.texts))
         # They have no right answer in any gallery, so no metric counts them: their text only must be defined.
         unseen = f"{bare} identities without any visible image keep T_ir as T_rgb (their queries count in nothing)"
         note = _join(unseen if bare else "", pool.note)
+    table, index = _numbered([ir, *rgb])
+    return QueryTexts(source, seed, table, np.stack(index[1:]), index[0] if ir else absent, _join(note, dataset_view.note))
+
+
+def _numbered(rows: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], list[NDArray[np.int64]]]:
+    """The distinct texts of all rows, and each row as indices into them."""
     numbers: dict[str, int] = {}
-    index = [np.array([numbers.setdefault(t, len(numbers)) for t in row], dtype=np.int64) for row in [ir, *rgb]]
-    own = index[0] if ir else np.full(queries, -1, dtype=np.int64)
-    return QueryTexts(source, seed, tuple(numbers), np.stack(index[1:]), own, _join(note, dataset_view.note))
+    index = [np.array([numbers.setdefault(text, len(numbers)) for text in row], dtype=np.int64) for row in rows]
+    return tuple(numbers), index
 
 
 def _setting(view: DatasetView, setting: EvalSetting | str) -> EvalSetting:
@@ -139,7 +129,13 @@ def _setting(view: DatasetView, setting: EvalSetting | str) -> EvalSetting:
     return found[0]
 
 
-def _own_captions(view: DatasetView) -> list[str]:
+def _own_captions(view: DatasetView, source: str) -> list[str]:
+    for modality in (Modality.RGB, Modality.IR):
+        if modality not in view.captions:
+            raise ValueError(
+                f"Text source {source!r} needs captions, but the data set was built without {modality.value} captions. "
+                "Build it with text=True, or use text source 'none'."
+            )
     bank, paths = view.captions[Modality.IR], [view.relative(item.path) for item in view.query]
     missing = [path for path in paths if path not in bank]
     if missing:
@@ -206,6 +202,14 @@ def _visible_texts(view: DatasetView) -> dict[int, list[str]]:
     return texts
 
 
+def _pool(source: str, view: DatasetView, setting: EvalSetting, human: str) -> _Pool:
+    if source == "witness":
+        return _witness_pool(view, setting)
+    if source == "wrong":
+        return _wrong_pool(view, setting)
+    return _human_pool(human, view) if source == "human" else _oracle_pool(view)
+
+
 def _oracle_pool(view: DatasetView) -> _Pool:
     bank = view.captions[Modality.RGB]
     queried = sorted({item.pid for item in view.query})
@@ -255,8 +259,9 @@ def _wrong_pool(view: DatasetView, setting: EvalSetting) -> _Pool:
     return _Pool(pool.texts, _join(f"another identity's {kind} text", pool.note))
 
 
-def _human_pool(file: str, dataset: str, pids: Sequence[int]) -> _Pool:
+def _human_pool(file: str, view: DatasetView) -> _Pool:
     if not file:
         raise ValueError(f"Text source 'human' needs a file of lines {LINE!r} (TEST.HUMAN_TEXTS).")
-    phrases = read_phrases(file, dataset, pids)
+    pids = sorted({item.pid for item in view.query})
+    phrases = read_phrases(file, view.key, pids)
     return _Pool({pid: [phrases[pid]] for pid in pids}, f"phrases of {Path(file).name}")

@@ -28,6 +28,11 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
     return read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a whole number from 0 on, written in ordinary digits, that 64 bits hold."""
+    return text.isascii() and text.isdigit() and len(text) <= 18
+
+
 def decode_text(data: bytes, source: str) -> str:
     """The text that some bytes are.
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from fastreid.data.datasets.bases import ImageDataset
 
-from tvilfm_plugin.data.captions import Caption, CaptionBank
+from tvilfm_plugin.data.captions import CaptionBank
 from tvilfm_plugin.data.datasets.galleries import hold_out, union_of_draws
 from tvilfm_plugin.data.datasets.listing import SYNTHETIC as SYNTHETIC
 from tvilfm_plugin.data.datasets.listing import caption_folders, examples, find_one, missing_files, person_of, repeated
@@ -42,6 +42,10 @@ class Split(NamedTuple):
     rgb: list[Item]
     ir: list[Item]
     ids: list[int]
+
+    def of(self, modality: Modality) -> list[Item]:
+        """The images of one modality."""
+        return self.rgb if modality is Modality.RGB else self.ir
 
 
 class TriDataset(ImageDataset):
@@ -107,30 +111,19 @@ class TriDataset(ImageDataset):
         verbose: bool = True,
         **kwargs: Any,
     ) -> None:
-        if direction not in DIRECTIONS:
-            raise ValueError(f"Unknown direction {direction!r}; choices are {', '.join(DIRECTIONS)}.")
-        self._check_choices(gallery, validation, split, rules)
-        if protocol not in PROTOCOL_CHOICES:
-            raise ValueError(f"TEST.PROTOCOL is {protocol!r}; choices are {', '.join(PROTOCOL_CHOICES)}.")
-        if rules:
-            self.protocol = PROTOCOLS[rules]
+        self._check_choices(direction, draws, gallery, validation, split, protocol, rules)
+        self.protocol = PROTOCOLS[rules] if rules else self.protocol
         if protocol == "mip":
             self.protocol, draws = MIP, 1
-        if draws < 1:
-            raise ValueError(f"{self.name} needs at least one gallery draw, not draws={draws}.")
         self.dataset_name = self.name
-        self.direction = direction
-        self.trial = trial
-        self.modes = tuple(modes)
-        self.shots = tuple(shots)
-        self.held_out = held_out
-        self.gallery_rule = gallery
+        self.direction, self.trial, self.held_out, self.gallery_rule = direction, trial, held_out, gallery
+        self.modes, self.shots = tuple(modes), tuple(shots)
         self.gallery_source = f"seeded draws 0..{draws - 1}"
         self.note = ""
         self.warnings: list[str] = []
-        reverse = direction == "visible-to-infrared"
-        self.query_modality = Modality.RGB if reverse else Modality.IR
-        self.gallery_modality = Modality.IR if reverse else Modality.RGB
+        self.query_modality, self.gallery_modality = Modality.IR, Modality.RGB
+        if direction == "visible-to-infrared":
+            self.query_modality, self.gallery_modality = Modality.RGB, Modality.IR
 
         self.dataset_dir = self.find_folder(root, folder)
         if os.path.isfile(os.path.join(self.dataset_dir, SYNTHETIC)):
@@ -138,27 +131,27 @@ class TriDataset(ImageDataset):
         everyone = self.read_split(self.dataset_dir, "train", trial)
         train = self.read_split(self.dataset_dir, "fit", trial) if validation else everyone
         test = self.read_split(self.dataset_dir, split, trial)
-        twice = repeated(item.path for split in (train, test) for item in [*split.rgb, *split.ir])
-        if twice:
-            self.warnings.append(f"{len(twice)} images are listed more than once ({examples(twice, 2)}); each line counts.")
         self._require_files([*train.rgb, *train.ir, *test.rgb, *test.ir])
         self.train_rgb, self.train_ir, self.train_ids = self._label(train)
-        self.visible_pool = test.rgb
-        query = test.rgb if reverse else test.ir
-        drawn, self.settings = self._draw_settings(test.ir if reverse else test.rgb, draws)
-        self._check_test(test, query, drawn)
+        query, drawn = self._arrange(test, draws)
         # Released caption arrays count all training images, also those that are kept for validation.
         self.captions = self._read_captions(everyone) if text else {}
-        if split == "val":
-            self.name = f"{self.name} (validation identities)"
-        if protocol != "standard":
-            self.name = f"{self.name} (protocol {protocol})"
+        self.name += " (validation identities)" if split == "val" else ""
+        self.name += f" (protocol {protocol})" if protocol != "standard" else ""
         if verbose and self.warnings:
             logger.warning(f"{self.name} in {self.dataset_dir}: " + " ".join(self.warnings))
         super().__init__(self.train_rgb + self.train_ir, query, drawn, verbose=verbose, **kwargs)
 
     @classmethod
-    def _check_choices(cls, gallery: str, validation: bool, split: str, rules: str) -> None:
+    def _check_choices(
+        cls, direction: str, draws: int, gallery: str, validation: bool, split: str, protocol: str, rules: str
+    ) -> None:
+        if direction not in DIRECTIONS:
+            raise ValueError(f"Unknown direction {direction!r}; choices are {', '.join(DIRECTIONS)}.")
+        if protocol not in PROTOCOL_CHOICES:
+            raise ValueError(f"TEST.PROTOCOL is {protocol!r}; choices are {', '.join(PROTOCOL_CHOICES)}.")
+        if draws < 1:
+            raise ValueError(f"{cls.name} needs at least one gallery draw, not draws={draws}.")
         if gallery not in cls.galleries:
             raise ValueError(
                 f"{cls.name} has no gallery {gallery!r}; choices of DATASETS.GALLERY are {', '.join(cls.galleries)}."
@@ -232,6 +225,9 @@ class TriDataset(ImageDataset):
         return len(self.train_ids)
 
     def _require_files(self, items: Sequence[Item]) -> None:
+        """Raise for listed images that are missing; note those that are listed more than once."""
+        if twice := repeated(item.path for item in items):
+            self.warnings.append(f"{len(twice)} images are listed more than once ({examples(twice, 2)}); each line counts.")
         missing = missing_files(item.path for item in items)
         if missing:
             raise FileNotFoundError(
@@ -309,7 +305,11 @@ class TriDataset(ImageDataset):
         )
         return hold_out(candidates, self.held_out, self.trial)
 
-    def _check_test(self, test: Split, query: list[Item], gallery: list[Item]) -> None:
+    def _arrange(self, test: Split, draws: int) -> tuple[list[Item], list[Item]]:
+        """The queries, and the images that some gallery draw has; sets what is evaluated."""
+        self.visible_pool = test.rgb
+        query = test.of(self.query_modality)
+        gallery, self.settings = self._draw_settings(test.of(self.gallery_modality), draws)
         if not query or not gallery:
             raise ValueError(
                 f"{self.name}: the test split in {self.dataset_dir} has {len(query)} {self.query_modality.value} "
@@ -328,6 +328,7 @@ class TriDataset(ImageDataset):
         both = set(self.train_ids) & queried
         if both:
             self.warnings.append(f"{len(both)} persons are in training and test ({examples(sorted(both))}).")
+        return query, gallery
 
     def _read_captions(self, train: Split) -> dict[Modality, CaptionBank]:
         banks = {}
@@ -369,12 +370,7 @@ class TriDataset(ImageDataset):
         if bank is None or (len(bank) == 0 and bank.persons is None):
             return None
         if bank.persons is None:
-            lists: dict[int, dict[str, Caption]] = {}
-            for path in sorted(bank):
-                # Without the rephrase, as in the released map, and each text once.
-                lists.setdefault(person_of(path), {}).setdefault(bank[path].text, Caption(bank[path].text))
-            persons_of = {pid: list(found.values()) for pid, found in lists.items()}
-            bank = bank.with_persons(persons_of, "captions in path order")
+            bank = bank.grouped_by(person_of)
         return bank
 
     # --- tables ------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Self-check of a data set on disk: counts against the published ones, every missing file, every missing caption."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from tvilfm_plugin.data.datasets.listing import examples, missing_files, person_
 from tvilfm_plugin.data.datasets.llcm import TriLLCM
 from tvilfm_plugin.data.datasets.regdb import TriRegDB
 from tvilfm_plugin.data.datasets.sysu_mm01 import TriSYSUMM01
-from tvilfm_plugin.data.items import Item, gallery_groups
+from tvilfm_plugin.data.items import gallery_groups
 from tvilfm_plugin.files.pictures import DepthError, PictureError, Window, open_picture
 from tvilfm_plugin.modality import Modality
 
@@ -58,7 +58,6 @@ class Report:
     """What the check found.
 
     Attributes:
-        compared: whether the counts were compared with the published ones.
         counts: (split, what) -> number found; splits "train", "test", "total".
         differences: counts that are not the published ones.
         missing: paths of files that are named somewhere and not on disk.
@@ -67,12 +66,13 @@ class Report:
         rows: what is wrong with single rows of own data, each with its place.
         problems: everything else that is wrong, one sentence each.
         notes: what is worth knowing and not wrong.
-        name: of the data set; "" = the published one's.
-        published: (split, what) -> published count; {} = those of `PUBLISHED`.
+        name: of the data set.
+        published: (split, what) -> published count; {} = there are none to compare with.
     """
 
     key: str
-    compared: bool = True
+    name: str
+    published: Mapping[tuple[str, str], int] = field(default_factory=dict)
     dataset_dir: str = ""
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
@@ -82,8 +82,6 @@ class Report:
     rows: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    name: str = ""
-    published: dict[tuple[str, str], int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -91,15 +89,39 @@ class Report:
         wrong = self.missing or self.uncaptioned or self.broken or self.rows or self.problems
         return not wrong and not any(difference.judged for difference in self.differences)
 
+    def compare(self) -> None:
+        """Note which counts are not the published ones."""
+        for (split, what), number in self.published.items():
+            if (found := self.counts.get((split, what), 0)) != number:
+                judged = (self.key, split, what) not in NOT_JUDGED
+                self.differences.append(Difference(split, what, found, number, judged))
+
+    def decode(self, paths: Iterable[str], window: Window | None = None, deep: list[str] | None = None) -> None:
+        """Open every image that is there; those that cannot be decoded are named with the reason.
+
+        Args:
+            window: what of more than 8 bits becomes grey.
+            deep: gets the paths of those that have more than 8 bits, and no window.
+        """
+        gone = set(self.missing)
+        for path in (path for path in paths if path not in gone):
+            try:
+                open_picture(path, window)
+            except OSError as error:
+                if isinstance(error, DepthError) and deep is not None:
+                    deep.append(path)
+                why = error.reason if isinstance(error, PictureError) else error
+                self.broken.append(f"{path} ({str(why).rstrip('.')})")
+
     def to_text(self, limit: int | None = None) -> str:
         """The report as text; of each list of files at most `limit` are named."""
-        lines = [f"{self.name or DATASETS[self.key].name} in {self.dataset_dir}"]
+        lines = [f"{self.name} in {self.dataset_dir}"]
         if self.counts:
-            rows, published = [], self.published or PUBLISHED.get(self.key, {})
+            rows = []
             for split in dict.fromkeys(split for split, _ in self.counts):
                 rows.append([split, *(self.counts.get((split, what), "") for what in COLUMNS)])
-                if self.compared:
-                    rows.append(["published", *(published.get((split, what), "") for what in COLUMNS)])
+                if self.published:
+                    rows.append(["published", *(self.published.get((split, what), "") for what in COLUMNS)])
             lines += [tabulate(rows, headers=["split", *COLUMNS], tablefmt="simple", numalign="right")]
         for d in self.differences:
             verdict = "DIFFERS" if d.judged else "differs, not judged (the published total counts persons of no split)"
@@ -143,7 +165,9 @@ def check_dataset(
     """
     if key not in DATASETS:
         raise ValueError(f"Unknown data set {key!r}; choices are {', '.join(DATASETS)}.")
-    kind, report = DATASETS[key], Report(key, published)
+    kind = DATASETS[key]
+    expected = {count: n for count, n in PUBLISHED[key].items() if text or count[1] != "texts"} if published else {}
+    report = Report(key, kind.name, expected)
     try:
         report.dataset_dir = kind.find_folder(root, folder)
         splits = {name: kind.read_split(report.dataset_dir, name, trial) for name in ("train", "test")}
@@ -154,20 +178,12 @@ def check_dataset(
     banks = _read_banks(kind, report, splits["train"]) if text else {}
     _count(kind, report, splits, banks)
     _find_missing(kind, report, splits, banks)
-    if published:
-        for (split, what), number in PUBLISHED[key].items():
-            if not text and what == "texts":
-                continue
-            found = report.counts[split, what]
-            if found != number:
-                judged = (key, split, what) not in NOT_JUDGED
-                report.differences.append(Difference(split, what, found, number, judged))
+    report.compare()
     _find_one_sided(report, splits, published)
     if twice := repeated(_paths(splits)):
         report.notes.append(f"{len(twice)} images are listed more than once ({examples(twice, 2)}); each line counts.")
     if decode:
-        gone = set(report.missing)
-        report.broken = undecodable(path for path in _paths(splits) if path not in gone)
+        report.decode(_paths(splits))
     return report
 
 
@@ -195,8 +211,8 @@ def _count(kind: type[TriDataset], report: Report, splits: dict[str, Split], ban
     for name, split in splits.items():
         counts[name, "ids"] = len({person_of(item.path) for item in [*split.rgb, *split.ir]})
         counts[name, "texts"] = counts[name, "rephrases"] = 0
-        for modality, items in ((Modality.RGB, split.rgb), (Modality.IR, split.ir)):
-            what = modality.value.upper()
+        for modality in (Modality.RGB, Modality.IR):
+            items, what = split.of(modality), modality.value.upper()
             found = [item for item in items if modality in banks and kind.relative(item.path) in banks[modality]]
             counts[name, what], counts[name, f"{what} texts"] = len(items), len(found)
             counts[name, "texts"] += len(found)
@@ -220,7 +236,7 @@ def _find_missing(kind: type[TriDataset], report: Report, splits: dict[str, Spli
     if both:
         report.problems.append(f"{len(both)} persons are in training and test: {_names(both)}.")
     on_disk: dict[Modality, set[str]] = {
-        modality: {kind.relative(item.path) for split in splits.values() for item in _of(split, modality)} for modality in banks
+        modality: {kind.relative(item.path) for split in splits.values() for item in split.of(modality)} for modality in banks
     }
     listed = {pid for split in splits.values() for pid in split.ids}
     for modality, bank in banks.items():
@@ -246,28 +262,5 @@ def _find_one_sided(report: Report, splits: dict[str, Split], published: bool) -
                 (report.notes if as_published else report.problems).append(sentence)
 
 
-def _of(split: Split, modality: Modality) -> list[Item]:
-    return split.rgb if modality is Modality.RGB else split.ir
-
-
 def _names(pids: Iterable[int]) -> str:
     return ", ".join(str(pid) for pid in sorted(pids))
-
-
-def undecodable(paths: Iterable[str], window: Window | None = None, deep: list[str] | None = None) -> list[str]:
-    """Those that cannot be decoded, each with the reason.
-
-    Args:
-        window: what of more than 8 bits becomes grey.
-        deep: gets the paths of those that have more than 8 bits, and no window.
-    """
-    broken = []
-    for path in paths:
-        try:
-            open_picture(path, window)
-        except OSError as error:
-            if isinstance(error, DepthError) and deep is not None:
-                deep.append(path)
-            why = error.reason if isinstance(error, PictureError) else error
-            broken.append(f"{path} ({str(why).rstrip('.')})")
-    return broken

@@ -8,7 +8,7 @@ import numpy as np
 from yacs.config import CfgNode
 
 from tvilfm_plugin.data.captions import CaptionBank
-from tvilfm_plugin.data.datasets.check import Report, undecodable
+from tvilfm_plugin.data.datasets.check import Report
 from tvilfm_plugin.data.datasets.listing import examples, missing_files
 from tvilfm_plugin.data.datasets.own import OWN, TriTable, relative_to
 from tvilfm_plugin.data.image_table import ImageTable, Row, camera_numbers, identity_number, is_distractor
@@ -43,7 +43,7 @@ def check_own(
         cfg: of a training: whether its data set and its sampler take the data is a part of the check.
     """
     kind = OWN[key]
-    report = Report(key, compared=False, name=kind.name, dataset_dir=os.path.abspath(root))
+    report = Report(key, kind.name, dataset_dir=os.path.abspath(root))
     try:
         report.dataset_dir = kind.find_folder(root, folder)
         with kind.read_once(report.dataset_dir) as table:
@@ -73,13 +73,11 @@ def _look_at(report: Report, kind: type[TriTable], table: ImageTable, rules: Pro
 
 def _decode(report: Report, table: ImageTable, cfg: CfgNode | None) -> None:
     """Open every picture that is there."""
-    gone = set(report.missing)
     window = Window.of(cfg.INPUT.IR_SCALING) if cfg is not None else None
     for modality in KINDS:
         files = [os.path.join(report.dataset_dir, row.path) for row in table.rows if row.modality is modality]
         deep: list[str] = []
-        named = [file for file in files if file not in gone]
-        report.broken += undecodable(named, window if modality is Modality.IR else None, deep)
+        report.decode(files, window if modality is Modality.IR else None, deep)
         if deep and modality is Modality.IR:
             report.notes.append(suggest_window(deep))
 
@@ -109,9 +107,9 @@ def _note_kinds(report: Report, rows: Sequence[Row]) -> None:
         report.notes.append(f"images are of several kinds: {', '.join(f'{n} {kind}' for kind, n in kinds.most_common())}.")
 
 
-def suggest_window(files: Sequence[str], most: int = 200) -> str:
+def suggest_window(files: Sequence[str]) -> str:
     """What INPUT.IR_SCALING may be for infrared images of more than 8 bits: percentiles of some, evenly chosen."""
-    some = (counts_of(file) for file in files[:: max(1, len(files) // most)])
+    some = (counts_of(file) for file in files[:: max(1, len(files) // 200)])
     counts = [found.ravel() for found in some if found is not None and np.isfinite(found).all()]
     if not counts:
         return f"{len(files)} infrared images have more than 8 bits in several channels, or no numbers; save them with 8 bits."

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tvilfm_plugin.data.datasets.check import Difference, Report, undecodable
+from tvilfm_plugin.data.datasets.check import Report
 from tvilfm_plugin.data.datasets.listing import missing_files
 from tvilfm_plugin.data.text_person import FOLDERS, LAYOUTS, ORBENCH, counts_of, read_captioned, read_query_lists
 
@@ -18,7 +18,7 @@ def check_text_person(key: str, root: str, folder: str = "", published: bool = T
         decode: whether to decode every image.
     """
     expected = dict(LAYOUTS[key].published) if published and key != ORBENCH else {}
-    report = Report(key, bool(expected), name=FOLDERS[key], published=expected)
+    report = Report(key, FOLDERS[key], expected)
     report.dataset_dir = str(Path(root, folder or FOLDERS[key]))
     try:
         images = read_captioned(key, root, folder)
@@ -28,9 +28,7 @@ def check_text_person(key: str, root: str, folder: str = "", published: bool = T
     report.counts = counts_of(images)
     paths = [image.path for image in images]
     report.uncaptioned = [image.path for image in images if not image.captions]
-    for (split, what), number in expected.items():
-        if (found := report.counts.get((split, what), 0)) != number:
-            report.differences.append(Difference(split, what, found, number, True))
+    report.compare()
     people = {split: {image.pid for image in images if image.split == split} for split, _ in report.counts}
     if key == ORBENCH:
         paths += _check_lists(report, root, folder)
@@ -38,8 +36,7 @@ def check_text_person(key: str, root: str, folder: str = "", published: bool = T
         report.problems.append(f"{len(both)} persons are in training and test: {', '.join(map(str, sorted(both)[:8]))}.")
     report.missing = missing_files(paths)
     if decode:
-        gone = set(report.missing)
-        report.broken = undecodable(path for path in paths if path not in gone)
+        report.decode(paths)
     return report
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tvilfm_plugin.files.json import expect_object, read_json
 from tvilfm_plugin.files.pictures import is_picture
-from tvilfm_plugin.files.text import read_lines, read_text
+from tvilfm_plugin.files.text import is_number, read_lines, read_text
 from tvilfm_plugin.modality import Modality
 
 # What our own generator leaves beside its pictures: numbers on them must not carry the real benchmark's name.
@@ -71,11 +71,6 @@ def require_file(dataset_dir: str, *parts: str) -> Path:
             f"Missing id file {path} (found there: {siblings}). It belongs to the data set as it is distributed."
         )
     return path
-
-
-def is_number(text: str) -> bool:
-    """Whether a text is a whole number from 0 on, written in ordinary digits, that 64 bits hold."""
-    return text.isascii() and text.isdigit() and len(text) <= 18
 
 
 def read_ids(file: Path) -> list[int]:

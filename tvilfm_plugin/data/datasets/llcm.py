@@ -2,13 +2,12 @@
 
 import os
 import re
-from pathlib import Path
 from typing import ClassVar
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from tvilfm_plugin.data.datasets.base import Split, TriDataset
-from tvilfm_plugin.data.datasets.listing import list_images, read_ids, read_list, require_file
+from tvilfm_plugin.data.datasets.listing import list_images, person_of, read_ids, read_list, require_file
 from tvilfm_plugin.data.items import EvalSetting, Item
 from tvilfm_plugin.evaluation.protocols import LLCM
 from tvilfm_plugin.modality import Modality
@@ -36,7 +35,7 @@ class TriLLCM(TriDataset):
     def read_split(cls, dataset_dir: str, split: str, trial: int = 1) -> Split:
         if split == "train":
             rgb, ir = (cls._listed(dataset_dir, kind) for kind in ("vis", "nir"))
-            return Split(rgb, ir, sorted({int(Path(item.path).parent.name) for item in [*rgb, *ir]}))
+            return Split(rgb, ir, sorted({person_of(item.path) for item in [*rgb, *ir]}))
         ids = read_ids(require_file(dataset_dir, "idx", "test_id.txt"))
         rgb, ir = (
             [

@@ -21,8 +21,9 @@ from tvilfm_plugin.data.image_table import (
     read_table,
     scan_folder,
 )
-from tvilfm_plugin.data.items import EvalSetting, Item, draw_gallery
+from tvilfm_plugin.data.items import EvalSetting, Item
 from tvilfm_plugin.evaluation.protocols import LLCM, PROTOCOLS
+from tvilfm_plugin.files.text import is_number
 from tvilfm_plugin.modality import Modality
 
 SHOWN = 5
@@ -110,7 +111,7 @@ class TriTable(TriDataset):
             if row.split not in wanted:
                 continue
             pid = identity_number(row.identity)
-            if names.setdefault(pid, row.identity) != row.identity and not row.identity.isdecimal():
+            if names.setdefault(pid, row.identity) != row.identity and not is_number(row.identity):
                 raise ValueError(f"{row.where}: {row.identity!r} and {names[pid]!r} get the same number {pid}; rename one.")
             found[row.modality].append(Item(os.path.join(dataset_dir, row.path), pid, cameras[row.camera]))
         return Split(found[Modality.RGB], found[Modality.IR], sorted(names))
@@ -147,10 +148,7 @@ class TriTable(TriDataset):
                 break
         if not len(bank):
             return None
-        persons: dict[int, dict[str, Caption]] = {}
-        for path in sorted(path for path in bank if path in pids):
-            persons.setdefault(pids[path], {}).setdefault(bank[path].text, Caption(bank[path].text))
-        return bank.with_persons({pid: list(said.values()) for pid, said in persons.items()}, "captions in path order")
+        return bank.grouped_by(pids.get)
 
     # --- how it is evaluated ------------------------------------------------------------------------------------------
 
@@ -164,7 +162,7 @@ class TriTable(TriDataset):
             return self._every_image(candidates, "every-image")
         cameras = sorted({item.camid for item in candidates})
         variants = [("all" if shots == 1 else f"all-{shots}shot", cameras, shots) for shots in self.shots]
-        return self._union_of_draws(candidates, variants, draws, draw_gallery)
+        return self._union_of_draws(candidates, variants, draws)
 
 
 @DATASET_REGISTRY.register()

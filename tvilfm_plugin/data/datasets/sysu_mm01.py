@@ -78,8 +78,7 @@ class TriSYSUMM01(TriDataset):
         text_file = find_one(folder, "train_text_Blip", ".npy") or find_one(
             folder, f"train_text_{modality.value.upper()}", ".npy"
         )
-        items = {Modality.RGB: train.rgb, Modality.IR: train.ir}[modality]
-        by_identity = [cls.relative(item.path) for item in items]
+        by_identity = [cls.relative(item.path) for item in train.of(modality)]
         if text_file is None or (bank is not None and all(p in bank and bank[p].rephrase for p in by_identity)):
             return bank
         arrays = array_captions(
