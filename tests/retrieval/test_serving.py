@@ -107,6 +107,15 @@ def test_requests_that_wait_share_a_pass(retriever, pictures, monkeypatch):
     assert together == pytest.approx(alone, abs=1e-5)
 
 
+def test_memory_has_a_bound_since_three_threads_do_all_the_work(retriever, pictures):
+    before = set(threading.enumerate())
+    with running(make_endpoint(retriever)) as port, ThreadPoolExecutor(len(pictures)) as pool:
+        names = [one.json["hits"][0]["picture"] for one in pool.map(lambda one: search(port, png(one), **WORDS), pictures)]
+        assert {one.status for one in pool.map(lambda name: ask(port, f"/gallery/{name}"), names)} == {200}
+        made = [thread.name.partition("_")[0] for thread in set(threading.enumerate()) - before]
+    assert made.count("network") == 1 and made.count("decoder") == 2 and not any("AnyIO" in name for name in made), made
+
+
 def test_a_pass_that_fails_does_not_end_the_next(retriever, pictures, monkeypatch):
     each, broken = retriever.embed_each, [True]
 

@@ -5,14 +5,12 @@ Requests that wait share passes of the network. Limits, guards and fixed sentenc
 """
 
 import asyncio
-import threading
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -22,7 +20,7 @@ from tvilfm_plugin.data.tokenizer import forget_words
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.hits import MemberChoice
 from tvilfm_plugin.retrieval.searcher import QueryPart, QueryPlan
-from tvilfm_plugin.retrieval.web import Page, cut_note
+from tvilfm_plugin.retrieval.web import Page, cut_note, run
 from tvilfm_plugin.retrieval.web_guards import LOOPBACK, Guard, on_failure, on_http, on_refused
 from tvilfm_plugin.retrieval.web_openapi import openapi, openapi_page
 from tvilfm_plugin.retrieval.web_query import Refused, read_embedding, read_search
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from tvilfm_plugin.retrieval.retriever import Retriever
 
 PLACES = 64  # requests that may be under way or wait; each holds a whole upload
-DECODERS = 2  # uploads that are decoded at a time: a picture within the limits takes 48 MB
 
 Vectors = list[dict[Modality, np.ndarray]]
 
@@ -39,7 +36,7 @@ Vectors = list[dict[Modality, np.ndarray]]
 class Batches:
     """What waits is embedded together: while one pass computes, the next one fills."""
 
-    def __init__(self, embed: Callable[[list[QueryPart]], Vectors], most: int) -> None:
+    def __init__(self, embed: Callable[[list[QueryPart]], Awaitable[Vectors]], most: int) -> None:
         """
         Args:
             embed: parts of queries -> the unit vectors of each.
@@ -71,7 +68,7 @@ class Batches:
 
     async def _answer(self, batch: Sequence[tuple[list[QueryPart], "asyncio.Future[Vectors]"]]) -> None:
         try:
-            found = await run_in_threadpool(self._embed, [part for parts, _ in batch for part in parts])
+            found = await self._embed([part for parts, _ in batch for part in parts])
         except Exception as error:  # everybody of this pass learns of it; the next pass goes on
             for _, answer in batch:
                 if not answer.done():
@@ -98,8 +95,7 @@ class Endpoint(Page):
             places: requests at once; one more is answered 503.
         """
         super().__init__(retriever, (), title, places)
-        self._decoding = threading.BoundedSemaphore(DECODERS)
-        self._batches = Batches(self._embed, batch)
+        self._batches = Batches(lambda parts: run(self._network, self._embed, parts), batch)
 
     async def health(self, request: Request) -> Response:
         """200 as long as requests are answered."""
@@ -118,63 +114,58 @@ class Endpoint(Page):
         return await self._in_a_place(request, self._vectors)
 
     async def _found(self, body: bytes) -> dict[str, Any]:
-        plan, top, threshold = await run_in_threadpool(self._read_search, body)
+        plan, top, threshold = await run(self._decoders, self._read_search, body)
         found = await self._batches.embed(plan.parts)
-        return await run_in_threadpool(self._hits, plan, found, top, threshold)
+        return await run(self._network, self._hits, plan, found, top, threshold)
 
     def _read_search(self, body: bytes) -> tuple[QueryPlan, int, float | None]:
-        with self._decoding:
-            query, pictures, threshold, answers = read_search(body, self.retriever.members, self.retriever.ir_window)
-            if answers is not None:
-                raise Refused(422, "The dialogue with a witness (answers) is the page's; this endpoint has none.")
-            self.check_members(query, bool(pictures))
-            try:
-                plan = self.retriever.plan(
-                    [self.retriever.pixels(one, Modality.IR) for one in pictures] or None, query.text or None,
-                    query.infrared_text or None, query.members,
-                )  # fmt: skip
-                notes = [plan.note, *(cut_note(text) for text in (query.text, query.infrared_text))]
-            finally:
-                forget_words()
+        query, pictures, threshold, answers = read_search(body, self.retriever.members, self.retriever.ir_window)
+        if answers is not None:
+            raise Refused(422, "The dialogue with a witness (answers) is the page's; this endpoint has none.")
+        self.check_members(query, bool(pictures))
+        try:
+            plan = self.retriever.plan(
+                [self.retriever.pixels(one, Modality.IR) for one in pictures] or None, query.text or None,
+                query.infrared_text or None, query.members,
+            )  # fmt: skip
+            notes = [plan.note, *(cut_note(text) for text in (query.text, query.infrared_text))]
+        finally:
+            forget_words()
         return plan._replace(note="; ".join(filter(None, notes))), query.top, threshold
 
     def _hits(self, plan: QueryPlan, found: Vectors, top: int, threshold: float | None) -> dict[str, Any]:
-        with self._turn:
-            try:
-                queries, note = self.retriever.finish(plan, found)
-            finally:
-                forget_words()
+        try:
+            queries, note = self.retriever.finish(plan, found)
+        finally:
+            forget_words()
         result = self.retriever.find(queries, note, top, threshold=threshold)
         return {"hits": [self.hit(one) for one in result.hits], "note": result.note}
 
     async def _vectors(self, body: bytes) -> dict[str, Any]:
-        modality, parts = await run_in_threadpool(self._read_embedding, body)
+        modality, parts = await run(self._decoders, self._read_embedding, body)
         if modality is Modality.RGB:
             pixels = [part.infrared for part in parts]
-            vectors = await run_in_threadpool(self._visible, pixels)
+            vectors = await run(self._network, self._visible, pixels)
         else:
             found = await self._batches.embed(parts)
             vectors = [one[modality] for one in found]
         return {"vectors": [vector.tolist() for vector in vectors], "weights": self.retriever.fingerprint.weights}
 
     def _read_embedding(self, body: bytes) -> tuple[Modality, list[QueryPart]]:
-        with self._decoding:
-            modality, pictures, texts = read_embedding(body, self.retriever.has_text, self.retriever.ir_window)
-            choice = MemberChoice((modality,), False, "")
-            if texts:
-                return modality, [QueryPart(choice, None, text, None) for text in texts]
-            return modality, [QueryPart(choice, self.retriever.pixels(one, modality), None, None) for one in pictures]
+        modality, pictures, texts = read_embedding(body, self.retriever.has_text, self.retriever.ir_window)
+        choice = MemberChoice((modality,), False, "")
+        if texts:
+            return modality, [QueryPart(choice, None, text, None) for text in texts]
+        return modality, [QueryPart(choice, self.retriever.pixels(one, modality), None, None) for one in pictures]
 
     def _visible(self, pixels: list[Any]) -> list[np.ndarray]:
-        with self._turn:
-            return list(self.retriever.embed_images(pixels, Modality.RGB))
+        return list(self.retriever.embed_images(pixels, Modality.RGB))
 
     def _embed(self, parts: list[QueryPart]) -> Vectors:
-        with self._turn:
-            try:
-                return self.retriever.embed_each(parts)
-            finally:
-                forget_words()
+        try:
+            return self.retriever.embed_each(parts)
+        finally:
+            forget_words()
 
     async def describe(self, request: Request) -> Response:
         """The OpenAPI description."""

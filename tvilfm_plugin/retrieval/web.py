@@ -4,6 +4,7 @@ Starlette and one static page instead of gradio: gradio writes every upload to d
 arrives in the body of its search, is decoded from memory and forgotten with the answer, and no request names a file.
 """
 
+import asyncio
 import hashlib
 import io
 import logging
@@ -12,12 +13,12 @@ import secrets
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -36,10 +37,13 @@ if TYPE_CHECKING:  # it needs the host, which the page does not
 
 logger = logging.getLogger("fastreid." + __name__)
 
+Answer = TypeVar("Answer")
+
 PICTURE_HEIGHT = 420  # of a gallery picture, in pixels: twice what it takes in the page
 CHOICES = 8  # that a question to the witness offers
 SEARCHES = 8  # that may be under way or wait; each holds a whole upload
 CONNECTIONS = 128
+DECODERS = 2  # pictures, or uploads, that are decoded at a time: a picture within the limits takes 48 MB
 STATIC = {"page.css": "text/css", "page.js": "text/javascript", "page.svg": "image/svg+xml"}
 
 
@@ -80,10 +84,12 @@ class Page:
         # a name from before a restart means nothing.
         self._key = secrets.token_bytes(32)
         self._pictures: dict[str, str] = {}
-        # One search at a time decodes and computes: memory and load have a bound.
-        self._places, self._turn = threading.BoundedSemaphore(places), threading.Lock()
+        self._places = threading.BoundedSemaphore(places)
+        # One thread computes, DECODERS decode: memory and load have a bound. glibc keeps what a thread's largest work took,
+        # so that the work of 40 threads (starlette's) would hold it up to 40 times.
+        self._network, self._decoders = ThreadPoolExecutor(1, "network"), ThreadPoolExecutor(DECODERS, "decoder")
 
-    def about(self, request: Request) -> Response:
+    async def about(self, request: Request) -> Response:
         """What can be searched, what votes, what is offered, and the limits."""
         offered = [{"text": one.text, "infrared_text": one.infrared_text, "person": one.person} for one in self.examples]
         return JSONResponse({**self.described(), "examples": offered})
@@ -106,7 +112,7 @@ class Page:
 
     async def search(self, request: Request) -> Response:
         """The hits of a posted query."""
-        return await self._in_a_place(request, lambda body: run_in_threadpool(self._search, body))
+        return await self._in_a_place(request, lambda body: run(self._network, self._search, body))
 
     async def _in_a_place(self, request: Request, answer: Callable[[bytes], Awaitable[Any]]) -> Response:
         if not self._places.acquire(blocking=False):
@@ -117,24 +123,23 @@ class Page:
             self._places.release()
 
     def _search(self, body: bytes) -> dict[str, Any]:
-        with self._turn:
-            members = self.retriever.members
-            query, pictures, threshold, answers = read_search(body, members, self.retriever.ir_window)
-            self.check_members(query, bool(pictures))
-            try:
-                person = (list(pictures) or None, query.text or None, query.infrared_text or None)
-                queries, note = self.retriever.embed_query(*person, query.members)
-                found = self.retriever.find(queries, note, query.top, threshold=threshold)
-                hits, question = found.hits, None
-                if answers is not None and hits and self.retriever.has_text:
-                    dialogue = self.retriever.ask_about(queries)
-                    for slot, words in answers.items():
-                        dialogue.answer(slot, words)
-                    hits = [hit for hit in dialogue.hits if threshold is None or hit.similarity >= threshold][: query.top]
-                    question = dialogue.question()
-                notes = [found.note, *(cut_note(text) for text in (query.text, query.infrared_text))]
-            finally:
-                forget_words()
+        members = self.retriever.members
+        query, pictures, threshold, answers = read_search(body, members, self.retriever.ir_window)
+        self.check_members(query, bool(pictures))
+        try:
+            person = (list(pictures) or None, query.text or None, query.infrared_text or None)
+            queries, note = self.retriever.embed_query(*person, query.members)
+            found = self.retriever.find(queries, note, query.top, threshold=threshold)
+            hits, question = found.hits, None
+            if answers is not None and hits and self.retriever.has_text:
+                dialogue = self.retriever.ask_about(queries)
+                for slot, words in answers.items():
+                    dialogue.answer(slot, words)
+                hits = [hit for hit in dialogue.hits if threshold is None or hit.similarity >= threshold][: query.top]
+                question = dialogue.question()
+            notes = [found.note, *(cut_note(text) for text in (query.text, query.infrared_text))]
+        finally:
+            forget_words()
         answer: dict[str, Any] = {"hits": [self.hit(hit) for hit in hits], "note": "; ".join(filter(None, notes))}
         asked = question and {"slot": question.slot, "text": question.text, "choices": question.choices[:CHOICES]}
         return answer | {"question": asked}
@@ -161,20 +166,25 @@ class Page:
             "shares": {member.value: share for member, share in hit.shares.items()},
         }
 
-    def gallery(self, request: Request) -> Response:
+    async def gallery(self, request: Request) -> Response:
         """A gallery picture that a search has found: decoded and encoded again, so nothing but pixels leaves."""
         path = self._pictures.get(request.path_params["picture"])
         if path is None:
             raise HTTPException(404)
-        return _picture(path, "JPEG", PICTURE_HEIGHT)
+        return await run(self._decoders, _picture, path, "JPEG", PICTURE_HEIGHT)
 
-    def example(self, request: Request) -> Response:
+    async def example(self, request: Request) -> Response:
         """The infrared picture of an example, without loss: it comes back as a query."""
         # Compared as text: a number of five thousand digits is too much for int().
         path = self._offered.get(request.path_params["number"])
         if path is None:
             raise HTTPException(404)
-        return _picture(path, "PNG", window=self.retriever.ir_window)
+        return await run(self._decoders, _picture, path, "PNG", None, self.retriever.ir_window)
+
+
+async def run(threads: ThreadPoolExecutor, work: Callable[..., Answer], *args: Any) -> Answer:
+    """What the work gives, once one of these threads is free for it."""
+    return await asyncio.get_running_loop().run_in_executor(threads, work, *args)
 
 
 def make_app(
