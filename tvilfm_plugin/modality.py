@@ -1,5 +1,6 @@
 """What an embedding was made from."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -16,5 +17,7 @@ class Modality(StrEnum):
     FUSION = "fusion"
 
 
+ByModality = Mapping[Modality, "Tensor"]
+"""One tensor per modality: images, camera numbers, channel operations."""
 Embeddings = dict[Modality, "Tensor"]
 """One (N, D) tensor per modality; in a query, row n is the same query in every entry."""

@@ -10,7 +10,7 @@ from oracles_modeling import TINY_TOWER, clip_text_by_hand, golden, write_tower
 from safetensors.torch import save_file
 from torch import nn
 
-from tvilfm_plugin.modeling import text_encoder
+from tvilfm_plugin.files import weights
 from tvilfm_plugin.modeling.text_encoder import TextEncoder, build_text_encoder, resize_projection
 
 
@@ -240,7 +240,7 @@ def test_torchscript_archives(tower, tmp_path, monkeypatch):
         build_text_encoder(tower, str(path), 24)
 
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    monkeypatch.setitem(text_encoder.OPENAI_ARCHIVES, digest, "test")
+    monkeypatch.setitem(weights.OPENAI_ARCHIVES, digest, "test")
     gelu = tmp_path / "gelu.json"
     gelu.write_text(json.dumps(TINY_TOWER | {"quick_gelu": False}))
     loaded = build_text_encoder(str(gelu), str(path), 24)

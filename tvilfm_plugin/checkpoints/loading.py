@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from tvilfm_plugin.checkpoints.model_folder import folder_of, read_description, weights_file
+from tvilfm_plugin.checkpoints.model_folder import read_description
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance
+from tvilfm_plugin.files.shipped import folder_of, weights_file
 from tvilfm_plugin.files.weights import WeightsError, best_prefix, read_weights_file, tensors_of
 from tvilfm_plugin.modeling.token_rows import whole_tables
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from tvilfm_plugin.files.json import JsonError, checked, expect_object, read_json
-from tvilfm_plugin.files.shipped import PRETRAINED as SHIPPED
+from tvilfm_plugin.files.shipped import DESCRIPTION, PRETRAINED, WEIGHTS, is_model_folder
 from tvilfm_plugin.files.weights import WeightsError
 from tvilfm_plugin.files.writing import sha256_of
 
-WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "config.json", "README.md"
+CARD = "README.md"
 FORMAT = 1
 _HUB = re.compile(r"(?:hf:/{1,2})?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 SCHEMA: dict[str, Any] = {
@@ -26,28 +26,6 @@ SCHEMA: dict[str, Any] = {
     "protocol": dict[str, Any] | None,
     "config": dict[str, Any],
 }
-
-
-def is_model_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a folder with config.json and model.safetensors."""
-    return all(os.path.isfile(os.path.join(path, name)) for name in (WEIGHTS, DESCRIPTION))
-
-
-def folder_of(weights: str | os.PathLike[str]) -> Path | None:
-    """The model folder that a path names, itself, by its model.safetensors, or by the name of one that comes with the plugin.
-
-    None for any other file.
-    """
-    path = Path(weights)
-    path = path.parent if path.name == WEIGHTS else path
-    found = path if path.exists() else SHIPPED / path
-    return found if is_model_folder(found) else None
-
-
-def weights_file(weights: str | os.PathLike[str]) -> Path:
-    """The weight file that a path names: the file itself, or that of a model folder."""
-    folder = folder_of(weights)
-    return folder / WEIGHTS if folder else Path(weights)
 
 
 def read_description(folder: str | os.PathLike[str], verify: bool = False) -> dict[str, Any]:
@@ -83,9 +61,9 @@ def find_pretrained(name: str | os.PathLike[str]) -> Path:
     """
     if os.path.isdir(name):
         return Path(name)
-    if is_model_folder(SHIPPED / name):
-        return SHIPPED / name
-    shipped = sorted(path.name for path in SHIPPED.glob("*") if is_model_folder(path))
+    if is_model_folder(PRETRAINED / name):
+        return PRETRAINED / name
+    shipped = sorted(path.name for path in PRETRAINED.glob("*") if is_model_folder(path))
     known = f"With the plugin come {', '.join(shipped)}." if shipped else "No model comes with this installation."
     asked = _HUB.fullmatch(os.fspath(name))
     if not asked:

@@ -30,9 +30,10 @@ def model_options(parser: Parser, run: str = "") -> None:
 
 def folder_of_model(run: Path) -> Path:
     """The folder that RUN names: itself, or that of a model that comes with the plugin or from the hub."""
-    from tvilfm_plugin.checkpoints.model_folder import SHIPPED, find_pretrained
+    from tvilfm_plugin.checkpoints.model_folder import find_pretrained
+    from tvilfm_plugin.files.shipped import PRETRAINED
 
-    elsewhere = str(run).startswith("hf:") or (SHIPPED / run).is_dir()
+    elsewhere = str(run).startswith("hf:") or (PRETRAINED / run).is_dir()
     return find_pretrained(str(run)) if elsewhere and not run.is_dir() else run
 
 

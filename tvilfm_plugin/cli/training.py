@@ -48,9 +48,8 @@ def _eval_options(parser: Parser) -> None:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Evaluate a run, or any weights by a config."""
-    from tvilfm_plugin.checkpoints.model_folder import is_model_folder
     from tvilfm_plugin.engine.trained import config_of_run, weights_of_run
-    from tvilfm_plugin.files.shipped import find_config
+    from tvilfm_plugin.files.shipped import find_config, is_model_folder
 
     run, weights = folder_of_model(args.run), args.weights
     if run.is_dir():

@@ -17,13 +17,13 @@ from fastreid.utils import comm
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 from yacs.config import CfgNode
 
-from tvilfm_plugin.checkpoints.model_folder import weights_file
 from tvilfm_plugin.config.nodes import flat, get_cfg
 from tvilfm_plugin.data.datasets.base import TriDataset
 from tvilfm_plugin.data.loaders import build_dataset, reads_captions
 from tvilfm_plugin.engine.fingerprint import Fingerprint, fingerprint
 from tvilfm_plugin.evaluation.fingerprint import version_of_software
 from tvilfm_plugin.files.json import checked, expect_object, read_json
+from tvilfm_plugin.files.shipped import weights_file
 from tvilfm_plugin.files.text import read_text
 from tvilfm_plugin.files.writing import sha256_of, write_text
 from tvilfm_plugin.modeling.registration import uses_text

@@ -7,10 +7,10 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from tvilfm_plugin.checkpoints.model_folder import DESCRIPTION, WEIGHTS, is_model_folder
 from tvilfm_plugin.config import get_cfg
 from tvilfm_plugin.engine.epoch_rule import finished_weights
 from tvilfm_plugin.engine.trainer import TriTrainer
+from tvilfm_plugin.files.shipped import DESCRIPTION, WEIGHTS, is_model_folder
 from tvilfm_plugin.host.devices import usable_device
 from tvilfm_plugin.modeling.text_encoder import FROM_CHECKPOINT
 

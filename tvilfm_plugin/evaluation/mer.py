@@ -183,7 +183,7 @@ def minus_inner_product(query: Tensor, gallery: Tensor) -> Tensor:
         return -(query.float() @ gallery.float().T)
 
 
-def batch_norm_affine(neck: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+def batch_norm_affine(neck: nn.BatchNorm1d | nn.SyncBatchNorm) -> tuple[Tensor, Tensor]:
     """A BN neck in eval mode as (D,) scale and (D,) shift, on the CPU: all that a stored evaluation needs of it."""
     if neck.running_mean is None or neck.running_var is None:
         raise ValueError("The neck keeps no running statistics, so it has no eval mode.")

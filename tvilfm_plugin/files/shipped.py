@@ -1,11 +1,14 @@
-"""Files that come with the plugin (configs, descriptions of text towers): found by name from anywhere."""
+"""Files that come with the plugin (configs, descriptions of text towers, models): found by name from anywhere."""
 
 import difflib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 PRETRAINED = PACKAGE / "pretrained"
+# What makes a folder a model folder; `checkpoints.model_folder` reads them.
+WEIGHTS, DESCRIPTION = "model.safetensors", "config.json"
 
 
 def homes() -> list[Path]:
@@ -66,3 +69,25 @@ def short_name(path: Path) -> str:
     """The name that `find_config` knows a shipped config by."""
     project = path.parents[1].name
     return path.name if project == "TVILFM" else f"{project}/{path.name}"
+
+
+def is_model_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a folder with config.json and model.safetensors."""
+    return all(os.path.isfile(os.path.join(path, name)) for name in (WEIGHTS, DESCRIPTION))
+
+
+def folder_of(weights: str | os.PathLike[str]) -> Path | None:
+    """The model folder that a path names, itself, by its model.safetensors, or by the name of one that comes with the plugin.
+
+    None for any other file.
+    """
+    path = Path(weights)
+    path = path.parent if path.name == WEIGHTS else path
+    found = path if path.exists() else PRETRAINED / path
+    return found if is_model_folder(found) else None
+
+
+def weights_file(weights: str | os.PathLike[str]) -> Path:
+    """The weight file that a path names: the file itself, or that of a model folder."""
+    folder = folder_of(weights)
+    return folder / WEIGHTS if folder else Path(weights)

@@ -11,7 +11,7 @@ from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_backbone
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from tvilfm_plugin.files.shipped import PRETRAINED
+from tvilfm_plugin.files.shipped import weights_file
 from tvilfm_plugin.files.weights import WeightsError, below, read_tensors, read_weights_file, some, tensors_of
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.backbone_layouts import load_backbone
@@ -49,9 +49,11 @@ def build_dual_stream_backbone(cfg: CfgNode) -> DualStream:
 
 def _start_from(doubled: DualStream, name: str) -> None:
     """Give a dual stream the stems and the trunk of another model; a second trunk (YYDS) gets the trunk's, too."""
-    path = next((p for p in (Path(name), PRETRAINED / name / "model.safetensors") if p.is_file()), None)
-    if path is None:
-        raise FileNotFoundError(f"MODEL.DUAL_STREAM.WEIGHTS {name!r} is neither a file nor a model that comes with the plugin.")
+    path = weights_file(name)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"MODEL.DUAL_STREAM.WEIGHTS {name!r} is neither a file nor a model folder, nor a model that comes with the plugin."
+        )
     given = below(tensors_of(read_weights_file(path), path)[0], "visual.backbone.")
     own = doubled.state_dict()
     wrong = [key for key, value in given.items() if key not in own or own[key].shape != value.shape]

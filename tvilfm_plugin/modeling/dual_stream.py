@@ -3,13 +3,13 @@
 import copy
 import itertools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from tvilfm_plugin.modality import Modality
+from tvilfm_plugin.modality import ByModality, Modality
 from tvilfm_plugin.modeling.folded import FoldedTrunk, Trunk
 
 STREAMS = (Modality.RGB, Modality.IR)
@@ -118,7 +118,7 @@ class DualStream(nn.Module):
             self._folded.forget()
         return super().train(mode)
 
-    def forward(self, images: Mapping[Modality, Tensor]) -> dict[Modality, Tensor]:
+    def forward(self, images: ByModality) -> dict[Modality, Tensor]:
         """The trunk's output per modality.
 
         Args:

@@ -1,14 +1,12 @@
 """The neck and the classifier that all modalities share."""
 
-import warnings
-
 import torch.nn.functional as F
 from fastreid.config import configurable
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from tvilfm_plugin.modeling.methods.necks import NECKS, freeze_bias
+from tvilfm_plugin.modeling.necks import bn_neck, frozen_bias_neck, small_classifier
 
 
 @REID_HEADS_REGISTRY.register()
@@ -29,17 +27,8 @@ class IdentityHead(nn.Module):
         neck_bias: whether the neck's bias trains; False: it stays 0, and the weight starts around 1 (AGW, CAJ).
         """
         super().__init__()
-        if norm not in NECKS:
-            raise ValueError(f"MODEL.HEADS.NORM is {norm!r}; the neck of IdentityHead can be {' or '.join(NECKS)}.")
-        self.neck = NECKS[norm](dim)
-        if not neck_bias:
-            freeze_bias(self.neck)
-        with warnings.catch_warnings():
-            # A head that is only to embed has no classes, and so no rows to initialise.
-            warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
-            self.classifier = nn.Linear(dim, num_classes, bias=False)
-        if num_classes:
-            nn.init.normal_(self.classifier.weight, std=0.001)
+        self.neck = (bn_neck if neck_bias else frozen_bias_neck)(dim, norm)
+        self.classifier = small_classifier(dim, num_classes)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, object]:

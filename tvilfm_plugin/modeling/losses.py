@@ -62,11 +62,16 @@ def hard_triplet(feats: Tensor, pids: Tensor, margin: float = 0.3) -> Tensor:
         (), in float32 (float64 for float64 features), also under autocast.
     """
     with full_precision(feats.device):
-        distance = pairwise_distance(at_least_float32(feats))
-        same = pids[:, None] == pids[None, :]
-        furthest = distance.masked_fill(~same, -torch.inf).amax(dim=1)
-        nearest = distance.masked_fill(same, torch.inf).amin(dim=1)
+        furthest, nearest = hardest_distances(at_least_float32(feats), pids)
         return F.relu(furthest - nearest + margin).mean()
+
+
+def hardest_distances(feats: Tensor, pids: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances (N,) of every anchor to its furthest positive (itself is one) and to its nearest negative (inf without)."""
+    distance = pairwise_distance(feats)
+    # By masks, so that identities may have unequally many images.
+    same = pids[:, None] == pids[None, :]
+    return distance.masked_fill(~same, -torch.inf).amax(dim=1), distance.masked_fill(same, torch.inf).amin(dim=1)
 
 
 def pairwise_distance(feats: Tensor) -> Tensor:

@@ -76,15 +76,23 @@ def choose_losses(names: Sequence[str], weights: Sequence[float] = ()) -> dict[s
     return {n: WeightedLoss(f, w) for n, f, w in zip(names, functions, weights or [1.0] * len(names), strict=True)}
 
 
-def asked(loss: WeightedLoss, more: Mapping[str, Any]) -> dict[str, Any]:
-    """What a loss takes beside features, logits and identities: of `more`, what its parameters name."""
-    return {name: more[name] for name in inspect.signature(loss.function).parameters if name in more}
+def weighted_losses(
+    losses: Mapping[str, WeightedLoss], features: Any, logits: Any, pids: Tensor, more: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """The dict of scalars that fast-reid's trainers sum, `loss_<name>`; every loss gets of `more` what its parameters name."""
+
+    def asked(function: LossFunction) -> dict[str, Any]:
+        return {name: more[name] for name in inspect.signature(function).parameters if name in more}
+
+    return {
+        f"loss_{name}": one.weight * one.function(features, logits, pids, **asked(one.function)) for name, one in losses.items()
+    }
 
 
 def evaluate_losses(
     losses: Mapping[str, WeightedLoss], features: Tensor, logits: Tensor, pids: Tensor, gather: bool, copies: int = 1
 ) -> dict[str, Tensor]:
-    """The dict of scalars that fast-reid's trainers sum, `loss_<name>`.
+    """`weighted_losses` of blocks of rows.
 
     Args:
         features: (N, D) raw features.
@@ -95,10 +103,7 @@ def evaluate_losses(
     """
     if gather:
         features, logits, pids = (gathered_blocks(rows, copies) for rows in (features, logits, pids))
-    more = {"copies": copies}
-    return {
-        f"loss_{n}": loss.function(features, logits, pids, **asked(loss, more)) * loss.weight for n, loss in losses.items()
-    }
+    return weighted_losses(losses, features, logits, pids, {"copies": copies})
 
 
 def gathered_blocks(rows: Tensor, blocks: int) -> Tensor:

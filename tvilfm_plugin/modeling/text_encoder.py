@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, VOCABULARY, end_of_text
 from tvilfm_plugin.files.json import expect_object, parse_json, read_json
-from tvilfm_plugin.files.shipped import PRETRAINED
-from tvilfm_plugin.files.weights import OPENAI_ARCHIVES as OPENAI_ARCHIVES
+from tvilfm_plugin.files.shipped import weights_file
 from tvilfm_plugin.files.weights import (
     WeightsError,
     below,
@@ -285,10 +284,8 @@ class _Weights(NamedTuple):
 
 def _find_weights(arch: str, weights: str) -> _Source:
     """The file that MODEL.TEXT.WEIGHTS means; a tag is fetched by open_clip."""
-    if Path(weights).is_file():
-        return _Source(Path(weights), quick_gelu=False, tagged=False)
-    if (shipped := PRETRAINED / weights / "model.safetensors").is_file():
-        return _Source(shipped, quick_gelu=False, tagged=False)
+    if (file := weights_file(weights)).is_file():
+        return _Source(file, quick_gelu=False, tagged=False)
     if weights.endswith(FILE_TYPES) or "/" in weights:
         raise FileNotFoundError(f"MODEL.TEXT.WEIGHTS names the file {weights!r}, which does not exist.")
     from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model

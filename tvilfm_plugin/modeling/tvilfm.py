@@ -44,6 +44,14 @@ class Stage1Copy(nn.Module):
         self.requires_grad_(False)
 
 
+def _checked_members(members: Sequence[Modality | str]) -> tuple[Modality, ...]:
+    chosen = tuple(Modality(m) for m in members)
+    if not chosen or set(chosen) - set(QUERY_MEMBERS) or len(set(chosen)) < len(chosen):
+        known = ", ".join(m.value for m in QUERY_MEMBERS)
+        raise ValueError(f"TVILFM.MEMBERS is {tuple(members)}; choose one or more of {known}, each once.")
+    return chosen
+
+
 @META_ARCH_REGISTRY.register()
 class TVILFM(VIBaseline):
     """Text encoder, fusion, neck and classifier are trained beside a visual part that is frozen after stage 1.
@@ -89,12 +97,7 @@ class TVILFM(VIBaseline):
         super().__init__(visual=visual, heads=heads, losses=losses, gather=gather)
         if text.dim != visual.dim:
             raise ValueError(f"Text features have {text.dim} numbers and visual features {visual.dim}; they are added.")
-        self.members = tuple(Modality(m) for m in members)
-        if not self.members or set(self.members) - set(QUERY_MEMBERS) or len(set(self.members)) < len(self.members):
-            raise ValueError(
-                f"TVILFM.MEMBERS is {tuple(members)}; choose one or more of {', '.join(m.value for m in QUERY_MEMBERS)}, "
-                "each once."
-            )
+        self.members = _checked_members(members)
         self.text = text
         self.fusion = fusion
         self.rows = rows

@@ -73,14 +73,20 @@ class VIBaseline(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        visual = build_visual_encoder(cfg)
+        visual, heads = cls._built(cfg)
         return {
             "visual": visual,
-            "heads": build_heads(with_dim(cfg, visual.dim)),
+            "heads": heads,
             "losses": choose_losses(cfg.MODEL.LOSSES.NAME, cfg.MODEL.LOSSES.WEIGHTS),
             "gather": cfg.MODEL.LOSSES.GATHER,
             "rgb_views": cfg.INPUT.CAJ.VIEWS,
         }
+
+    @classmethod
+    def _built(cls, cfg: CfgNode) -> tuple[VisualEncoder, nn.Module]:
+        """Visual part and head."""
+        visual = build_visual_encoder(cfg)
+        return visual, build_heads(with_dim(cfg, visual.dim))
 
     @property
     def device(self) -> torch.device:

@@ -1,14 +1,14 @@
 """From pixels to one vector per image: what the models know of the visual part."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from tvilfm_plugin.data.augment.caj import FILL, apply_channel_ops
-from tvilfm_plugin.modality import Embeddings, Modality
+from tvilfm_plugin.modality import ByModality, Embeddings, Modality
 from tvilfm_plugin.modeling.dual_stream import DualStream
 
 # Images that are encoded at once on a CPU where none of them sees another. More leave the caches.
@@ -43,18 +43,13 @@ class VisualEncoder(nn.Module, ABC):
         """Pixels (N, 3, H, W), uint8 or float, 0..255 -> normalised float32; the argument stays as it is."""
         return (images - self.pixel_mean).div_(self.pixel_std)
 
-    def prepare(self, images: Mapping[Modality, Tensor], ops: Mapping[Modality, Tensor] | None) -> Embeddings:
+    def prepare(self, images: ByModality, ops: ByModality | None) -> Embeddings:
         """Normalise, then erase and mix channels where there are ops (CAJ acts on normalised values)."""
         normal = {m: self.normalise(rows) for m, rows in images.items()}
         return normal | {m: apply_channel_ops(normal[m], rows, self.fill) for m, rows in (ops or {}).items()}
 
     @abstractmethod
-    def forward(
-        self,
-        images: Mapping[Modality, Tensor],
-        camids: Mapping[Modality, Tensor] | None = None,
-        ops: Mapping[Modality, Tensor] | None = None,
-    ) -> Embeddings:
+    def forward(self, images: ByModality, camids: ByModality | None = None, ops: ByModality | None = None) -> Embeddings:
         """Raw features, i.e. before the neck.
 
         Args:
@@ -66,17 +61,12 @@ class VisualEncoder(nn.Module, ABC):
             (N_m, D) per modality.
         """
 
-    def encode(
-        self,
-        images: Mapping[Modality, Tensor],
-        camids: Mapping[Modality, Tensor] | None = None,
-        ops: Mapping[Modality, Tensor] | None = None,
-    ) -> Embeddings:
+    def encode(self, images: ByModality, camids: ByModality | None = None, ops: ByModality | None = None) -> Embeddings:
         """`forward`; evaluated on a CPU, a few images at a time take less time and far less memory."""
         if self.training or torch.is_grad_enabled() or self.pixel_mean.device.type != "cpu":
             return self(images, camids, ops)
 
-        def some(of: Mapping[Modality, Tensor] | None, m: Modality, at: slice) -> dict[Modality, Tensor] | None:
+        def some(of: ByModality | None, m: Modality, at: slice) -> dict[Modality, Tensor] | None:
             return {m: of[m][at]} if of and m in of else None
 
         encoded: Embeddings = {}
@@ -118,16 +108,11 @@ class DualStreamEncoder(VisualEncoder):
         encoder.pixel_mean, encoder.pixel_std, encoder.fill = visual.pixel_mean, visual.pixel_std, visual.fill
         return encoder
 
-    def forward(
-        self,
-        images: Mapping[Modality, Tensor],
-        camids: Mapping[Modality, Tensor] | None = None,
-        ops: Mapping[Modality, Tensor] | None = None,
-    ) -> Embeddings:
+    def forward(self, images: ByModality, camids: ByModality | None = None, ops: ByModality | None = None) -> Embeddings:
         """See `VisualEncoder.forward`; cameras are not used."""
         return {m: self.vectors(maps, self.pool) for m, maps in self.maps(images, ops).items()}
 
-    def maps(self, images: Mapping[Modality, Tensor], ops: Mapping[Modality, Tensor] | None = None) -> Embeddings:
+    def maps(self, images: ByModality, ops: ByModality | None = None) -> Embeddings:
         """What the pooling gets: (N_m, C, h, w) per modality; the arguments as in `forward`."""
         return self.backbone(self.prepare(images, ops))
 

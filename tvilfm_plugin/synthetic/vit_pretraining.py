@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tvilfm_plugin.data.augment.caj import LUMINANCE
+from tvilfm_plugin.modeling.backbone_layouts import resize_position
 from tvilfm_plugin.modeling.mip.parts import jigsaw_parts
-from tvilfm_plugin.modeling.mip.pretrained import resize_position
 from tvilfm_plugin.modeling.mip.vit import EPS, Block, init_linear, patch_grid
 from tvilfm_plugin.modeling.schedules import warmup_cosine
 from tvilfm_plugin.synthetic.people import Palette, Person, Shape

@@ -7,8 +7,9 @@ from mip_models import deviation, mip_config, small_config
 from torch import Tensor
 
 from tvilfm_plugin.checkpoints.released_mip import official_names
+from tvilfm_plugin.modeling.backbone_layouts import resize_position
 from tvilfm_plugin.modeling.mip.mip import MIP
-from tvilfm_plugin.modeling.mip.pretrained import load_vit, read_vit, resize_position
+from tvilfm_plugin.modeling.mip.pretrained import load_vit, read_vit
 
 GOLDEN = inputs.golden("pretrain_load.json")
 STATS = GOLDEN["init_stats_without_checkpoint"]

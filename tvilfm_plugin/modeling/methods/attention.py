@@ -14,7 +14,7 @@ from tvilfm_plugin.modeling.losses import at_least_float32
 class _Attention(nn.Module):
     """What both kinds share: 1x1 convolutions theta (high map), phi and g (low map) and W, whose norm starts at zero."""
 
-    def __init__(self, high: int, low: int, inner: int, stride: int = 1) -> None:
+    def __init__(self, high: int, low: int, inner: int, stride: int) -> None:
         super().__init__()
         self.theta = nn.Conv2d(high, inner, 1)
         self.phi = nn.Conv2d(low, inner, 1, stride=stride)
@@ -56,7 +56,7 @@ class SpatialAttention(_Attention):
         low: L.
         half_maps: see above.
         """
-        super().__init__(high, low, low // 2)
+        super().__init__(high, low, low // 2, stride=1)
         self.halves = 2 if half_maps else 1
 
     def forward(self, x: Tensor, low: Tensor) -> Tensor:
@@ -113,16 +113,14 @@ class _Branch(nn.Module):
 class Expansion(nn.Module):
     """DEE: a map and what two branches make of it, below each other."""
 
-    def __init__(self, channels: int, branches: int = 2, dropout: float = 0.01) -> None:
+    def __init__(self, channels: int) -> None:
         """Args:
         channels: C.
-        branches: beside the map itself.
-        dropout: on everything.
         """
         super().__init__()
-        self.branches = nn.ModuleList(_Branch(channels) for _ in range(branches))
-        self.dropout = nn.Dropout(dropout)
+        self.branches = nn.ModuleList(_Branch(channels) for _ in range(2))
+        self.dropout = nn.Dropout(0.01)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, h, w) -> ((1 + branches) * N, C, h, w), all rows of the map first."""
+        """(N, C, h, w) -> (3N, C, h, w), all rows of the map first."""
         return self.dropout(torch.cat([x, *(branch(x) for branch in self.branches)]))

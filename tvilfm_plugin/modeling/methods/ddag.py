@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.losses import at_least_float32
-from tvilfm_plugin.modeling.methods.necks import PackedHead, frozen_bias_neck, small_classifier
+from tvilfm_plugin.modeling.necks import PackedHead, frozen_bias_neck, small_classifier
 
 STRIPES = 3
+# Of the graph: heads of its first layer, each D / HEADS wide, and dropout on attention and features.
+HEADS, DROPOUT = 4, 0.2
 
 
 class WeightedParts(nn.Module):
@@ -23,16 +25,15 @@ class WeightedParts(nn.Module):
         gate: (P,) scores of the stripes, a softmax of which weighs them.
     """
 
-    def __init__(self, dim: int, stripes: int = STRIPES) -> None:
+    def __init__(self, dim: int) -> None:
         """Args:
         dim: D.
-        stripes: P.
         """
         super().__init__()
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim)
         self.value = nn.Linear(dim, dim)
-        self.gate = nn.Parameter(torch.full((stripes,), 1.0 / stripes))
+        self.gate = nn.Parameter(torch.full((STRIPES,), 1.0 / STRIPES))
 
     def forward(self, stripes: Tensor) -> Tensor:
         """(N, P, D) -> (N, D)."""
@@ -43,11 +44,11 @@ class WeightedParts(nn.Module):
 class GraphAttention(nn.Module):
     """One attention head over the rows of a batch; edges are a mask."""
 
-    def __init__(self, inputs: int, outputs: int, dropout: float = 0.2) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.W = nn.Parameter(nn.init.xavier_uniform_(torch.empty(inputs, outputs), gain=1.414))
         self.a = nn.Parameter(nn.init.xavier_uniform_(torch.empty(2 * outputs, 1), gain=1.414))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, rows: Tensor, edges: Tensor) -> Tensor:
         """(N, inputs) rows and (N, N) bool edges -> (N, outputs)."""
@@ -60,17 +61,15 @@ class GraphAttention(nn.Module):
 class CrossModalGraph(nn.Module):
     """CGSA, a training loss: two layers of graph attention between rows of one identity, whose labels it therefore knows."""
 
-    def __init__(self, dim: int, num_classes: int, heads: int = 4, dropout: float = 0.2) -> None:
+    def __init__(self, dim: int, num_classes: int) -> None:
         """Args:
         dim: D.
         num_classes: K.
-        heads: of the first layer, each D / heads wide.
-        dropout: on attention and features.
         """
         super().__init__()
-        self.attentions = nn.ModuleList(GraphAttention(dim, dim // heads, dropout) for _ in range(heads))
-        self.out = GraphAttention(dim // heads * heads, num_classes, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.attentions = nn.ModuleList(GraphAttention(dim, dim // HEADS) for _ in range(HEADS))
+        self.out = GraphAttention(dim // HEADS * HEADS, num_classes)
+        self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, rows: Tensor, pids: Tensor) -> Tensor:
         """(N, D) rows and their (N,) identities -> (N, K) log probabilities."""
@@ -89,22 +88,19 @@ class PartHead(PackedHead):
         classifier: "identity": of both; "graph": `CrossModalGraph`, not used in evaluation.
     """
 
-    def __init__(self, *, dim: int, num_classes: int, norm: str = "BN", stripes: int = STRIPES, dropout: float = 0.2) -> None:
+    def __init__(self, *, dim: int, num_classes: int, norm: str = "BN") -> None:
         """Args:
         dim: D.
         num_classes: K; 0 if the head is only to embed.
         norm: "BN" or "syncBN".
-        stripes: P.
-        dropout: of the graph.
         """
         super().__init__()
-        self.stripes = stripes
         self.packed_dim = dim + 2
         self.bn = frozen_bias_neck(dim, norm)
         self.part_bn = frozen_bias_neck(dim, norm)
-        self.parts = WeightedParts(dim, stripes)
+        self.parts = WeightedParts(dim)
         # Together, because both have a row per identity: a model that is only evaluated has neither.
-        graph = CrossModalGraph(dim, num_classes, dropout=dropout)
+        graph = CrossModalGraph(dim, num_classes)
         self.classifier = nn.ModuleDict({"identity": small_classifier(dim, num_classes), "graph": graph})
 
     def forward(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -124,7 +120,7 @@ class PartHead(PackedHead):
         return F.normalize(self.part_bn(self.bn(feature) + self.parts(stripes)), dim=1)
 
     def _split(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        vectors = raw.unflatten(1, (1 + self.stripes, -1))
+        vectors = raw.unflatten(1, (1 + STRIPES, -1))
         return vectors[:, 0], vectors[:, 1:]
 
 

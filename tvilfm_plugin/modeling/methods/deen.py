@@ -11,19 +11,19 @@ from torch import Tensor, nn
 
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.methods.attention import Expansion, MultiLevelAttention
-from tvilfm_plugin.modeling.methods.necks import PackedHead, frozen_bias_neck, small_classifier
+from tvilfm_plugin.modeling.necks import PackedHead, frozen_bias_neck, small_classifier
 
 BRANCHES = 3
 
 
-def side_by_side(rows: Tensor, branches: int = BRANCHES) -> Tensor:
-    """(branches * N, D, ...) stacked by branch -> (N, branches * D, ...)."""
-    return torch.cat(rows.chunk(branches), dim=1)
+def side_by_side(rows: Tensor) -> Tensor:
+    """(3N, D, ...) stacked by branch -> (N, 3D, ...)."""
+    return torch.cat(rows.chunk(BRANCHES), dim=1)
 
 
-def stacked(vectors: Tensor, branches: int = BRANCHES) -> Tensor:
-    """(N, branches * D, ...) -> (branches * N, D, ...), stacked by branch."""
-    return torch.cat(vectors.chunk(branches, dim=1))
+def stacked(vectors: Tensor) -> Tensor:
+    """(N, 3D, ...) -> (3N, D, ...), stacked by branch."""
+    return torch.cat(vectors.chunk(BRANCHES, dim=1))
 
 
 def stage_width(stage: nn.Module) -> int:
@@ -48,12 +48,11 @@ class DEENTrunk(nn.Module):
     relu: nn.Module
     maxpool: nn.Module
 
-    def __init__(self, base: nn.Module, *, reduced: bool = False, half_maps: bool = True, dropout: float = 0.01) -> None:
+    def __init__(self, base: nn.Module, *, reduced: bool = False, half_maps: bool = True) -> None:
         """Args:
         base: a ResNet of this layout; its modules are taken over.
         reduced: the form for RegDB: three stages, two of them attended.
         half_maps: of `SpatialAttention`.
-        dropout: of `Expansion`.
         """
         super().__init__()
         for name in ("conv1", "bn1", "relu", "maxpool"):
@@ -68,7 +67,7 @@ class DEENTrunk(nn.Module):
             MultiLevelAttention(high, low, 1 if n == 0 else 2, half_maps)
             for n, (low, high) in enumerate(zip(widths[:-2], widths[1:-1], strict=True))
         )
-        self.dee = Expansion(widths[-2], BRANCHES - 1, dropout)
+        self.dee = Expansion(widths[-2])
         self.dim = BRANCHES * widths[-1]
 
     def stem(self, images: Tensor) -> Tensor:
@@ -95,24 +94,22 @@ class BranchHead(PackedHead):
         classifier: (3N, D) after the neck -> (3N, K).
     """
 
-    def __init__(self, *, dim: int, num_classes: int, norm: str = "BN", branches: int = BRANCHES) -> None:
+    def __init__(self, *, dim: int, num_classes: int, norm: str = "BN") -> None:
         """Args:
         dim: 3D, of the vectors of an image.
         num_classes: K; 0 if the head is only to embed.
         norm: "BN" or "syncBN".
-        branches: vectors of an image.
         """
         super().__init__()
-        if dim % branches:
-            raise ValueError(f"An image has {dim} numbers, which are not {branches} vectors side by side.")
-        self.branches = branches
+        if dim % BRANCHES:
+            raise ValueError(f"An image has {dim} numbers, which are not {BRANCHES} vectors side by side.")
         self.packed_dim = 2 * dim + 2
-        self.bn = frozen_bias_neck(dim // branches, norm)
-        self.classifier = small_classifier(dim // branches, num_classes)
+        self.bn = frozen_bias_neck(dim // BRANCHES, norm)
+        self.classifier = small_classifier(dim // BRANCHES, num_classes)
 
     def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3D) -> rows (3N, D), stacked by branch, and their logits (3N, K)."""
-        rows = stacked(raw, self.branches)
+        rows = stacked(raw)
         return rows, self.classify(self.bn(rows))
 
     def classify(self, rows: Tensor) -> Tensor:
@@ -121,9 +118,9 @@ class BranchHead(PackedHead):
 
     def units(self, raw: Tensor) -> Tensor:
         """(N, 3D) -> (N, 6, D) unit vectors: before and after the neck of branch 0, then of branch 1, then of branch 2."""
-        rows = stacked(raw, self.branches)
+        rows = stacked(raw)
         both = torch.stack([F.normalize(rows, dim=1), F.normalize(self.bn(rows), dim=1)], dim=1)
-        return torch.cat(both.chunk(self.branches), dim=1)
+        return torch.cat(both.chunk(BRANCHES), dim=1)
 
     def blocks(self, raw: Tensor, modality: Modality = Modality.RGB) -> Tensor:
         """(N, 3D) -> (N, 6D) unit vectors, whose cosine is the mean of the six similarities."""

@@ -12,6 +12,7 @@ from tvilfm_plugin.modeling.distributed import full_precision
 from tvilfm_plugin.modeling.losses import at_least_float32, pairwise_distance, weighted_extremes
 
 LARGEST_SQUARE = 88.0
+TEMPERATURE = 3.0  # both predictions are divided by it, and their divergence is multiplied by its square
 
 
 def squared_difference(feats: Tensor, pids: Tensor, clamp: float | None = LARGEST_SQUARE) -> Tensor:
@@ -34,21 +35,20 @@ def squared_difference(feats: Tensor, pids: Tensor, clamp: float | None = LARGES
         return F.softplus(torch.where(difference > 0, square, -square)).mean()
 
 
-def channel_kl(logits: Tensor, target: Tensor, temperature: float = 3.0) -> Tensor:
+def channel_kl(logits: Tensor, target: Tensor) -> Tensor:
     """CAJ's distillation term (weight 0 in its published command): KL(target || logits) of softened predictions.
 
     Args:
         logits: (B, K) that learn, CAJ's visible view 1.
         target: (B, K) that teach, CAJ's infrared rows; no gradient flows to them.
-        temperature: both are divided by it, and the result multiplied by its square.
 
     Returns:
         (), the mean over rows.
     """
     with full_precision(logits.device):
-        target_prob = F.softmax(at_least_float32(target.detach()) / temperature, dim=1) + 1e-7
-        log_prob = F.log_softmax(at_least_float32(logits) / temperature, dim=1)
-        return F.kl_div(log_prob, target_prob, reduction="batchmean") * temperature**2
+        target_prob = F.softmax(at_least_float32(target.detach()) / TEMPERATURE, dim=1) + 1e-7
+        log_prob = F.log_softmax(at_least_float32(logits) / TEMPERATURE, dim=1)
+        return F.kl_div(log_prob, target_prob, reduction="batchmean") * TEMPERATURE**2
 
 
 def class_means(rows: Tensor, pids: Tensor) -> Tensor:

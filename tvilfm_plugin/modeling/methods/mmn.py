@@ -4,17 +4,16 @@ Letters: N images, D width of a stripe, S stripes (4), K training identities. Th
 stripes of the image, then those of its middle image.
 """
 
-from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tvilfm_plugin.modality import Embeddings, Modality
+from tvilfm_plugin.modality import ByModality, Embeddings, Modality
 from tvilfm_plugin.modeling.dual_stream import STREAMS
 from tvilfm_plugin.modeling.losses import hard_triplet
 from tvilfm_plugin.modeling.methods.losses import centre_distance
-from tvilfm_plugin.modeling.methods.necks import PackedHead, frozen_bias_neck, small_classifier
+from tvilfm_plugin.modeling.necks import PackedHead, frozen_bias_neck, small_classifier
 
 STRIPES = 4
 START = 0.333
@@ -50,11 +49,11 @@ class MiddleImages(nn.Module):
                 nn.init.constant_(module.weight, START)
                 nn.init.zeros_(module.get_parameter("bias"))
 
-    def forward(self, images: Mapping[Modality, Tensor]) -> Embeddings:
+    def forward(self, images: ByModality) -> Embeddings:
         """(N_m, 3, H, W) normalised images per modality -> (N_m, 3, H, W) middle images."""
         return {m: F.relu(self.decode(self.encoders[m.value](rows))) for m, rows in images.items()}
 
-    def beside(self, images: Mapping[Modality, Tensor]) -> Embeddings:
+    def beside(self, images: ByModality) -> Embeddings:
         """(2N_m, 3, H, W) per modality: the images, then their middle images."""
         middle = self(images)
         return {m: torch.cat([rows, middle[m]]) for m, rows in images.items()}
@@ -69,17 +68,16 @@ class StripeHeads(PackedHead):
 
     longest = 2.0
 
-    def __init__(self, *, dim: int, num_classes: int, norm: str = "BN", stripes: int = STRIPES) -> None:
+    def __init__(self, *, dim: int, num_classes: int, norm: str = "BN") -> None:
         """Args:
         dim: D.
         num_classes: K.
         norm: "BN" or "syncBN".
-        stripes: S.
         """
         super().__init__()
-        self.packed_dim = stripes * dim + 2
-        self.necks = nn.ModuleList(frozen_bias_neck(dim, norm) for _ in range(stripes))
-        self.classifier = nn.ModuleList(small_classifier(dim, num_classes) for _ in range(stripes))
+        self.packed_dim = STRIPES * dim + 2
+        self.necks = nn.ModuleList(frozen_bias_neck(dim, norm) for _ in range(STRIPES))
+        self.classifier = nn.ModuleList(small_classifier(dim, num_classes) for _ in range(STRIPES))
 
     def forward(self, vectors: Tensor) -> list[Tensor]:
         """(N, SD) stripes side by side -> per stripe, (N, K) logits."""

@@ -3,26 +3,25 @@
 AGW and CAJ are `VIBaseline`s; YYDS is in `yyds_model`.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from fastreid.config import configurable
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
-from torch import Tensor
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from tvilfm_plugin.modality import Embeddings, Modality
+from tvilfm_plugin.modality import ByModality, Embeddings, Modality
 from tvilfm_plugin.modeling.backbones import build_visual_encoder
 from tvilfm_plugin.modeling.distributed import full_precision, synchronised
 from tvilfm_plugin.modeling.methods import named_losses  # noqa: F401  (puts them into the registry)
 from tvilfm_plugin.modeling.methods.ddag import STRIPES as PARTS
 from tvilfm_plugin.modeling.methods.ddag import PartHead, graph_weight
-from tvilfm_plugin.modeling.methods.deen import BranchHead
+from tvilfm_plugin.modeling.methods.deen import BRANCHES, BranchHead
 from tvilfm_plugin.modeling.methods.mmn import STRIPES, MiddleImages, Projection, StripeHeads
-from tvilfm_plugin.modeling.methods.necks import PackedHead
 from tvilfm_plugin.modeling.methods.stripes import Stripes
-from tvilfm_plugin.modeling.registries import WeightedLoss, asked, choose_losses, gathered_blocks
+from tvilfm_plugin.modeling.necks import PackedHead
+from tvilfm_plugin.modeling.registries import gathered_blocks, weighted_losses
 from tvilfm_plugin.modeling.vi_baseline import Batch, VIBaseline
 from tvilfm_plugin.modeling.visual_encoder import DualStreamEncoder, VisualEncoder
 
@@ -38,38 +37,12 @@ class PackedBaseline(VIBaseline):
 
     heads: PackedHead  # type: ignore[assignment]
 
-    @configurable
-    def __init__(
-        self,
-        *,
-        visual: VisualEncoder,
-        heads: PackedHead,
-        losses: Mapping[str, WeightedLoss],
-        gather: bool = False,
-        rgb_views: int = 1,
-    ) -> None:
-        """Args: as of `VIBaseline`."""
-        super().__init__(
-            visual=visual,
-            heads=heads,  # type: ignore[arg-type]
-            losses=losses,
-            gather=gather,
-            rgb_views=rgb_views,
-        )
-
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+    def _built(cls, cfg: CfgNode) -> tuple[VisualEncoder, nn.Module]:
         visual = build_visual_encoder(cfg)
         if not isinstance(visual, DualStreamEncoder):
             raise TypeError(f"{cls.__name__} needs a dual stream: set MODEL.BACKBONE.NAME build_dual_stream_backbone.")
-        visual, heads = cls.build_parts(cfg, visual)
-        return {
-            "visual": visual,
-            "heads": heads,
-            "losses": choose_losses(cfg.MODEL.LOSSES.NAME, cfg.MODEL.LOSSES.WEIGHTS),
-            "gather": cfg.MODEL.LOSSES.GATHER,
-            "rgb_views": cfg.INPUT.CAJ.VIEWS,
-        }
+        return cls.build_parts(cfg, visual)
 
     @classmethod
     def build_parts(cls, cfg: CfgNode, visual: DualStreamEncoder) -> tuple[DualStreamEncoder, PackedHead]:
@@ -81,11 +54,7 @@ class PackedBaseline(VIBaseline):
         if not self.training or isinstance(batch, Tensor):
             return super().forward(batch)
         self._check_batch(batch)
-        features, logits, pids, more = self.described(self._visual_rows(batch), batch)
-        return {
-            f"loss_{name}": loss.weight * loss.function(features, logits, pids, **asked(loss, more))
-            for name, loss in self.losses.items()
-        }
+        return weighted_losses(self.losses, *self.described(self._visual_rows(batch), batch))
 
     def described(self, raw: Embeddings, batch: Batch) -> Described:
         """Raw features (n_m * B, D) per modality and the batch that they are of -> what the losses get."""
@@ -124,10 +93,10 @@ class DEEN(PackedBaseline):
 
     def described(self, raw: Embeddings, batch: Batch) -> Described:
         """See `PackedBaseline.described`."""
-        blocks = 2 * self.heads.branches
+        blocks = 2 * BRANCHES
         features, logits = self.heads(torch.cat([raw[Modality.RGB], raw[Modality.IR]]))
         every = batch["targets"].repeat(blocks)
-        return (*(self.gathered(rows, blocks) for rows in (features, logits, every)), {"branches": self.heads.branches})  # type: ignore[return-value]
+        return (*(self.gathered(rows, blocks) for rows in (features, logits, every)), {"branches": BRANCHES})  # type: ignore[return-value]
 
 
 class MiddleEncoder(DualStreamEncoder):
@@ -146,16 +115,11 @@ class MiddleEncoder(DualStreamEncoder):
         encoder.middle = MiddleImages()
         return encoder
 
-    def maps(self, images: Mapping[Modality, Tensor], ops: Mapping[Modality, Tensor] | None = None) -> Embeddings:
+    def maps(self, images: ByModality, ops: ByModality | None = None) -> Embeddings:
         """(2N_m, C, h, w) per modality: of the images, then of their middle images."""
         return self.backbone(self.middle.beside(self.prepare(images, ops)))
 
-    def forward(
-        self,
-        images: Mapping[Modality, Tensor],
-        camids: Mapping[Modality, Tensor] | None = None,
-        ops: Mapping[Modality, Tensor] | None = None,
-    ) -> Embeddings:
+    def forward(self, images: ByModality, camids: ByModality | None = None, ops: ByModality | None = None) -> Embeddings:
         """See `VisualEncoder.forward`; (N_m, 2SD)."""
         rows = super().forward(images, camids, ops)
         return {m: torch.cat(both.chunk(2), dim=1) for m, both in rows.items()}

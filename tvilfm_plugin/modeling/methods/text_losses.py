@@ -13,7 +13,7 @@ from torch import Tensor
 from tvilfm_plugin.modeling.distributed import full_precision
 from tvilfm_plugin.modeling.losses import at_least_float32
 
-SCALE = 5.0
+SCALE = 5.0  # of cosine similarities
 _COLOURS = """
 aqua beige black blonde blue bronze brown camel coffee copper coral cream crimson cyan gold golden gray green grey indigo ivory
 khaki lavender lilac lime magenta maroon mauve mustard navy olive orange peach pink plum purple red rose rust salmon scarlet
@@ -64,7 +64,7 @@ def overlap_targets(colours: Sequence[Sequence[str]], pids: Tensor) -> Tensor:
     return torch.where(overlap.isnan(), same.float(), overlap)
 
 
-def alignment_kl(first: Tensor, second: Tensor, targets: Tensor, scale: float = SCALE) -> Tensor:
+def alignment_kl(first: Tensor, second: Tensor, targets: Tensor) -> Tensor:
     """KL(predicted || target) of the similarities' softmax, along the rows and along the columns.
 
     Args:
@@ -72,14 +72,13 @@ def alignment_kl(first: Tensor, second: Tensor, targets: Tensor, scale: float = 
         second: (B, D).
         targets: (B, B) non-negative likeness, symmetric, no row of zeros. Entry ij is divided by the sum of row *j*, as
             released: with unequal rows the targets of an anchor do not sum to 1.
-        scale: of the cosine similarities.
 
     Returns:
         (), the mean over rows of either direction, summed.
     """
     with full_precision(first.device):
         first, second = (F.normalize(at_least_float32(rows), dim=1) for rows in (first, second))
-        similarity = scale * first @ second.T
+        similarity = SCALE * first @ second.T
         share = targets.to(similarity.dtype)
         log_target = torch.log(share / share.sum(dim=1) + 1e-8)
 
@@ -90,7 +89,7 @@ def alignment_kl(first: Tensor, second: Tensor, targets: Tensor, scale: float = 
 
 
 def text_alignment(
-    colour: Tensor, text: Tensor, pids: Tensor, text_targets: Tensor | None = None, overlap_everywhere: bool = False
+    colour: Tensor, text: Tensor, pids: Tensor, text_targets: Tensor, overlap_everywhere: bool = False
 ) -> Tensor:
     """YYDS's text loss: image and text, image and image, text and text.
 
@@ -98,14 +97,12 @@ def text_alignment(
         colour: (B, D) v2t, the colour features of visible images.
         text: (B, D) sentence features of their captions.
         pids: (B,) identities.
-        text_targets: (B, B) likeness of the captions, from `overlap_targets`; None: same identity.
+        text_targets: (B, B) likeness of the captions, from `overlap_targets`.
         overlap_everywhere: these targets also for the two terms with images (RegDB, as released).
 
     Returns:
         (), the mean of the three terms.
     """
-    same = (pids[:, None] == pids[None, :]).float()
-    captions = same if text_targets is None else text_targets
-    images = captions if overlap_everywhere else same
-    terms = (alignment_kl(colour, text, images), alignment_kl(colour, colour, images), alignment_kl(text, text, captions))
-    return torch.stack(terms).mean()
+    images = text_targets if overlap_everywhere else (pids[:, None] == pids[None, :]).float()
+    pairs = ((colour, text, images), (colour, colour, images), (text, text, text_targets))
+    return torch.stack([alignment_kl(*pair) for pair in pairs]).mean()

@@ -16,8 +16,7 @@ from tvilfm_plugin.evaluation.fusion import JointEnd
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.dual_stream import OneStream
 from tvilfm_plugin.modeling.methods.deen import BRANCHES, BranchHead, DEENTrunk, side_by_side
-from tvilfm_plugin.modeling.methods.necks import frozen_bias_neck, small_classifier, unit_length
-from tvilfm_plugin.modeling.mip.heads import NeckAffine
+from tvilfm_plugin.modeling.necks import NeckAffine, frozen_bias_neck, small_classifier, unit_length
 from tvilfm_plugin.modeling.text_encoder import TextEncoder
 
 LOGITS = ("classifier", "raw")
@@ -132,22 +131,21 @@ class JointRelation(nn.Module):
         end: joins it with the colour feature; all that a query's text meets in evaluation.
     """
 
-    def __init__(self, dim: int, branches: int = BRANCHES) -> None:
+    def __init__(self, dim: int) -> None:
         """Args:
         dim: D.
-        branches: maps of D channels side by side.
         """
         super().__init__()
-        self.visual_1 = nn.Sequential(nn.Conv2d(branches * dim, dim, 1), nn.BatchNorm2d(dim), nn.ReLU())
-        self.visual_2 = nn.Sequential(nn.Conv2d(branches * dim, dim // 2, 1), nn.ReLU(), nn.Conv2d(dim // 2, dim, 1))
+        self.visual_1 = nn.Sequential(nn.Conv2d(BRANCHES * dim, dim, 1), nn.BatchNorm2d(dim), nn.ReLU())
+        self.visual_2 = nn.Sequential(nn.Conv2d(BRANCHES * dim, dim // 2, 1), nn.ReLU(), nn.Conv2d(dim // 2, dim, 1))
         self.end = JointEnd(dim)
 
     def forward(self, maps: Tensor, colour: Tensor) -> Tensor:
-        """(N, branches * D, h, w) and (N, D) -> (N, 2D)."""
+        """(N, 3D, h, w) and (N, D) -> (N, 2D)."""
         return self.end(self.visual_1(maps), self.visual_2(maps).mean(dim=(2, 3)), colour)
 
     def image_part(self, maps: Tensor) -> Tensor:
-        """(N, branches * D, h, w) -> (N, 2D): all that `JointEnd.join` needs of an image."""
+        """(N, 3D, h, w) -> (N, 2D): all that `JointEnd.join` needs of an image."""
         return torch.cat([self.visual_1(maps).mean(dim=(2, 3)), self.visual_2(maps).mean(dim=(2, 3))], dim=1)
 
 

@@ -1,6 +1,6 @@
 """YYDS as a model: DEEN's images, a sentence, and the joint relation of both."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,13 +13,13 @@ from yacs.config import CfgNode
 from tvilfm_plugin.data.words import Tokenizer, choose_tokenizer
 from tvilfm_plugin.evaluation.flips import mirrored
 from tvilfm_plugin.evaluation.fusion import JointEnd, LateJoin
-from tvilfm_plugin.modality import Embeddings, Modality
+from tvilfm_plugin.modality import ByModality, Embeddings, Modality
 from tvilfm_plugin.modeling.distributed import full_precision, synchronised
 from tvilfm_plugin.modeling.methods.deen import BRANCHES
 from tvilfm_plugin.modeling.methods.models import Described, PackedBaseline
-from tvilfm_plugin.modeling.methods.necks import PackedHead
 from tvilfm_plugin.modeling.methods.text_losses import colour_phrases, overlap_targets
 from tvilfm_plugin.modeling.methods.yyds import ClipSentence, JointRelation, RobertaSentence, Sentence, YYDSHead
+from tvilfm_plugin.modeling.necks import PackedHead
 from tvilfm_plugin.modeling.text_encoder import build_text_encoder
 from tvilfm_plugin.modeling.vi_baseline import Batch
 from tvilfm_plugin.modeling.visual_encoder import DualStreamEncoder
@@ -43,12 +43,7 @@ class RelationEncoder(DualStreamEncoder):
         encoder.relation = JointRelation(visual.dim // (BRANCHES + 1)) if joint else None
         return encoder
 
-    def forward(
-        self,
-        images: Mapping[Modality, Tensor],
-        camids: Mapping[Modality, Tensor] | None = None,
-        ops: Mapping[Modality, Tensor] | None = None,
-    ) -> Embeddings:
+    def forward(self, images: ByModality, camids: ByModality | None = None, ops: ByModality | None = None) -> Embeddings:
         """See `VisualEncoder.forward`; (N_m, 4D [+ 2D])."""
         encoded = {}
         for m, maps in self.maps(images, ops).items():

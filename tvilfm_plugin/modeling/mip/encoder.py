@@ -3,13 +3,13 @@
 Letters: B images, P prompts per layer and kind, D width of a token. As a `VisualEncoder` its features have 5 * D numbers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from tvilfm_plugin.modality import Embeddings, Modality
+from tvilfm_plugin.modality import ByModality, Embeddings
 from tvilfm_plugin.modeling.mip.generator import PromptFusion, PromptGenerator
 from tvilfm_plugin.modeling.mip.parts import LocalBranch, TokenReader
 from tvilfm_plugin.modeling.mip.prompts import ModalityPrompts, modality_labels
@@ -77,12 +77,7 @@ class MIPEncoder(VisualEncoder):
         self.local_branch = local_branch
         self.first_camera = first_camera
 
-    def forward(
-        self,
-        images: Mapping[Modality, Tensor],
-        camids: Mapping[Modality, Tensor] | None = None,
-        ops: Mapping[Modality, Tensor] | None = None,
-    ) -> Embeddings:
+    def forward(self, images: ByModality, camids: ByModality | None = None, ops: ByModality | None = None) -> Embeddings:
         """See `VisualEncoder.forward`. Without `camids` the cameras are unknown and count as the mean of all."""
         # shape[0] and not len, here and below: an exporter keeps the former as a variable and takes the latter for a constant.
         counts = {m: rows.shape[0] for m, rows in images.items() if rows.shape[0]}

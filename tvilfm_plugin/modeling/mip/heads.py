@@ -5,27 +5,15 @@ Letters: N rows, D width of a token, K training identities, P prompts.
 
 import copy
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tvilfm_plugin.modeling.distributed import SyncBatchNorm
 from tvilfm_plugin.modeling.mip.parts import TokenReader
+from tvilfm_plugin.modeling.necks import NeckAffine, bn_neck, small_classifier
 
-NECKS = {"BN": nn.BatchNorm1d, "syncBN": SyncBatchNorm}
 FEATURES = ("before", "after")
-
-
-class NeckAffine(NamedTuple):
-    """A neck in eval mode, with the attributes of a BN layer: (x - running_mean) / sqrt(running_var + eps) * weight + bias."""
-
-    weight: Tensor
-    bias: Tensor
-    running_mean: Tensor
-    running_var: Tensor
-    eps: float
 
 
 class PromptReader(nn.Module):
@@ -76,20 +64,18 @@ class MIPHeads(nn.Module):
         feature: retrieval compares the vectors "before" or "after" the necks.
         """
         super().__init__()
-        if norm not in NECKS:
-            raise ValueError(f"MODEL.HEADS.NORM is {norm!r}; the necks of MIP can be {' or '.join(NECKS)}.")
         if feature not in FEATURES:
             raise ValueError(f"MODEL.MIP.FEATURE is {feature!r}; choose {' or '.join(FEATURES)}.")
         self.feature = feature
-        self.necks = nn.ModuleList(NECKS[norm](dim) for _ in range(branches))
+        self.necks = nn.ModuleList(bn_neck(dim, norm) for _ in range(branches))
         for neck in self.necks:
             neck.get_parameter("bias").requires_grad_(False)
-        self.prompt_necks = nn.ModuleList(NECKS[norm](dim) for _ in range(prompted_layers))
+        self.prompt_necks = nn.ModuleList(bn_neck(dim, norm) for _ in range(prompted_layers))
         self.prompt_reader = prompt_reader
         self.classifier = nn.ModuleDict(
             {
-                "branches": nn.ModuleList(_classifier(dim, num_classes) for _ in range(branches)),
-                "prompts": nn.ModuleList(_classifier(dim, num_classes) for _ in range(prompted_layers)),
+                "branches": nn.ModuleList(small_classifier(dim, num_classes) for _ in range(branches)),
+                "prompts": nn.ModuleList(small_classifier(dim, num_classes) for _ in range(prompted_layers)),
             }
         )
 
@@ -112,7 +98,7 @@ class MIPHeads(nn.Module):
         necks = [neck for neck in self.necks if isinstance(neck, nn.modules.batchnorm._BatchNorm)]
         one = necks[0].weight.new_ones(sum(neck.num_features for neck in necks))
         if self.feature == "before":
-            return NeckAffine(one, one * 0, one * 0, one, 0.0)
+            return NeckAffine.identity(one)
         # neck(x) / 4 as a function of x / 4: mean and bias are divided by 4, gain and variance stay.
         share = [1.0] + [1.0 / (len(necks) - 1)] * (len(necks) - 1)
 
@@ -128,12 +114,6 @@ class MIPHeads(nn.Module):
         neck = self.neck
         scale = neck.weight / torch.sqrt(neck.running_var + neck.eps)
         return F.normalize((raw - neck.running_mean) * scale + neck.bias, dim=1)
-
-
-def _classifier(dim: int, num_classes: int) -> nn.Linear:
-    classifier = nn.Linear(dim, num_classes, bias=False)
-    nn.init.normal_(classifier.weight, std=0.001)
-    return classifier
 
 
 def _mean_prompt(prompts: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tvilfm_plugin.modeling.distributed import full_precision
-from tvilfm_plugin.modeling.losses import identity_loss, pairwise_distance
+from tvilfm_plugin.modeling.losses import at_least_float32, hardest_distances, identity_loss, pairwise_distance
 
 
 def branch_mean(values: Sequence[Tensor]) -> Tensor:
@@ -32,11 +32,7 @@ def soft_margin_triplet(feats: Tensor, pids: Tensor) -> Tensor:
         (), finite also where exp would overflow.
     """
     with full_precision(feats.device):
-        distance = pairwise_distance(_at_least_float32(feats))
-        same = pids[:, None] == pids[None, :]
-        # By masks, so that identities may have unequally many images.
-        furthest = distance.masked_fill(~same, 0.0).amax(dim=1)
-        nearest = distance.masked_fill(same, torch.inf).amin(dim=1)
+        furthest, nearest = hardest_distances(at_least_float32(feats), pids)
         return F.softplus(furthest - nearest).mean()
 
 
@@ -55,7 +51,7 @@ def modality_shared_enhancement(feats: Tensor, pids: Tensor, labels: Tensor) -> 
         (); anchors that lack one of the two kinds of partners do not count.
     """
     with full_precision(feats.device):
-        distance = pairwise_distance(_at_least_float32(feats))
+        distance = pairwise_distance(at_least_float32(feats))
         person = pids[:, None] == pids[None, :]
         own = labels[:, None] == labels[None, :]
         oneself = torch.eye(len(pids), dtype=torch.bool, device=pids.device)
@@ -76,7 +72,3 @@ def _mean_over(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of the last dimension where the mask holds (0 where it nowhere does), and whether it does anywhere."""
     count = mask.sum(dim=-1)
     return (values * mask).sum(dim=-1) / count.clamp(min=1), count > 0
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    return values if values.dtype is torch.float64 else values.float()

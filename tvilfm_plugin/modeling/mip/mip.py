@@ -17,7 +17,7 @@ from tvilfm_plugin.modeling.mip.build import build_mip_backbone
 from tvilfm_plugin.modeling.mip.encoder import Branches, MIPEncoder
 from tvilfm_plugin.modeling.mip.heads import MIPHeads
 from tvilfm_plugin.modeling.mip.prompts import modality_labels
-from tvilfm_plugin.modeling.registries import WeightedLoss, asked, choose_losses
+from tvilfm_plugin.modeling.registries import WeightedLoss, choose_losses, weighted_losses
 from tvilfm_plugin.modeling.vi_baseline import Batch, VIBaseline
 from tvilfm_plugin.registries import choose
 
@@ -130,7 +130,7 @@ class MIP(VIBaseline):
             prompt_logits = [gather_rows(rows) for rows in prompt_logits]
         more = {"labels": labels, "prompt_logits": prompt_logits}
         on = {name: loss for name, loss in self.losses.items() if loss.weight and self._joined_yet(name, prompt_logits)}
-        return {f"loss_{n}": loss.weight * loss.function(features, logits, pids, **asked(loss, more)) for n, loss in on.items()}
+        return weighted_losses(on, features, logits, pids, more)
 
     def _joined_yet(self, name: str, prompt_logits: Sequence[Tensor]) -> bool:
         return (name != "msel" or self.epoch + 1 >= self.msel_epoch) and (name != "iael" or bool(prompt_logits))

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from tvilfm_plugin.files.weights import below, prefixes_of, read_tensors
-from tvilfm_plugin.modeling.backbone_layouts import LAYOUTS
-from tvilfm_plugin.modeling.backbone_layouts import resize_position as resize_position
+from tvilfm_plugin.modeling.backbone_layouts import LAYOUTS, resize_position
 from tvilfm_plugin.modeling.mip.encoder import MIPEncoder
 
 logger = logging.getLogger("fastreid." + __name__)

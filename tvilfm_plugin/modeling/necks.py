@@ -1,4 +1,7 @@
-"""The neck and the classifier that the methods of 2020..2024 share."""
+"""Necks and classifiers that the models share, and the head of those whose evaluated rows are finished."""
+
+import warnings
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -6,13 +9,27 @@ from torch import Tensor, nn
 
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.distributed import SyncBatchNorm
-from tvilfm_plugin.modeling.mip.heads import NeckAffine
 
 NECKS = {"BN": nn.BatchNorm1d, "syncBN": SyncBatchNorm}
 
 
-def frozen_bias_neck(dim: int, norm: str = "BN") -> nn.BatchNorm1d | SyncBatchNorm:
-    """A BN layer over (N, D) whose weight starts around 1 and whose bias stays 0.
+class NeckAffine(NamedTuple):
+    """A neck in eval mode, with the attributes of a BN layer: (x - running_mean) / sqrt(running_var + eps) * weight + bias."""
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    eps: float
+
+    @classmethod
+    def identity(cls, one: Tensor) -> "NeckAffine":
+        """The neck that changes nothing, of a (D,) tensor of ones."""
+        return cls(one, one * 0, one * 0, one, 0.0)
+
+
+def bn_neck(dim: int, norm: str = "BN") -> nn.BatchNorm1d | SyncBatchNorm:
+    """A BN layer over (N, D).
 
     Args:
         dim: D.
@@ -20,21 +37,22 @@ def frozen_bias_neck(dim: int, norm: str = "BN") -> nn.BatchNorm1d | SyncBatchNo
     """
     if norm not in NECKS:
         raise ValueError(f"MODEL.HEADS.NORM is {norm!r}; the neck can be {' or '.join(NECKS)}.")
-    neck = NECKS[norm](dim)
-    freeze_bias(neck)
+    return NECKS[norm](dim)
+
+
+def frozen_bias_neck(dim: int, norm: str = "BN") -> nn.BatchNorm1d | SyncBatchNorm:
+    """`bn_neck` with weight N(1, 0.01) and bias 0 that stays."""
+    neck = bn_neck(dim, norm)
+    nn.init.normal_(neck.weight, 1.0, 0.01)
+    neck.bias.requires_grad_(False)
     return neck
 
 
-def freeze_bias(neck: nn.BatchNorm1d | SyncBatchNorm) -> None:
-    """Make a neck one with weight N(1, 0.01) and bias 0 that stays."""
-    nn.init.normal_(neck.weight, 1.0, 0.01)
-    neck.bias.requires_grad_(False)
-
-
 def small_classifier(dim: int, num_classes: int) -> nn.Linear:
-    """(N, D) -> (N, K), bias-free, weights N(0, 0.001)."""
-    classifier = nn.Linear(dim, num_classes, bias=False)
-    if num_classes:
+    """(N, D) -> (N, K), bias-free, weights N(0, 0.001); a head that is only to embed has no classes, and so no rows."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+        classifier = nn.Linear(dim, num_classes, bias=False)
         nn.init.normal_(classifier.weight, std=0.001)
     return classifier
 
@@ -79,7 +97,7 @@ class PackedHead(nn.Module):
     def neck(self) -> NeckAffine:
         """What still happens to a row before it is compared: nothing."""
         one = next(self.parameters()).detach().new_ones(self.packed_dim)
-        return NeckAffine(one, one * 0, one * 0, one, 0.0)
+        return NeckAffine.identity(one)
 
     def embed(self, raw: Tensor) -> Tensor:
         """(N, W) rows of `pack` -> unit rows."""
