@@ -111,7 +111,7 @@ def test_what_it_cannot_do_it_says(place):
         runtime.embed_query(text="  ")
     with pytest.raises(ValueError, match="are no image"):
         runtime.embed_query(infrared=np.zeros((4, 4), np.float32))
-    runtime.model.has_text = False
+    runtime.has_text = False
     with pytest.raises(ValueError, match="no text encoder"):
         runtime.embed_query(text="a man")
     raw = np.zeros((1, runtime.model.fingerprint.dim), np.float32)

@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tvilfm_plugin.evaluation.evaluator import encode_rows
+from tvilfm_plugin.evaluation.flips import encode_rows
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.mip.encoder import MIPEncoder
 
 OUTPUTS = ("raw", "unit")
-UNKNOWN_CAMERA = -1
 
 
 class Cameras(NamedTuple):

@@ -72,22 +72,7 @@ def export_retriever(
     if model.has_text:
         content, facts = tokenizer_file()
         tokens = {**_write(folder, "tokenizer", ".json", content.encode()), **facts}
-    cameras, fusion = known_cameras(model), getattr(model, "fusion", None)
-    everything = {
-        "format": FORMAT,
-        "graphs": files,
-        "tokenizer": tokens,
-        "image_size": list(retriever.image_size),
-        "resample": retriever.resample,
-        "ir_scaling": list(retriever.ir_window or ()),
-        "pixels": "uint8 (N, 3, H, W), RGB, 0..255; normalised inside",
-        "members": [member.value for member in retriever.members],
-        "fusion": {"name": type(fusion).__name__, "filters": fusion.filters} if fusion is not None else None,
-        "cameras": cameras._asdict() if cameras else None,
-        "fingerprint": retriever.fingerprint.to_dict(),
-        "torch": torch.__version__,
-        **(notes or {}),
-    }
+    everything = {"format": FORMAT, "graphs": files, "tokenizer": tokens, **_facts(retriever), **(notes or {})}
     parity = _compare(retriever, OnnxModel(folder, facts=everything), str(gallery), str(queries))
     if not parity.ok:
         raise ParityError(f"The export differs from the model, so {folder / FACTS} is not written:\n{parity}")
@@ -98,6 +83,21 @@ def export_retriever(
         if OURS.fullmatch(path.name) and path.name not in named:
             path.unlink()
     return parity
+
+
+def _facts(retriever: Retriever) -> dict[str, Any]:
+    cameras, fusion = known_cameras(retriever.model), getattr(retriever.model, "fusion", None)
+    return {
+        "image_size": list(retriever.image_size),
+        "resample": retriever.resample,
+        "ir_scaling": list(retriever.ir_window or ()),
+        "pixels": "uint8 (N, 3, H, W), RGB, 0..255; normalised inside",
+        "members": [member.value for member in retriever.members],
+        "fusion": {"name": type(fusion).__name__, "filters": fusion.filters} if fusion is not None else None,
+        "cameras": cameras._asdict() if cameras else None,
+        "fingerprint": retriever.fingerprint.to_dict(),
+        "torch": torch.__version__,
+    }
 
 
 def _compare(retriever: Retriever, exported: OnnxModel, gallery: str, queries: str) -> Parity:

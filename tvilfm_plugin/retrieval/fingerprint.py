@@ -1,28 +1,15 @@
 """By what the vectors of an index were made: only such a query may be compared with them."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
-
-
-class FingerprintSchema(BaseModel):
-    """A fingerprint in a file."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-    weights: str
-    dim: Annotated[int, Field(ge=1)]
-    normalisation: str
-    preprocessing: str
 
 
 class FingerprintError(ValueError):
     """Vectors of different models, or of differently prepared images, would be compared."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fingerprint:
+class Fingerprint(BaseModel):
     """What has to be equal on both sides of a comparison.
 
     Attributes:
@@ -32,8 +19,10 @@ class Fingerprint:
         preprocessing: from an image file to the model's pixels.
     """
 
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
     weights: str
-    dim: int
+    dim: Annotated[int, Field(ge=1)]
     normalisation: str
     preprocessing: str
 
@@ -44,7 +33,7 @@ class Fingerprint:
             expected: of the model that searches.
             what: names these vectors in the error.
         """
-        mine, theirs = asdict(self), asdict(expected)
+        mine, theirs = self.to_dict(), expected.to_dict()
         different = [f"{name} {mine[name]!r} instead of {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
         if different:
             raise FingerprintError(
@@ -54,13 +43,4 @@ class Fingerprint:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """From plain values; raises if one is missing."""
-        names = [one.name for one in fields(cls)]
-        missing = [name for name in names if name not in values]
-        if missing:
-            raise FingerprintError(f"The fingerprint lacks {', '.join(missing)}. Embed the gallery again.")
-        return cls(**{name: values[name] for name in names})
+        return self.model_dump()

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tvilfm_plugin.files.writing import atomic_file
-from tvilfm_plugin.retrieval.fingerprint import Fingerprint, FingerprintSchema
+from tvilfm_plugin.retrieval.fingerprint import Fingerprint
 from tvilfm_plugin.retrieval.records import Records
 
 MAGIC, OLD_MAGIC = b"TVILFM02", b"TVILFM01"
@@ -48,7 +48,7 @@ class _Digests(_Strict):
 
 class _Description(_Strict):
     kind: str
-    fingerprint: FingerprintSchema
+    fingerprint: Fingerprint
     records: _RecordsSchema
     digests: _Digests | None = None
 
@@ -106,7 +106,7 @@ def read_index_file(path: str | Path, mapped: bool = True) -> Content:
     if not path.is_file():
         raise FileNotFoundError(f"There is no gallery index {path}. Make it: tools/retrieve.py --gallery DIR --index {path}.")
     described, end = _read_trailer(path)
-    fingerprint = Fingerprint(**described.fingerprint.model_dump())
+    fingerprint = described.fingerprint
     if described.digests is not None and _digest_of(path, end) != described.digests.vectors:
         raise ValueError(f"{path} is damaged: faiss cannot read it, as its vectors are not those that were written. {REMEDY}")
     try:

@@ -109,12 +109,7 @@ class Records:
     def of(cls, records: Iterable[Record]) -> Self:
         """From single records."""
         rows = list(records)
-        return cls(
-            [row.path for row in rows],
-            np.array([UNKNOWN if row.pid is None else row.pid for row in rows], dtype=np.int64),
-            np.array([UNKNOWN if row.camid is None else row.camid for row in rows], dtype=np.int64),
-            np.array([np.nan if row.time is None else row.time for row in rows], dtype=np.float64),
-        )
+        return cls.from_dict({f"{name}s": [getattr(row, name) for row in rows] for name in Record._fields})
 
     def __len__(self) -> int:
         return len(self.paths)

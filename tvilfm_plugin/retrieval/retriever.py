@@ -14,15 +14,15 @@ from tvilfm_plugin.data.resize import Picture, picture_pixels
 from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.engine import load_model
 from tvilfm_plugin.engine.trained import config_of_run, weights_of_run
-from tvilfm_plugin.evaluation.evaluator import encode_rows, encode_texts, weights_sha256
-from tvilfm_plugin.evaluation.flips import mirrored
+from tvilfm_plugin.evaluation.evaluator import encode_texts
+from tvilfm_plugin.evaluation.fingerprint import weights_sha256
+from tvilfm_plugin.evaluation.flips import encode_rows, mirrored
 from tvilfm_plugin.evaluation.text_trust import FILE, TextTrust
 from tvilfm_plugin.files.pictures import Window
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.building import BLOCK, Embedded, embed_in_memory, embed_to_file
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
 from tvilfm_plugin.retrieval.gallery_list import list_gallery
-from tvilfm_plugin.retrieval.hits import MemberChoice
 from tvilfm_plugin.retrieval.index import GalleryIndex
 from tvilfm_plugin.retrieval.pictures import Unreadable, read_pictures
 from tvilfm_plugin.retrieval.records import Record
@@ -69,6 +69,8 @@ class Retriever(Searcher):
             mirrored: image and mirror image in the model's own form, as TEST.FLIP_FORM embeddings.
         """
         self.model = model.eval()
+        self.members, self.model_name, self.has_text = tuple(model.members), type(model).__name__, bool(model.has_text)
+        self.filters = getattr(getattr(model, "fusion", None), "filters", True)
         self.image_size, self.resample, self.flip, self.batch = image_size, resample, flip, batch
         self.ir_window, self.mirrored = ir_window, mirrored
         self.unreadable: list[Unreadable] = []
@@ -232,26 +234,6 @@ class Retriever(Searcher):
 
     # --- searching ---------------------------------------------------------------------------------------------------
 
-    @property
-    def members(self) -> tuple[Modality, ...]:
-        """Who can vote in a search with this model."""
-        return tuple(self.model.members)
-
-    @property
-    def model_name(self) -> str:
-        """For messages."""
-        return type(self.model).__name__
-
-    @property
-    def has_text(self) -> bool:
-        """Whether the model has a text encoder."""
-        return bool(self.model.has_text)
-
-    @property
-    def filters(self) -> bool:
-        """Whether the fusion subtracts a filter text (Eq. 7)."""
-        return getattr(getattr(self.model, "fusion", None), "filters", True)
-
     def remark(self, members: tuple[Modality, ...]) -> str:
         """See `Searcher.remark`."""
         if members == (Modality.IR,) and getattr(self.model, "stage1", None) is not None:
@@ -266,12 +248,6 @@ class Retriever(Searcher):
         words = dict.fromkeys(word.strip(".,;:!?()\"'") for text in texts for word in text.split())
         ids = {word: tokenize([word]) for word in words if word}
         return [word for word, tokens in ids.items() if not torch.isin(tokens[tokens != 0], known).all()]
-
-    def embed_members(
-        self, choice: MemberChoice, infrared: Picture | None, text: str | None, filter_text: str | None
-    ) -> dict[Modality, np.ndarray]:
-        """See `Searcher.embed_members`."""
-        return self.embed_each([QueryPart(choice, infrared, text, filter_text)])[0]
 
     def embed_each(self, parts: Sequence[QueryPart]) -> list[dict[Modality, np.ndarray]]:
         """See `Searcher.embed_each`: one pass of the visual part for all pictures, one of the text tower for all words."""

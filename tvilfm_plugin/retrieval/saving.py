@@ -16,18 +16,12 @@ from torch import Tensor
 
 from tvilfm_plugin.analysis.intervals import row_intervals
 from tvilfm_plugin.checkpoints.loading import read_checkpoint
-from tvilfm_plugin.checkpoints.model_folder import (
-    CARD,
-    DESCRIPTION,
-    FORMAT,
-    WEIGHTS,
-    folder_of,
-    read_description,
-)
+from tvilfm_plugin.checkpoints.model_folder import CARD, FORMAT, read_description
 from tvilfm_plugin.config.nodes import flat
 from tvilfm_plugin.data.tokenizer import END, START, tokenize
 from tvilfm_plugin.evaluation.evaluator import load_evaluation
 from tvilfm_plugin.evaluation.fingerprint import version_of_software, weights_sha256
+from tvilfm_plugin.files.shipped import DESCRIPTION, WEIGHTS, folder_of
 from tvilfm_plugin.files.writing import sha256_of, write_text
 from tvilfm_plugin.modeling.token_rows import fewer_rows
 from tvilfm_plugin.retrieval.model_card import model_card

@@ -27,7 +27,7 @@ from tvilfm_plugin.retrieval.records import Filter, Records
 
 
 class QueryPart(NamedTuple):
-    """One picture of a query with its words: the arguments of `Searcher.embed_members`."""
+    """One picture of a query with its words, and who votes."""
 
     choice: MemberChoice
     infrared: Picture | None
@@ -48,6 +48,10 @@ class Searcher(ABC):
     """A model and a gallery that can be asked.
 
     Attributes:
+        members: who can vote in a search with this model.
+        model_name: for messages.
+        has_text: whether the model has a text encoder.
+        filters: whether the fusion subtracts a filter text (Eq. 7).
         index: the gallery, None before there is one.
         ir_window: what of an infrared picture with more than 8 bits becomes grey; None refuses such pictures.
         text_trust: judges whether words fit the picture of their query; None: nothing is said of it.
@@ -60,31 +64,14 @@ class Searcher(ABC):
     weighs: bool = False
     _stated: dict[str, tuple[tuple[str, ...], np.ndarray]] | None = None
 
-    @property
-    @abstractmethod
-    def members(self) -> tuple[Modality, ...]:
-        """Who can vote in a search with this model."""
-
-    @property
-    @abstractmethod
-    def model_name(self) -> str:
-        """For messages."""
-
-    @property
-    @abstractmethod
-    def has_text(self) -> bool:
-        """Whether the model has a text encoder."""
-
-    @property
-    @abstractmethod
-    def filters(self) -> bool:
-        """Whether the fusion subtracts a filter text (Eq. 7)."""
+    members: tuple[Modality, ...]
+    model_name: str
+    has_text: bool
+    filters: bool
 
     @abstractmethod
-    def embed_members(
-        self, choice: MemberChoice, infrared: Picture | None, text: str | None, filter_text: str | None
-    ) -> dict[Modality, np.ndarray]:
-        """The (D,) unit embedding of each member of the choice."""
+    def embed_each(self, parts: Sequence[QueryPart]) -> list[dict[Modality, np.ndarray]]:
+        """Of each part, the (D,) unit embedding of each member that votes."""
 
     @abstractmethod
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -167,10 +154,6 @@ class Searcher(ABC):
         """The (D,) unit embedding of each member that votes, and what must be said about them; arguments as in `search`."""
         plan = self.plan(infrared, text, infrared_text, members)
         return self.finish(plan, self.embed_each(plan.parts))
-
-    def embed_each(self, parts: Sequence[QueryPart]) -> list[dict[Modality, np.ndarray]]:
-        """`embed_members` of each part; a retriever may share passes of its network among them."""
-        return [self.embed_members(*part) for part in parts]
 
     def plan(
         self,

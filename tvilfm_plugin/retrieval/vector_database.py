@@ -134,8 +134,8 @@ class DatabaseGallery:
     def _check(self) -> None:
         described = self.client.describe_collection(self.collection)["properties"].get(PROPERTY, "")
         try:
-            stored = Fingerprint.from_dict(json.loads(described))
-        except (ValueError, TypeError):
+            stored = Fingerprint.model_validate_json(described)
+        except ValueError:
             raise FingerprintError(
                 f"The collection {self.collection!r} says nothing of the model that made it; choose another name."
             ) from None

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tvilfm_plugin.files.json import checked, digest_of, expect_object, read_json, shorten
-from tvilfm_plugin.retrieval.fingerprint import FingerprintSchema
+from tvilfm_plugin.retrieval.fingerprint import Fingerprint
 
 FACTS = "export.json"
 FORMAT = 2
@@ -64,7 +64,7 @@ class _Facts(_Strict):
     members: Annotated[list[Literal["ir", "text", "fusion"]], Field(min_length=1)]
     fusion: _Fusion | None
     cameras: _Cameras | None
-    fingerprint: FingerprintSchema
+    fingerprint: Fingerprint
     digest: str
 
 

@@ -45,7 +45,7 @@ class OnnxModel:
         self.members = tuple(Modality(name) for name in self.facts["members"])
         self.has_text = self.facts["tokenizer"] is not None
         self.filters = bool(self.facts["fusion"] and self.facts["fusion"]["filters"])
-        self.fingerprint = Fingerprint.from_dict(self.facts["fingerprint"])
+        self.fingerprint = Fingerprint(**self.facts["fingerprint"])
         self._threads = threads
         self._sessions: dict[str, Any] = {}
         self._tokens: Tokens | None = None

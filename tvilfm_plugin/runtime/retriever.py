@@ -12,7 +12,7 @@ from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.gallery_list import list_gallery
 from tvilfm_plugin.retrieval.hits import Index, MemberChoice
 from tvilfm_plugin.retrieval.pictures import Unreadable, check_any, read_pictures
-from tvilfm_plugin.retrieval.searcher import Searcher
+from tvilfm_plugin.retrieval.searcher import QueryPart, Searcher
 from tvilfm_plugin.runtime.model import OnnxModel
 from tvilfm_plugin.runtime.vectors import Vectors
 
@@ -28,6 +28,8 @@ class OnnxRetriever(Searcher):
         unreadable: images that the last `embed_gallery` skipped.
     """
 
+    model_name = "This export"
+
     def __init__(self, folder: str | Path | OnnxModel, *, batch: int = 64, threads: int = 0) -> None:
         """Args:
         folder: what tools/export_onnx.py wrote.
@@ -36,6 +38,7 @@ class OnnxRetriever(Searcher):
         """
         self.model = folder if isinstance(folder, OnnxModel) else OnnxModel(folder, threads=threads)
         self.batch, self.ir_window = batch, self.model.ir_window
+        self.members, self.has_text, self.filters = self.model.members, self.model.has_text, self.model.filters
         self.unreadable: list[Unreadable] = []
 
     def __repr__(self) -> str:
@@ -97,34 +100,17 @@ class OnnxRetriever(Searcher):
 
     # --- searching ---------------------------------------------------------------------------------------------------
 
-    @property
-    def members(self) -> tuple[Modality, ...]:
-        """Who can vote in a search with this model."""
-        return self.model.members
-
-    @property
-    def model_name(self) -> str:
-        """For messages."""
-        return "This export"
-
-    @property
-    def has_text(self) -> bool:
-        """Whether the model has a text encoder."""
-        return self.model.has_text
-
-    @property
-    def filters(self) -> bool:
-        """Whether the fusion subtracts a filter text (Eq. 7)."""
-        return self.model.filters
-
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """See `Searcher.embed_texts`."""
         return self.model.texts(texts)[1]
 
-    def embed_members(
+    def embed_each(self, parts: Sequence[QueryPart]) -> list[dict[Modality, np.ndarray]]:
+        """See `Searcher.embed_each`."""
+        return [self._embed_members(*part) for part in parts]
+
+    def _embed_members(
         self, choice: MemberChoice, infrared: Picture | None, text: str | None, filter_text: str | None
     ) -> dict[Modality, np.ndarray]:
-        """See `Searcher.embed_members`."""
         units: dict[Modality, np.ndarray] = {}
         raw = np.empty(0, np.float32)
         if infrared is not None:
