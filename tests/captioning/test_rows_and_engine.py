@@ -199,11 +199,10 @@ def test_captions_of_another_origin_are_not_overwritten(images: SourceSet, tmp_p
 def test_merge_orders_by_number_and_names_each_text_once(tmp_path: Path) -> None:
     sources = [Source(f"Visible/{pid}/a_{n}.bmp", "", pid, "test") for pid in (10, 9) for n in (10, 9)]
     texts = {source.key: "same" if source.pid == 9 else source.key for source in sources}
-    merge(tmp_path, "Blip_RGB", sources, texts, {sources[0].key: "other words"})
+    merge(tmp_path, "Blip_RGB", sources, texts)
     persons = json.loads((tmp_path / "id_caption_map_Blip_RGB.json").read_text())
     assert persons == {"9": ["same"], "10": ["Visible/10/a_9.bmp", "Visible/10/a_10.bmp"]}
-    both = json.loads((tmp_path / "caption_llm_dict_Blip_RGB.json").read_text())
-    assert list(both)[0] == "Visible/9/a_9.bmp" and both[sources[0].key]["aug_description"] == "other words"
+    assert list(json.loads((tmp_path / "caption_dict_Blip_RGB.json").read_text()))[0] == "Visible/9/a_9.bmp"
 
 
 def test_every_layout_has_sources(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,35 +18,26 @@ if TYPE_CHECKING:
 _Kind = TypeVar("_Kind", bound=type)
 
 
-class Registry(Mapping[str, Any]):
+class Registry(dict[str, Any]):
     """Classes by name. (The core does without fast-reid's registry, so that captions can be made where it is missing.)"""
 
     def __init__(self, what: str) -> None:
+        super().__init__()
         self.what = what
-        self._entries: dict[str, Any] = {}
 
     def register(self, name: str) -> Callable[[_Kind], _Kind]:
         """Decorator that enters a class under a name."""
 
         def enter(kind: _Kind) -> _Kind:
-            if name in self._entries:
+            if name in self:
                 raise KeyError(f"A {self.what} named {name!r} is registered already.")
-            self._entries[name] = kind
+            self[name] = kind
             return kind
 
         return enter
 
-    def __getitem__(self, name: str) -> Any:
-        try:
-            return self._entries[name]
-        except KeyError:
-            raise KeyError(f"Unknown {self.what} {name!r}; choices are {', '.join(sorted(self._entries))}.") from None
-
-    def __iter__(self) -> Any:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
+    def __missing__(self, name: str) -> Any:
+        raise KeyError(f"Unknown {self.what} {name!r}; choices are {', '.join(sorted(self))}.")
 
 
 CAPTIONER_REGISTRY = Registry("captioner")

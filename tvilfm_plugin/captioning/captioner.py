@@ -3,26 +3,9 @@
 from typing import Any
 
 from tvilfm_plugin.captioning import blip, chat_vlm, git  # noqa: F401  (importing registers; no model is loaded)
-from tvilfm_plugin.captioning.base import (
-    CAPTIONER_REGISTRY,
-    Captioner,
-    Decoding,
-    Description,
-    Registry,
-    quiet_without_a_terminal,
-    seeded,
-)
+from tvilfm_plugin.captioning.base import CAPTIONER_REGISTRY, Captioner, Decoding, Description
 
-__all__ = [
-    "CAPTIONER_REGISTRY",
-    "Captioner",
-    "Decoding",
-    "Description",
-    "Registry",
-    "load_captioner",
-    "quiet_without_a_terminal",
-    "seeded",
-]
+__all__ = ["CAPTIONER_REGISTRY", "Captioner", "Decoding", "Description", "load_captioner"]
 
 
 def load_captioner(kind: str, name: str, **options: Any) -> Captioner:

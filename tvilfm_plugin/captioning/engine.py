@@ -3,7 +3,7 @@
 import logging
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,33 +79,16 @@ def describe_images(
     """
     shard = shard or Shard.from_environment()
     store = RowStore(out / "rows" / "captions", captioner.provenance())
-    if restart and shard.rank == 0 and (aside := store.restart()):
-        logger.info(f"Earlier rows were moved to {aside}.")
-    _refuse_foreign_files(out, images.text_name, store.folder)
+    begin(store, shard, restart, out.glob(f"*{images.text_name}.json"))
     paths = {source.key: source.path for source in images.sources}
 
     def prepare(key: str) -> Any:
         return captioner.prepare(open_picture(paths[key], images.window))
 
-    def work(jobs: Sequence[Job]) -> list[Row]:
-        # The seed follows from the first image, so that a resumed run with the same batches samples the same text.
-        seed = zlib.crc32(f"{captioner.decoding.seed}/{jobs[0].key}".encode())
-        described = captioner.describe([job.prepared for job in jobs], seed)
-        rows: list[Row] = []
-        for job, description in zip(jobs, described, strict=True):
-            if description.error or not description.text:
-                rows.append({"image": job.key, "error": description.error or "empty caption"})
-                continue
-            row: Row = {"image": job.key, "text": description.text}
-            if description.attributes is not None:
-                row["attributes"] = description.attributes
-            rows.append(row)
-        return rows
-
     keys = [source.key for source in images.sources]
     made = run_jobs(
-        keys, store, prepare, work, batch_size=batch_size, workers=workers, shard=shard, limit=limit, progress=progress,
-        label=f"captioning {images.modality.value}",
+        keys, store, prepare, lambda jobs: _described(captioner, jobs), batch_size=batch_size, workers=workers, shard=shard,
+        limit=limit, progress=progress, label=f"captioning {images.modality.value}",
     )  # fmt: skip
     rows = store.read()
     failed = {key: str(rows[key]["error"]) for key in keys if "error" in rows.get(key, {})}
@@ -118,13 +101,31 @@ def describe_images(
     return Outcome(made, done, failed, files)
 
 
-def _refuse_foreign_files(out: Path, name: str, rows: Path) -> None:
-    """Captions that this tool did not make are never overwritten."""
-    existing = [file for file in sorted(out.glob(f"*{name}.json")) if file.is_file()]
-    if existing and not rows.is_dir() and not any(out.glob("rows/captions*")):
+def _described(captioner: Captioner, jobs: Sequence[Job]) -> list[Row]:
+    # The seed follows from the first image, so that a resumed run with the same batches samples the same text.
+    seed = zlib.crc32(f"{captioner.decoding.seed}/{jobs[0].key}".encode())
+    rows: list[Row] = []
+    for job, said in zip(jobs, captioner.describe([job.prepared for job in jobs], seed), strict=True):
+        if said.error or not said.text:
+            rows.append({"image": job.key, "error": said.error or "empty caption"})
+        else:
+            attributes = {} if said.attributes is None else {"attributes": said.attributes}
+            rows.append({"image": job.key, "text": said.text, **attributes})
+    return rows
+
+
+def begin(store: RowStore, shard: Shard, restart: bool, files: Iterable[Path]) -> None:
+    """Put earlier rows aside if they are not wanted, and refuse to overwrite what this tool did not make.
+
+    Args:
+        files: what will be written when every row is there; without any rows they are of another origin.
+    """
+    if restart and shard.rank == 0 and (aside := store.restart()):
+        logger.info(f"Earlier rows were moved to {aside}.")
+    existing = sorted(str(file) for file in files if file.is_file())
+    if existing and not any(store.folder.parent.glob(f"{store.folder.name}*")):
         raise FileExistsError(
-            f"{out} holds captions of another origin ({', '.join(file.name for file in existing)}). Give another --out, "
-            "or move them away."
+            f"{', '.join(existing)}: of another origin, and would be overwritten. Give another --out, or move them away."
         )
 
 

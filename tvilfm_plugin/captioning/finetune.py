@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tvilfm_plugin.captioning.captioner import CAPTIONER_REGISTRY, Captioner, Decoding
+from tvilfm_plugin.captioning.captioner import CAPTIONER_REGISTRY, Captioner, Decoding, load_captioner
 from tvilfm_plugin.captioning.pairs import TextPair
 from tvilfm_plugin.captioning.rows import write_json
 from tvilfm_plugin.captioning.small_blip import build_small_blip
@@ -60,6 +60,10 @@ class TrainingOptions:
     seed: int = 0
     device: str = ""
     ir_scaling: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.amp not in ("none", "bf16", "fp16"):
+            raise ValueError(f"Unknown precision {self.amp!r}; choices are none, bf16, fp16.")
 
 
 class PairDataset:
@@ -125,8 +129,6 @@ def build_captioner(kind: str, init: str, pairs: Sequence[TextPair], **small: An
     Args:
         small: keyword arguments of `build_small_blip`.
     """
-    from tvilfm_plugin.captioning.captioner import load_captioner
-
     if init != SMALL:
         captioner = load_captioner(kind, init)
     elif kind != "blip":
@@ -161,8 +163,6 @@ def finetune(
     """
     from transformers import PrinterCallback
 
-    if options.amp not in ("none", "bf16", "fp16"):
-        raise ValueError(f"Unknown precision {options.amp!r}; choices are none, bf16, fp16.")
     per_epoch = max(1, -(-len(train) // (options.batch_size * _world_size())))
     steps = options.steps or max(1, round(options.epochs * per_epoch))
     checkpoints = out / "checkpoints"
@@ -183,18 +183,9 @@ def finetune(
     if last:
         logger.info(f"Going on with {last}.")
     result = trainer.train(resume_from_checkpoint=str(last) if last else None)
-    report = {
-        "init": captioner.weights.name,
-        "init_revision": captioner.weights.revision,
-        "pairs": len(train),
-        "validation_pairs": len(validation),
-        "steps": trainer.state.global_step,
-        "processes": _world_size(),
-        "training_loss": result.training_loss,
-        "validation_losses": [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry],
-        "seconds": round(result.metrics.get("train_runtime", 0.0), 1),
-        "options": asdict(options),
-    }
+    origin = {"init": captioner.weights.name, "init_revision": captioner.weights.revision}
+    pairs = {"pairs": len(train), "validation_pairs": len(validation)}
+    report = {**origin, **pairs, **_course_of(trainer, result), "options": asdict(options)}
     if trainer.is_world_process_zero():
         captioner.model.eval()
         captioner.save(out)
@@ -204,6 +195,16 @@ def finetune(
         draw_sample_sheet(captioner, shown, out / "samples.png", Window.of(options.ir_scaling))
     trainer.accelerator.wait_for_everyone()
     return report
+
+
+def _course_of(trainer: Any, result: Any) -> dict[str, Any]:
+    return {
+        "steps": trainer.state.global_step,
+        "processes": _world_size(),
+        "training_loss": result.training_loss,
+        "validation_losses": [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry],
+        "seconds": round(result.metrics.get("train_runtime", 0.0), 1),
+    }
 
 
 def _arguments(options: TrainingOptions, checkpoints: Path, steps: int, evaluates: bool) -> Any:

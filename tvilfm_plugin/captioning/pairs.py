@@ -54,13 +54,7 @@ def read_pairs(
                 f"{file}, entry {number} has no {' and no '.join(map(repr, missing))} (it has {', '.join(map(repr, entry))}). "
                 "Name the keys or columns with --image-key and --text-key."
             )
-        found = entry[text_key]
-        found = [found] if isinstance(found, str) else found
-        if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-            raise ValueError(f"{file}, entry {number}: {text_key!r} is neither a text nor a list of texts.")
-        image = entry[image_key]
-        if not isinstance(image, str):
-            raise ValueError(f"{file}, entry {number}: {image_key!r} is {kind_of(image)}, {shorten(image)}, and no path.")
+        image, found = _image_and_texts(f"{file}, entry {number}", entry, image_key, text_key)
         said = (_name(file, number, entry, "id"), _name(file, number, entry, "split").lower())
         if facts.setdefault(image, said) != said:
             raise ValueError(
@@ -83,6 +77,16 @@ def read_pairs(
             "the paths are relative to."
         )
     return pairs
+
+
+def _image_and_texts(where: str, entry: Mapping[str, Any], image_key: str, text_key: str) -> tuple[str, list[str]]:
+    image, found = entry[image_key], entry[text_key]
+    found = [found] if isinstance(found, str) else found
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise ValueError(f"{where}: {text_key!r} is neither a text nor a list of texts.")
+    if not isinstance(image, str):
+        raise ValueError(f"{where}: {image_key!r} is {kind_of(image)}, {shorten(image)}, and no path.")
+    return image, found
 
 
 def _name(file: Path, number: int, entry: Mapping[str, Any], key: str) -> str:

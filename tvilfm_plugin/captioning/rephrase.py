@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from tvilfm_plugin.captioning.base import Decoding, quiet_without_a_terminal, seeded
 from tvilfm_plugin.captioning.colour_filter import remove_colours
-from tvilfm_plugin.captioning.engine import Job, Shard, run_jobs, write_failures
+from tvilfm_plugin.captioning.engine import Job, Shard, begin, run_jobs, write_failures
 from tvilfm_plugin.captioning.guards import clean_answer, objection, reminder
 from tvilfm_plugin.captioning.rows import Row, RowStore, write_json
 from tvilfm_plugin.captioning.sources import SourceSet
@@ -162,6 +162,13 @@ class RephraseOutcome(NamedTuple):
     failed: dict[str, str]
     files: list[Path]
 
+    @classmethod
+    def of(cls, made: int, good: Sequence[Row], failed: dict[str, str], files: list[Path]) -> "RephraseOutcome":
+        """From the rows without an error."""
+        refused = Counter(reason.split(":")[0] for row in good for reason in row.get("refused", ()))
+        empty = sum(not row["rephrase"] for row in good)
+        return cls(made, len(good), empty, dict(refused.most_common()), failed, files)
+
 
 def rephrase_captions(
     rephraser: Rephraser,
@@ -194,44 +201,30 @@ def rephrase_captions(
     shard = shard or Shard.from_environment()
     if colour_filter and images.modality is not Modality.IR:
         raise ValueError("A colour filter is for infrared texts; visible captions need their colours.")
-    made_by = {
-        **rephraser.provenance(), "instruction": instruction, "colour_filter": colour_filter, "retries": retries,
-    }  # fmt: skip
-    store = RowStore(out / "rows" / "rephrases", made_by, result="rephrase", may_be_empty=True)
-    if restart and shard.rank == 0 and (aside := store.restart()):
-        logger.info(f"Earlier rows were moved to {aside}.")
+    how = {"instruction": instruction, "colour_filter": colour_filter, "retries": retries}
+    store = RowStore(out / "rows" / "rephrases", {**rephraser.provenance(), **how}, result="rephrase", may_be_empty=True)
     target = out / f"caption_llm_dict_{images.text_name}.json"
-    if target.is_file() and not store.folder.is_dir() and not any(out.glob("rows/rephrases*")):
-        raise FileExistsError(f"{target} is of another origin and would be overwritten. Give another --out, or move it.")
+    begin(store, shard, restart, [target])
     keys = [source.key for source in images.sources if source.key in texts]
     if not keys:
         raise ValueError(f"None of the {len(images.sources)} images has a caption among the {len(texts)} given texts.")
 
-    def work(jobs: Sequence[Job]) -> list[Row]:
-        return _rephrase_batch(rephraser, jobs, images.modality, colour_filter, instruction, retries)
-
-    def holds(row: Row) -> bool:
-        # A row is about the caption that it rephrases; a new caption needs a new one.
-        return bool(row.get("caption") == texts.get(row["image"]))
-
+    work = lambda jobs: _rephrase_batch(rephraser, jobs, images.modality, colour_filter, instruction, retries)
+    # A row is about the caption that it rephrases; a new caption needs a new one.
+    holds = lambda row: bool(row.get("caption") == texts.get(row["image"]))
     made = run_jobs(
         keys, store, lambda key: texts[key], work, batch_size=batch_size, workers=1, shard=shard, limit=limit,
         progress=progress, label=f"rephrasing {images.modality.value}", holds=holds,
     )  # fmt: skip
     rows = store.read(holds)
-    done = {key: rows[key] for key in keys if key in rows}
-    failed = {key: str(row["error"]) for key, row in done.items() if "error" in row}
-    good = {key: row for key, row in done.items() if "error" not in row}
-    refused = Counter(reason.split(":")[0] for row in good.values() for reason in row.get("refused", ()))
+    failed = {key: str(rows[key]["error"]) for key in keys if "error" in rows.get(key, {})}
+    good = [rows[key] for key in keys if "error" not in rows.get(key, {"error": ""})]
     files: list[Path] = []
     if len(good) + len(failed) == len(keys):
-        content = {
-            key: {"description": text, "aug_description": rows.get(key, {}).get("rephrase", "")}
-            for key, text in texts.items()
-        }
+        rephrases = {key: rows.get(key, {}).get("rephrase", "") for key in texts}
+        content = {key: {"description": text, "aug_description": rephrases[key]} for key, text in texts.items()}
         files = [write_json(target, content), write_failures(out / "rows" / "rephrases_failed.txt", failed)]
-    empty = sum(not row["rephrase"] for row in good.values())
-    return RephraseOutcome(made, len(good), empty, dict(refused.most_common()), failed, files)
+    return RephraseOutcome.of(made, good, failed, files)
 
 
 def _rephrase_batch(

@@ -121,17 +121,14 @@ def _read_lines(file: Path) -> Iterator[Row]:
 # --- released formats -------------------------------------------------------------------------------------------------
 
 
-def merge(
-    folder: Path, name: str, sources: Sequence[Source], texts: Mapping[str, str], rephrases: Mapping[str, str] | None = None
-) -> list[Path]:
-    """Write captions in the released format: `caption_dict_*`, `id_caption_map_*`, and with rephrases `caption_llm_dict_*`.
+def merge(folder: Path, name: str, sources: Sequence[Source], texts: Mapping[str, str]) -> list[Path]:
+    """Write captions in the released format: `caption_dict_*` and `id_caption_map_*`.
 
     The same rows give the same bytes, whoever made them in whatever order.
 
     Args:
         name: what follows in the file names, e.g. "Blip_RGB".
         texts: caption by key; images without one are left out.
-        rephrases: rephrase by key, "" where there is none.
     """
     ordered = sorted(sources, key=lambda source: natural_order(source.key))
     kept = [source for source in ordered if texts.get(source.key)]
@@ -144,11 +141,6 @@ def merge(
         f"caption_dict_{name}.json": {source.key: {"description": texts[source.key]} for source in kept},
         f"id_caption_map_{name}.json": persons,
     }
-    if rephrases is not None:
-        files[f"caption_llm_dict_{name}.json"] = {
-            source.key: {"description": texts[source.key], "aug_description": rephrases.get(source.key, "")}
-            for source in kept
-        }
     return [write_json(folder / file, content) for file, content in files.items()]
 
 
@@ -169,7 +161,7 @@ def write_text(file: Path, text: str) -> Path:
     return file
 
 
-def read_descriptions(file: Path, field: str = "description") -> dict[str, str]:
+def read_descriptions(file: Path) -> dict[str, str]:
     """Path as it stands in the file -> text, of a released JSON file or of rows (JSONL).
 
     Raises:
@@ -181,13 +173,13 @@ def read_descriptions(file: Path, field: str = "description") -> dict[str, str]:
         return {k: v for part in sorted(file.glob("rank*.jsonl")) for k, v in read_descriptions(part).items()}
     content = read_json(file)
     if not isinstance(content, dict):
-        raise ValueError(f"{file} holds {kind_of(content)}; expected image path -> {{'{field}': text}}.")
+        raise ValueError(f"{file} holds {kind_of(content)}; expected image path -> {{'description': text}}.")
     texts = {}
     for path, entry in content.items():
-        text = entry.get(field) if isinstance(entry, dict) else entry
+        text = entry.get("description") if isinstance(entry, dict) else entry
         if text in (None, ""):
             continue
         if not is_text(text):
-            raise ValueError(f"{file}: the {field} of {shorten(path)} is {kind_of(text)}, {shorten(text)}, and no text.")
+            raise ValueError(f"{file}: the description of {shorten(path)} is {kind_of(text)}, {shorten(text)}, and no text.")
         texts[path] = text
     return texts

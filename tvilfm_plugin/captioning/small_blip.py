@@ -48,13 +48,7 @@ def build_small_blip(
         seed: of the initial weights.
     """
     import torch
-    from transformers import (
-        BertTokenizer,
-        BlipConfig,
-        BlipForConditionalGeneration,
-        BlipImageProcessor,
-        BlipProcessor,
-    )
+    from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
 
     vocabulary = word_vocabulary(texts)
     tokenizer = BertTokenizer(vocab=vocabulary, bos_token="[DEC]", model_max_length=max_tokens)
@@ -77,11 +71,10 @@ def build_small_blip(
         "sep_token_id": vocabulary["[SEP]"],
         "pad_token_id": vocabulary["[PAD]"],
     }
-    config = BlipConfig(
-        vision_config=shared | vision, text_config=shared | text, projection_dim=width, image_text_hidden_size=width
-    )
+    widths = {"projection_dim": width, "image_text_hidden_size": width}
+    config = BlipConfig(vision_config=shared | vision, text_config=shared | text, **widths)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = BlipForConditionalGeneration(config)
-    size = {"height": image_size, "width": image_size}
-    return SmallBlip(model, BlipProcessor(BlipImageProcessor(size=size), tokenizer))
+    images = BlipImageProcessor(size={"height": image_size, "width": image_size})
+    return SmallBlip(model, BlipProcessor(images, tokenizer))
