@@ -18,7 +18,8 @@ from tvilfm_plugin.analysis.comparison import (
     rows,
     spread,
 )
-from tvilfm_plugin.evaluation.stored import NotStoredError, StoredEvaluation
+from tvilfm_plugin.evaluation.stored import StoredEvaluation
+from tvilfm_plugin.evaluation.stored_files import NotStoredError
 
 FOLDER = "evaluation/TriSYSUMM01"
 

@@ -4,7 +4,8 @@ from stored_runs import TinyEvaluation
 
 from tvilfm_plugin.analysis.intervals import cmc_intervals, intervals_table, query_means, row_intervals
 from tvilfm_plugin.analysis.statistics import identity_bootstrap
-from tvilfm_plugin.evaluation.stored import StoredEvaluation, found_within
+from tvilfm_plugin.evaluation.stored import StoredEvaluation
+from tvilfm_plugin.evaluation.stored_files import found_within
 
 
 def test_every_row_has_an_interval_around_its_number(tmp_path):

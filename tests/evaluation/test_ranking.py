@@ -251,15 +251,13 @@ def test_agrees_with_scikit_learn():
 def test_chance_level_of_a_balanced_gallery_is_one_in_the_number_of_identities():
     ids = np.arange(20).repeat(4)
     gallery, query = Labels(ids, np.tile([1, 2, 4, 5], 20)), Labels(np.arange(20).repeat(5), np.full(100, 6))
-    chance = chance_metrics(query, gallery, SYSU, seed=3)
+    chance = chance_metrics(query, gallery, SYSU)
     assert chance.rank(1) == pytest.approx(1 / 20, abs=0.01) and chance.rank(20) == 1
     assert chance.rank(10) == pytest.approx(1 / 2, abs=0.02)
     # Expected AP of a random ranking of n images with m matches.
     n, m = 80, 4
     harmonic = sum(1 / i for i in range(1, n + 1))
     assert chance.mAP == pytest.approx((m - 1) / (n - 1) + harmonic / n * (n - m) / (n - 1), abs=0.003)
-    again = chance_metrics(query, gallery, SYSU, seed=3)
-    assert again[1:] == chance[1:] and again.cmc.tolist() == chance.cmc.tolist()
 
 
 def guessed(query, gallery, protocol, repeats=400, seed=0):

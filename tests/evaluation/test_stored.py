@@ -11,13 +11,8 @@ from stored_runs import DRAWS, TinyEvaluation
 
 from tvilfm_plugin.evaluation.evaluator import distance_function
 from tvilfm_plugin.evaluation.protocols import MARKET, SYSU, Protocol, nothing
-from tvilfm_plugin.evaluation.stored import (
-    NotStoredError,
-    StoredEvaluation,
-    per_query_values,
-    rank_of,
-    registered_fusion,
-)
+from tvilfm_plugin.evaluation.stored import StoredEvaluation, registered_fusion
+from tvilfm_plugin.evaluation.stored_files import NotStoredError, per_query_values, rank_of
 from tvilfm_plugin.evaluation.summary import percent, row_arrays
 
 

@@ -6,7 +6,8 @@ from stored_runs import tiny_run
 
 from tvilfm_plugin.analysis.comparison import ProtocolMismatch
 from tvilfm_plugin.evaluation.protocols import LLCM
-from tvilfm_plugin.evaluation.stored import NotStoredError, StoredEvaluation
+from tvilfm_plugin.evaluation.stored import StoredEvaluation
+from tvilfm_plugin.evaluation.stored_files import NotStoredError
 from tvilfm_plugin.visualization.systems import ASKED, check_same_queries, evaluation_of, open_system
 
 

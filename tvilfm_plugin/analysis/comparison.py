@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tvilfm_plugin.analysis.statistics import PairedTest, holm, paired_randomisation
+from tvilfm_plugin.analysis.intervals import query_means
+from tvilfm_plugin.analysis.statistics import PairedTest, holm, paired_randomisation, per_identity
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard, aligned
-from tvilfm_plugin.evaluation.stored import NotStoredError, StoredEvaluation, per_query_values
+from tvilfm_plugin.evaluation.stored import StoredEvaluation
+from tvilfm_plugin.evaluation.stored_files import NotStoredError, per_query_values
 from tvilfm_plugin.evaluation.summary import Summary, summarise
 
 # Two trainings of one system differ in these, and systems that are compared may.
@@ -242,9 +244,8 @@ def compare(first: Sequence[Measured], second: Sequence[Measured], row: str, met
 
 def identity_means(values: np.ndarray, pids: np.ndarray) -> np.ndarray:
     """(I,) mean of the finite values of each identity, identities ascending."""
-    valid = ~np.isnan(values)
-    _, code = np.unique(pids[valid], return_inverse=True)
-    return np.bincount(code, values[valid]) / np.bincount(code)
+    total, count = per_identity(values, pids)
+    return total / count
 
 
 def comparison_table(comparisons: Sequence[Comparison], names: tuple[str, str], differing: Mapping[str, Sequence[Any]]) -> str:
@@ -303,11 +304,7 @@ def _p(value: float) -> str:
 
 def _per_query(runs: Sequence[Measured]) -> np.ndarray:
     """(Q,) mean over training seeds, text seeds and draws; a query counts where any draw has a match for it."""
-    values = np.array([run.values for run in runs])
-    valid = ~np.isnan(values)
-    count = valid.sum(axis=(0, 1, 2))
-    total = np.where(valid, values, 0).sum(axis=(0, 1, 2))
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return query_means(np.array([run.values for run in runs]))
 
 
 def _welch(first: Sequence[Measured], second: Sequence[Measured]) -> tuple[float, float, float]:

@@ -16,7 +16,7 @@ from tvilfm_plugin.evaluation.protocols import Labels, Protocol
 from tvilfm_plugin.evaluation.provenance import NOT_RECORDED
 from tvilfm_plugin.evaluation.ranking import PerQuery, aggregate, chance_metrics, cmc_length, per_query
 from tvilfm_plugin.evaluation.report import ProtocolCard, ResultRow, aligned, results_table
-from tvilfm_plugin.evaluation.stored import found_within
+from tvilfm_plugin.evaluation.stored_files import found_within
 from tvilfm_plugin.files.text import read_text
 from tvilfm_plugin.files.writing import sha256_of
 

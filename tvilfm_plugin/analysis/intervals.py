@@ -8,7 +8,8 @@ import numpy as np
 
 from tvilfm_plugin.analysis.statistics import Interval, identity_bootstrap
 from tvilfm_plugin.evaluation.report import aligned
-from tvilfm_plugin.evaluation.stored import StoredEvaluation, found_within, per_query_values
+from tvilfm_plugin.evaluation.stored import StoredEvaluation
+from tvilfm_plugin.evaluation.stored_files import found_within, per_query_values
 from tvilfm_plugin.evaluation.summary import Summary, summarise
 
 METRICS = ("R-1", "mAP")
@@ -58,7 +59,7 @@ def row_intervals(
 
 
 def query_means(values: np.ndarray) -> np.ndarray:
-    """(text seeds, draws, Q) -> (Q,): a query's draws and texts are not independent facts about people.
+    """(..., text seeds, draws, Q) -> (Q,): a query's draws and texts are not independent facts about people.
 
     They are averaged, where they count, before anything is resampled; NaN for a query that counts in none.
     """

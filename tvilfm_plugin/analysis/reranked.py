@@ -7,18 +7,18 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from tvilfm_plugin.analysis.comparison import rows
 from tvilfm_plugin.analysis.table_rows import METRICS, Table
 from tvilfm_plugin.evaluation.report import aligned
-from tvilfm_plugin.evaluation.stored import Distance, StoredEvaluation
+from tvilfm_plugin.evaluation.reranking import GALLERY_ONLY
+from tvilfm_plugin.evaluation.stored import MakeDistance, StoredEvaluation
 from tvilfm_plugin.evaluation.summary import percent
 
 NUMBERS = {"k1": 20, "k2": 6, "lambda": 0.3}
-GALLERY_ONLY = "gallery-only"
 
 
 class Reranked(NamedTuple):
@@ -47,7 +47,7 @@ def rerank_rows(
     table: Table,
     found: Mapping[str, Mapping[int, Sequence[Path]]],
     load: Callable[[Path], StoredEvaluation],
-    make_distance: Callable[[Mapping[str, Any]], Distance],
+    make_distance: MakeDistance,
     kinds: Sequence[str],
     only: Sequence[str] = (),
 ) -> list[Reranked]:
@@ -78,7 +78,7 @@ def _one(
     query: str,
     source: str,
     kind: str,
-    make_distance: Callable[[Mapping[str, Any]], Distance],
+    make_distance: MakeDistance,
 ) -> list[Reranked]:
     distance = make_distance({"rerank": {**NUMBERS, "kind": kind}})
     by_setting: dict[str, list[tuple[StoredEvaluation, str]]] = {}

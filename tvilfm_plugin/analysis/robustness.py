@@ -22,6 +22,7 @@ from tvilfm_plugin.evaluation.stored import StoredEvaluation
 from tvilfm_plugin.modality import Modality
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+INCOMPLETE = 0.5  # share of the attributes that incomplete words leave out
 WRONG, SWAPPED, DROPPED, EMPTY = "wrong person", "colours swapped", "attributes dropped", "empty text"
 TRUSTED = "ensemble with trust"
 IMAGE, WORDS = Modality.IR.value, Modality.TEXT.value
@@ -116,7 +117,6 @@ def modality_table(
     setting: str,
     source: str,
     text_seed: int = 0,
-    share: float = 0.5,
     seed: int = 0,
     draws: Sequence[int] | None = None,
 ) -> str:
@@ -124,11 +124,10 @@ def modality_table(
 
     Args:
         pictures: damage -> raw (Q, D) features of the damaged query pictures.
-        share: of the attributes that incomplete words leave out.
         The others as in `robustness_curves`.
     """
     chosen = list(range(len(stored.draws[setting])) if draws is None else draws)
-    words = {"clean": Condition(WRONG, 0.0), "incomplete": Condition(DROPPED, share), "wrong": Condition(WRONG, 1.0)}
+    words = {"clean": Condition(WRONG, 0.0), "incomplete": Condition(DROPPED, INCOMPLETE), "wrong": Condition(WRONG, 1.0)}
     damaged = _Damaged.of(stored, encode, (setting, source, text_seed), chosen, list(words.values()), seed)
 
     @functools.cache  # who is missing leaves what is there as it is
@@ -152,7 +151,8 @@ def modality_table(
     bad_words = [("clean", said) for said in (*words, "absent")]
     rows = [*bad_words, *((picture, "clean") for picture in (*pictures, "absent"))]
     names = ["picture", "words", "infrared, R-1 / mAP", "words", "both", "both, with trust"]
-    note = f"- Percent, means over {len(chosen)} gallery draws. Incomplete: {100 * share:.0f} % of the attributes left out."
+    left_out = f"{100 * INCOMPLETE:.0f} % of the attributes left out"
+    note = f"- Percent, means over {len(chosen)} gallery draws. Incomplete: {left_out}."
     return "\n".join([*aligned([names, *(cells(*row) for row in rows)], names=2), "", note])
 
 

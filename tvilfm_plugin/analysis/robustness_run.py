@@ -20,7 +20,8 @@ from tvilfm_plugin.analysis.robustness import (
     modality_table,
     robustness_curves,
 )
-from tvilfm_plugin.evaluation.stored import NotStoredError, StoredEvaluation
+from tvilfm_plugin.evaluation.stored import StoredEvaluation
+from tvilfm_plugin.evaluation.stored_files import NotStoredError
 from tvilfm_plugin.files.writing import write_text
 
 
@@ -85,8 +86,7 @@ def measure_robustness(
     )  # fmt: skip
     table = f"{cost_and_gain(points, card)}\n\n{both}"
     out = folder / f"robustness_{setting}_{source}"
-    described = {"card": card.to_dict(), "seed": options.seed}
-    described |= {"points": as_table(points)}
+    described = {"card": card.to_dict(), "seed": options.seed, "points": as_table(points)}
     write_text(out.with_suffix(".csv"), as_csv(points))
     write_text(out.with_suffix(".json"), json.dumps(described, indent=1) + "\n")
     write_text(out.with_suffix(".md"), table + "\n")

@@ -8,11 +8,10 @@ from torch import Tensor
 
 from tvilfm_plugin.evaluation.mer import minus_inner_product
 from tvilfm_plugin.evaluation.protocols import LLCM, REGDB, SYSU, Labels, Protocol
-from tvilfm_plugin.evaluation.ranking import aggregate, cmc_length, per_query
+from tvilfm_plugin.evaluation.ranking import rank_metrics
 from tvilfm_plugin.evaluation.report import aligned
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
-
-COLUMNS = ("R-1", "R-5", "R-10", "R-20", "mAP", "mINP")
+from tvilfm_plugin.evaluation.summary import COLUMNS, in_columns
 
 JUNK = {
     "nothing ignored": REGDB.is_junk,
@@ -129,9 +128,8 @@ def _per_draw(galleries: Galleries, protocol: Protocol) -> np.ndarray:
     """(T, 6) in percent."""
     rows = []
     for dist, gallery in zip(galleries.dist, galleries.gallery, strict=True):
-        metrics = aggregate(per_query(dist, galleries.query, gallery, protocol), cmc_length(gallery, protocol))
-        rows.append([*(metrics.rank(k) for k in (1, 5, 10, 20)), metrics.mAP, metrics.mINP])
-    return 100 * np.array(rows)
+        rows.append(in_columns(rank_metrics(dist, galleries.query, gallery, protocol)))
+    return np.array(rows)
 
 
 def _change(value: float) -> str:

@@ -54,7 +54,7 @@ def identity_bootstrap(
         seed: of the resampling.
     """
     check_confidence(confidence)
-    total, count = _per_identity(values, pids)
+    total, count = per_identity(values, pids)
     means = _resampled_means(total, count, resamples, seed)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(total.sum() / count.sum()), float(low), float(high), len(total))
@@ -90,7 +90,7 @@ def paired_randomisation(
     check_confidence(confidence)
     if resamples < 1 or seed < 0:
         raise ValueError(f"A paired test needs one resample or more and a seed of at least 0, got {resamples} and {seed}.")
-    total, count = _per_identity(second - first, pids)
+    total, count = per_identity(second - first, pids)
     differences = total / count
     n, observed = len(differences), float(differences.mean())
     # Sums of the same numbers in another order differ by rounding: patterns that are equal must count as equal.
@@ -122,7 +122,7 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def _per_identity(values: np.ndarray, pids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def per_identity(values: np.ndarray, pids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sum of the values and number of queries of each identity, (I,) each."""
     values, pids = np.asarray(values, dtype=np.float64), np.asarray(pids)
     if values.ndim != 1 or values.shape != pids.shape:

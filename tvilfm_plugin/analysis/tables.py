@@ -4,6 +4,7 @@ Training seeds, text seeds and gallery draws (on RegDB: splits) are averaged, bu
 measured by different protocols is never averaged.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def collect(
         expected: training seeds that there should be.
         resamples: of the paired tests.
     """
-    load = _remembering(load)
+    load = functools.cache(load)
     lines, notes = [], []
     for row in (row for row in table.rows if not only or row.name in only):
         seeds = found.get(row.run, {})
@@ -75,17 +76,6 @@ def collect(
     return Result(
         table=table, dataset=dataset, lines=tuple(lines), steps=tuple(steps), notes=tuple(notes), resamples=resamples
     )
-
-
-def _remembering(load: Load) -> Load:
-    kept: dict[Path, StoredEvaluation] = {}
-
-    def once(folder: Path) -> StoredEvaluation:
-        if folder not in kept:
-            kept[folder] = load(folder)
-        return kept[folder]
-
-    return once
 
 
 def _lines_of(row: Row, seeds: Mapping[int, Sequence[Path]], load: Load, notes: list[str]) -> list[Line]:

@@ -20,10 +20,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from tvilfm_plugin.evaluation.fingerprint import data_sha256, version_of_software
-from tvilfm_plugin.evaluation.fingerprint import weights_sha256 as weights_sha256
-from tvilfm_plugin.evaluation.flips import encode_rows as encode_rows
-from tvilfm_plugin.evaluation.flips import encoding
+from tvilfm_plugin.evaluation.fingerprint import data_sha256, version_of_software, weights_sha256
+from tvilfm_plugin.evaluation.flips import encode_rows, encoding
 from tvilfm_plugin.evaluation.fusion import LateJoin
 from tvilfm_plugin.evaluation.mer import (
     IMAGE_ONLY,
@@ -187,14 +185,17 @@ class MEREvaluator(DatasetEvaluator):
             logger.info(f"{self.data.name}, {setting.name}:\n{table}")
         if not comm.is_main_process():
             return OrderedDict()
-        first = self.data.settings[0].name
-        kind = "ensemble" if f"{first}/ensemble/R-1" in results else everything.image_only.name
-        results["metric"] = (results[f"{first}/{kind}/R-1"] + results[f"{first}/{kind}/mAP"]) / 2
+        results["metric"] = self._headline(results, everything.image_only.name)
         if self.folder is not None:
             replace(everything, cards=cards, results=results).save(self.folder, arrays)
             write_text(self.folder / "table.md", "\n\n".join(report))
             logger.info(f"Features, rankings, cards and tables are in {self.folder}")
         return results
+
+    def _headline(self, results: Mapping[str, Any], image_only: str) -> float:
+        first = self.data.settings[0].name
+        kind = "ensemble" if f"{first}/ensemble/R-1" in results else image_only
+        return float(results[f"{first}/{kind}/R-1"] + results[f"{first}/{kind}/mAP"]) / 2
 
     def _stored(self, parts: Parts, neck: tuple[Tensor, Tensor], fusion: Fusion | None) -> StoredEvaluation:
         """The parts with the rules by which this data set ranks them."""

@@ -175,20 +175,16 @@ def nearest(dist: Distances, query: Labels, gallery: Labels, protocol: Protocol,
     return index, distance
 
 
-def chance_metrics(
-    query: Labels, gallery: Labels, protocol: Protocol, max_rank: int = 20, seed: int | None = None, repeats: int | None = None
-) -> RankMetrics:
+def chance_metrics(query: Labels, gallery: Labels, protocol: Protocol) -> RankMetrics:
     """The level that guessing reaches: the expectation over all rankings of the same queries and gallery.
 
     Args:
         query: labels of the Q queries.
         gallery: labels of the G gallery images.
         protocol: as in `rank_metrics`.
-        max_rank: as in `rank_metrics`.
-        seed, repeats: of random rankings, which nothing draws any more; scripts that name them go on working.
     """
     query, gallery = _labels("query", query, len(query.pids)), _labels("gallery", gallery, len(gallery.pids))
-    length = cmc_length(gallery, protocol, max_rank)
+    length = cmc_length(gallery, protocol)
     # The rules see labels only, so each pair of labels is asked once.
     kinds, number = _distinct(query)
     places, alike = _distinct(gallery)

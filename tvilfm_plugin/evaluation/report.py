@@ -7,11 +7,10 @@ from typing import Any
 from tabulate import tabulate
 
 from tvilfm_plugin.evaluation.ranking import RankMetrics
-from tvilfm_plugin.evaluation.summary import summarise
+from tvilfm_plugin.evaluation.summary import COLUMNS, in_columns, summarise
 
 ORACLE = "oracle"
 NO_TEXT = "none"
-COLUMNS = ("R-1", "R-5", "R-10", "R-20", "mAP", "mINP")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,10 +126,9 @@ def results_table(rows: Sequence[ResultRow], chance: Sequence[RankMetrics]) -> s
 def _cells(name: str, trials: Sequence[RankMetrics], spread: bool = True) -> list[str]:
     if not trials:
         raise ValueError(f"The row {name!r} has no trials.")
-    values = [[*(metrics.rank(k) for k in (1, 5, 10, 20)), metrics.mAP, metrics.mINP] for metrics in trials]
     cells = []
-    for column in zip(*values, strict=True):
-        summary = summarise([100 * value for value in column])
+    for column in zip(*map(in_columns, trials), strict=True):
+        summary = summarise(column)
         deviation = f" ± {summary.sd:.2f}" if spread and summary.n > 1 else ""
         cells.append(f"{summary.mean:.2f}{deviation}")
     return cells

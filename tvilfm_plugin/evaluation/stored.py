@@ -27,6 +27,7 @@ from tvilfm_plugin.evaluation.protocols import PROTOCOLS, Labels, Protocol
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard
 from tvilfm_plugin.evaluation.stored_files import (
     REMEDY,
+    NotStoredError,
     check_digests,
     draws_in,
     read_arrays,
@@ -36,10 +37,6 @@ from tvilfm_plugin.evaluation.stored_files import (
     texts_in,
     write_described,
 )
-from tvilfm_plugin.evaluation.stored_files import NotStoredError as NotStoredError
-from tvilfm_plugin.evaluation.stored_files import found_within as found_within
-from tvilfm_plugin.evaluation.stored_files import per_query_values as per_query_values
-from tvilfm_plugin.evaluation.stored_files import rank_of as rank_of
 from tvilfm_plugin.evaluation.text_trust import TextTrust, trust
 from tvilfm_plugin.files.places import seen_from, travelling
 from tvilfm_plugin.files.writing import atomic_file, sha256_of
@@ -47,6 +44,9 @@ from tvilfm_plugin.modality import Modality
 
 Distance = Callable[[Tensor, Tensor], Any]
 """(Q, D) query and (g, D) gallery vectors -> (Q, g) distances."""
+MakeDistance = Callable[[Mapping[str, Any]], Distance]
+"""Re-ranking and query expansion as a stored evaluation describes them -> the distance."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoredEvaluation:
@@ -205,19 +205,12 @@ class StoredEvaluation:
         return result
 
     def evaluate(
-        self,
-        label: str,
-        *,
-        draws: Sequence[int] | None = None,
-        protocol: Protocol | None = None,
-        distance: Distance | None = None,
+        self, label: str, *, protocol: Protocol | None = None, distance: Distance | None = None
     ) -> list[list[Trial]]:
         """One row of the result table again, trials as [text seed][gallery draw]; the other arguments as in `trials`."""
         card, kind = self.card(label), self.query_type(label)
         seeds = None if card.text_source == NO_TEXT else card.text_seeds
-        found = self.trials(
-            card.setting, card.text_source, types=(kind,), seeds=seeds, draws=draws, protocol=protocol, distance=distance
-        )
+        found = self.trials(card.setting, card.text_source, types=(kind,), seeds=seeds, protocol=protocol, distance=distance)
         return found[kind.name]
 
     def query_type(self, label: str) -> QueryType:
@@ -298,11 +291,7 @@ class StoredEvaluation:
 
     @classmethod
     def load(
-        cls,
-        folder: str | Path,
-        *,
-        protocol: Protocol | None = None,
-        make_distance: Callable[[Mapping[str, Any]], Distance] | None = None,
+        cls, folder: str | Path, *, protocol: Protocol | None = None, make_distance: MakeDistance | None = None
     ) -> Self:
         """Read a folder that an evaluation wrote. Nothing in it is executed.
 
@@ -316,23 +305,12 @@ class StoredEvaluation:
         described, tensors, arrays = read_described(folder), read_parts(folder), read_arrays(folder)
         check_digests(folder, described.get("sha256", {}))
         cards = read_cards(folder, described)
-        dataset = next(iter(cards.values())).dataset
-        # Files written before the protocol was stored name it by the data set.
-        name = described.get("protocol", dataset.removeprefix("Tri-"))
-        if protocol is None and name not in PROTOCOLS:
-            known = ", ".join(PROTOCOLS)
-            raise NotStoredError(f"{folder} was ranked by the rules of {name!r}; known are {known}. Give protocol=.")
-        if described.get("distance") and make_distance is None:
-            raise NotStoredError(
-                f"{folder} was ranked with {next(iter(cards.values())).reranking}; give "
-                "make_distance=tvilfm_plugin.evaluation.evaluator.distance_function to rank it again."
-            )
         members = tuple(Modality(m) for m in described["members"])
         image_only = described.get("image_only", {"name": "infrared", "members": ["ir"]})
         texts = tensors.get("texts")
-        state = {key.removeprefix("fusion."): value for key, value in tensors.items() if key.startswith("fusion.")}
         fusion = None
         if texts is not None and set(members) != {Modality.IR}:
+            state = {key.removeprefix("fusion."): value for key, value in tensors.items() if key.startswith("fusion.")}
             fusion = registered_fusion(described["fusion"], tensors["query"].shape[1], state)
         other_images = "image_query" in tensors
         stored = cls(
@@ -346,7 +324,7 @@ class StoredEvaluation:
             image_only=QueryType(image_only["name"], tuple(Modality(m) for m in image_only["members"])),
             query=Labels(arrays["query_pids"], arrays["query_camids"]),
             gallery=Labels(arrays["gallery_pids"], arrays["gallery_camids"]),
-            protocol=protocol or PROTOCOLS[name],
+            protocol=protocol or _stored_protocol(folder, described, cards),
             draws=draws_in(arrays),
             texts=tuple(described["texts"]),
             text_index=texts_in(arrays),
@@ -357,7 +335,7 @@ class StoredEvaluation:
             fusion_name=described["fusion"],
             distance_settings=described.get("distance", {}),
             text_trust=TextTrust.from_dict(trusted, str(folder)) if (trusted := described.get("text_trust")) else None,
-            distance=make_distance(described["distance"]) if described.get("distance") and make_distance else None,
+            distance=_stored_distance(folder, described, cards, make_distance),
         )
         stored._check(folder)
         return stored
@@ -376,6 +354,28 @@ class StoredEvaluation:
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _stored_protocol(folder: Path, described: Mapping[str, Any], cards: Mapping[str, ProtocolCard]) -> Protocol:
+    # Files written before the protocol was stored name it by the data set.
+    name = described.get("protocol", next(iter(cards.values())).dataset.removeprefix("Tri-"))
+    if name not in PROTOCOLS:
+        known = ", ".join(PROTOCOLS)
+        raise NotStoredError(f"{folder} was ranked by the rules of {name!r}; known are {known}. Give protocol=.")
+    return PROTOCOLS[name]
+
+
+def _stored_distance(
+    folder: Path, described: Mapping[str, Any], cards: Mapping[str, ProtocolCard], make: MakeDistance | None
+) -> Distance | None:
+    if not described.get("distance"):
+        return None
+    if make is None:
+        raise NotStoredError(
+            f"{folder} was ranked with {next(iter(cards.values())).reranking}; give "
+            "make_distance=tvilfm_plugin.evaluation.evaluator.distance_function to rank it again."
+        )
+    return make(described["distance"])
 
 
 def registered_fusion(name: str, dim: int, state: Mapping[str, Tensor]) -> Fusion:

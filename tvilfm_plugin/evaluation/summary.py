@@ -8,6 +8,9 @@ import numpy as np
 from tvilfm_plugin.evaluation.mer import Trial
 from tvilfm_plugin.evaluation.ranking import RankMetrics
 
+COLUMNS = ("R-1", "R-5", "R-10", "R-20", "mAP", "mINP")
+"""The metrics of a result table."""
+
 
 class Summary(NamedTuple):
     """Mean over n trials, sample standard deviation, and the Student-t confidence interval [low, high] of the mean.
@@ -63,11 +66,13 @@ def per_draw(of_seeds: Sequence[Sequence[Trial]]) -> list[RankMetrics]:
 
 def percent(of_seeds: Sequence[Sequence[Trial]]) -> dict[str, float]:
     """Means over text seeds and draws, in percent."""
-    everything = per_draw(of_seeds)
-    values = {f"R-{k}": float(np.mean([100 * m.rank(k) for m in everything])) for k in (1, 5, 10, 20)}
-    values["mAP"] = float(np.mean([100 * m.mAP for m in everything]))
-    values["mINP"] = float(np.mean([100 * m.mINP for m in everything]))
-    return values
+    columns = zip(*map(in_columns, per_draw(of_seeds)), strict=True)
+    return {name: float(np.mean(values)) for name, values in zip(COLUMNS, columns, strict=True)}
+
+
+def in_columns(metrics: RankMetrics) -> list[float]:
+    """The values of `COLUMNS`, in percent."""
+    return [100 * value for value in (*(metrics.rank(k) for k in (1, 5, 10, 20)), metrics.mAP, metrics.mINP)]
 
 
 def row_arrays(label: str, of_seeds: Sequence[Sequence[Trial]]) -> dict[str, np.ndarray]:

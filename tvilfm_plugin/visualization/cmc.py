@@ -14,9 +14,9 @@ Cmc = Sequence[Interval]
 """R-1, R-2, ... with their intervals over identities, as fractions."""
 
 
-def cmc_of(ranked: Ranked, length: int = RANKS, resamples: int = 10_000, seed: int = 0) -> Cmc:
+def cmc_of(ranked: Ranked, resamples: int = 10_000, seed: int = 0) -> Cmc:
     """The curve of one row: means over queries, text seeds and draws; the band says how it could move with other people."""
-    return cmc_intervals(ranked.first_match_rank, ranked.query_pids, length, resamples, seed)
+    return cmc_intervals(ranked.first_match_rank, ranked.query_pids, RANKS, resamples, seed)
 
 
 def cmc_panel(found: Mapping[str, Cmc]) -> dict[str, Curve]:

@@ -40,15 +40,14 @@ def new_figure(width: float, height: float, **options: Any) -> "Figure":
     return figure
 
 
-def style(axes: "Axes", title: str = "", grid: bool = True) -> None:
+def style(axes: "Axes", title: str = "") -> None:
     """The common look of a panel."""
     if title:
         axes.set_title(title, fontsize=10, color=INK)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    if grid:
-        axes.grid(True, color=GRID, linewidth=0.6)
-        axes.set_axisbelow(True)
+    axes.grid(True, color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
 
 
 class Look(NamedTuple):

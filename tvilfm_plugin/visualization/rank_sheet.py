@@ -122,12 +122,7 @@ def build_figure(rows: Sequence[QueryRow], title: str = "") -> "Figure":
         top -= row_height
 
     judged = any(hit.correct is not None for row in rows for hit in row.hits) or not columns
-    legend = [(f"{m.symbol} {m.meaning}", m.colour) for m in (RIGHT, WRONG) if judged]
-    left = width - MARGIN
-    for text, colour in reversed([*legend, ("number: similarity", FAINT)]):
-        left -= sheet.width(text, LABEL_SIZE, bold=colour != FAINT)
-        sheet.text(left, top - 0.05, text, LABEL_SIZE, colour, bold=colour != FAINT)
-        left -= GAP
+    sheet.legend([RIGHT, WRONG] if judged else [], width - MARGIN, top - 0.05)
     return sheet.figure
 
 
@@ -164,6 +159,13 @@ class _Sheet:
 
         width, height = self.figure.get_size_inches()
         self.figure.add_artist(Line2D([left / width, right / width], [y / height] * 2, color=FAINT, linewidth=0.6))
+
+    def legend(self, marks: Sequence[Mark], right: float, top: float) -> None:
+        """What marks and numbers mean, in one line that ends at `right`."""
+        for text, colour in reversed([*((f"{m.symbol} {m.meaning}", m.colour) for m in marks), ("number: similarity", FAINT)]):
+            right -= self.width(text, LABEL_SIZE, bold=colour != FAINT)
+            self.text(right, top, text, LABEL_SIZE, colour, bold=colour != FAINT)
+            right -= GAP
 
     def texts(self, texts: tuple[str, str], left: float, top: float) -> None:
         """The texts of a query, each under its heading. Together they get the height of the image and share it."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -61,7 +61,7 @@ class Ranked:
     @classmethod
     def read(cls, folder: Path, label: str) -> Self:
         """A row of the evaluation in `folder`."""
-        described = described_evaluation(folder)
+        described = read_described(folder)
         if label not in described["cards"]:
             known = sorted({known.split("/", 1)[1] for known in described["cards"]})
             raise KeyError(f"{folder} has no query type {label.split('/', 1)[-1]!r}; it has {', '.join(known)}.")
@@ -135,11 +135,6 @@ def _say_missing(folder: str) -> None:
     logger.warning(f"Pictures of {folder} are missing, their tiles grey: FASTREID_DATASETS says where the data sets lie.")
 
 
-def described_evaluation(folder: Path) -> dict[str, Any]:
-    """What an evaluation's results.json says."""
-    return read_described(folder)
-
-
 def draw_queries(folder: Path, query_type: str, count: int) -> Path:
     """Draw queries, evenly spread, with the five best gallery images of the first gallery draw.
 
@@ -151,7 +146,7 @@ def draw_queries(folder: Path, query_type: str, count: int) -> Path:
     Returns:
         The PNG in `folder`.
     """
-    setting = next(iter(described_evaluation(folder)["cards"])).split("/", 1)[0]
+    setting = next(iter(read_described(folder)["cards"])).split("/", 1)[0]
     ranked = Ranked.read(folder, f"{setting}/{query_type}")
     rows = [ranked.drawn_row(q, f"person {ranked.query_pids[q]}") for q in ranked.spread(count)]
     title = f"{headline(ranked.card.dataset, setting, ranked.card.text_source)}: {query_type} query"

@@ -13,7 +13,8 @@ from torch import Tensor
 from tvilfm_plugin.analysis.comparison import FREE_COLUMNS, ProtocolMismatch, RowName, check_comparable, measured, rows
 from tvilfm_plugin.evaluation.protocols import Labels
 from tvilfm_plugin.evaluation.report import NO_TEXT
-from tvilfm_plugin.evaluation.stored import NotStoredError, StoredEvaluation
+from tvilfm_plugin.evaluation.stored import StoredEvaluation
+from tvilfm_plugin.evaluation.stored_files import NotStoredError
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.visualization.stored import Ranked, evaluations
 

@@ -1,6 +1,7 @@
 """What a report or a picture is made from, by the output folders of runs."""
 
 from pathlib import Path
+from typing import Any
 
 from tvilfm_plugin.visualization.run_report import BEFORE, Wanted
 from tvilfm_plugin.visualization.systems import (
@@ -31,11 +32,7 @@ def systems_of_runs(
     backbone: Path | None = None,
     baseline: Path | None = None,
     before: Path | None = None,
-    queries: int = 4,
-    people: int = 20,
-    seed: int = 0,
-    resamples: int = 10_000,
-    kind: str = "png",
+    **drawn: Any,
 ) -> Wanted:
     """The systems of a report.
 
@@ -48,7 +45,7 @@ def systems_of_runs(
         setting, source: "" = the run's first ones; the other systems are asked with the same.
         initial, backbone, baseline: runs of the systems before it; the backbone is RUN/stage1 if that was evaluated.
         before: the run before stage 2.
-        queries, people, seed, resamples, kind: as `Wanted` has them.
+        drawn: queries, people, seed, resamples and kind of `Wanted`.
     """
     folder = evaluation_of(run, dataset)
     query = query or (ENSEMBLE if load(folder).text_index else IMAGE)
@@ -68,9 +65,5 @@ def systems_of_runs(
         ours=ours,
         others=[another(name, run, ASKED[name]) for name, run in given.items() if run is not None],
         before=another(BEFORE, before, query) if before else None,
-        queries=queries,
-        people=people,
-        seed=seed,
-        resamples=resamples,
-        kind=kind,
+        **drawn,
     )

@@ -10,8 +10,10 @@ from tvilfm_plugin.visualization.figures import BLUE, VERMILION, new_figure, sty
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+METRICS = ("R-1", "mAP")
 
-def build_table_picture(lines: Sequence[Any], dataset: str, title: str, metrics: Sequence[str] = ("R-1", "mAP")) -> "Figure":
+
+def build_table_picture(lines: Sequence[Any], dataset: str, title: str) -> "Figure":
     """A panel per metric, a line per row and text source of the first setting.
 
     Args:
@@ -22,9 +24,9 @@ def build_table_picture(lines: Sequence[Any], dataset: str, title: str, metrics:
     lines = [line for line in lines if line.setting == lines[0].setting]
     names = [f"{line.row.name}" + ("" if line.source == "none" else f" ({line.source})") for line in lines]
     figure = new_figure(9.0, 1.2 + 0.34 * len(lines))
-    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(METRICS), sharey=True, squeeze=False)[0]
     places = np.arange(len(lines))[::-1]
-    for panel, metric in zip(panels, metrics, strict=True):
+    for panel, metric in zip(panels, METRICS, strict=True):
         for place, line in zip(places, lines, strict=True):
             over = line.over("training seeds", metric)
             interval = None if np.isnan(over.low) else [[over.mean - over.low], [over.high - over.mean]]

@@ -43,21 +43,19 @@ class Offsets(NamedTuple):
         return one, other, paired_randomisation(self.mismatched, self.matched, self.pids, resamples=resamples, seed=seed)
 
 
-def text_offsets(stored: StoredEvaluation, setting: str, source: str, text_seed: int | None = None, seed: int = 0) -> Offsets:
+def text_offsets(stored: StoredEvaluation, setting: str, source: str, seed: int = 0) -> Offsets:
     """Cosines from the stored raw parts.
 
     f_ir is the query's feature, f_rgb the mean over the person's visible images in the gallery union, T_rgb the text of the
     first draw and T_ir the query's own filter text.
 
     Args:
-        setting, source, text_seed: which texts; by default the source's first seed.
+        setting, source: which texts, of the first seed.
         seed: of the choice of other people.
     """
     if source in (NO_TEXT, "self"):
         raise ValueError(f"Text source {source!r} gives no offset between two texts; take witness or oracle.")
-    if text_seed is None:
-        text_seed = next(iter(stored.seeds(setting, source)), 0)
-    text, parts = stored.text(setting, source, text_seed), stored.parts
+    text, parts = stored.text(setting, source, next(iter(stored.seeds(setting, source)), 0)), stored.parts
     assert parts.texts is not None
     people, code = np.unique(stored.gallery.pids, return_inverse=True)
     sums = torch.zeros(len(people), parts.gallery.shape[1], dtype=torch.float64)
