@@ -13,11 +13,11 @@ import torch
 from fastreid.config import get_cfg
 from fastreid.modeling.meta_arch import build_model
 from golden_inputs import tokens, weight
-from released_names import released_key
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 import tvilfm_plugin.modeling.registration  # noqa: F401  (fills fast-reid's registries)
+from tvilfm_plugin.checkpoints.released_keys import released_key
 from tvilfm_plugin.config import add_tvilfm_config
 
 GOLDENS = Path(__file__).parent / "goldens"

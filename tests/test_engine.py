@@ -12,8 +12,7 @@ from tiny_runs import ROOT, rows, same, weights
 
 pytest.importorskip("fastreid")
 
-from released_names import released_key
-
+from tvilfm_plugin.checkpoints.released_keys import released_key
 from tvilfm_plugin.config import get_cfg, stage1_config
 from tvilfm_plugin.engine import TriTrainer, lr_factor, param_groups
 from tvilfm_plugin.engine.run import Identity, recipe

@@ -8,8 +8,8 @@ import pytest
 import torch
 from fastreid.modeling.meta_arch import build_model
 from oracles_modeling import golden, golden_json, load_golden_weights, small_config
-from released_names import released_key
 
+from tvilfm_plugin.checkpoints.released_keys import released_key
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.registries import choose_losses
 from tvilfm_plugin.modeling.tvilfm import TVILFM

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from tvilfm_plugin.checkpoints import released_baselines, released_mip
-from tvilfm_plugin.checkpoints.released_keys import our_key
+from tvilfm_plugin.checkpoints import released_baselines, released_keys, released_mip
+from tvilfm_plugin.checkpoints.released_keys import Translation
 from tvilfm_plugin.evaluation.provenance import KEY, NOT_RECORDED, Provenance
 from tvilfm_plugin.files.weights import read_weights_file, some, tensors_of
 from tvilfm_plugin.files.writing import atomic_file
@@ -22,8 +22,8 @@ CLASSIFIERS = {"tvilfm": "classifier.classifier.weight", "mmn": "classifier1.wei
 """Method -> the released tensor whose rows are the training identities, where that is not classifier.weight."""
 
 IGNORED = {
-    "logit_scale": "the temperature of a contrastive loss that neither stage uses",
-    "backup_classifier.classifier.weight": "stage 1's classifier, which nothing reads after stage 1",
+    r"logit_scale$": "the temperature of a contrastive loss that neither stage uses",
+    r"backup_classifier\.classifier\.weight$": "stage 1's classifier, which nothing reads after stage 1",
 }
 IGNORED_MIP = {
     r"base\.blocks\.\d+\.": "a block behind the last one that this config runs",
@@ -86,66 +86,24 @@ def is_stage2(official: Iterable[str]) -> bool:
     return any(name.startswith("backup_") for name in official)
 
 
-def from_tvilfm(
-    official: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]] | None = None
-) -> tuple[dict[str, Tensor], KeyReport]:
-    """An authors' TVI-LFM state dict (481 keys; stage 2: 488) under our names.
+def reported(found: Translation, reasons: Mapping[str, str]) -> KeyReport:
+    """The report on a translation.
 
     Args:
-        official: their state dict.
-        shapes: name and shape of every tensor of our model; None: nothing is compared.
-
-    Returns:
-        float32 tensors, and the report.
+        reasons: pattern of a released name that is left out -> why.
     """
-    state: dict[str, Tensor] = {}
-    mapped: dict[str, tuple[str, ...]] = {}
-    ignored, unexplained, misshapen = {}, [], []
-    for name, value in official.items():
-        if name in IGNORED:
-            ignored[name] = IGNORED[name]
-            continue
-        ours = our_key(name)
-        if ours is None or (shapes is not None and ours not in shapes):
-            unexplained.append(name)
-        elif shapes is not None and tuple(value.shape) != tuple(shapes[ours]):
-            misshapen.append(f"{name} is {tuple(value.shape)}, {ours} is {tuple(shapes[ours])}")
-        else:
-            state[ours] = value.float() if value.is_floating_point() else value
-            mapped[ours] = (name,)
-    known = {our_key(name) for name in official}
-    missing = [name for name in shapes or () if name not in known]
-    return state, KeyReport(mapped, ignored, missing, misshapen, unexplained)
+    why = {name: next((why for pattern, why in reasons.items() if re.match(pattern, name)), "") for name in found.unused}
+    ignored = {name: reason for name, reason in why.items() if reason}
+    unexplained = [name for name, reason in why.items() if not reason]
+    return KeyReport(found.loaded, ignored, found.missing, found.misshapen, unexplained)
 
 
-def from_mip(official: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]) -> tuple[dict[str, Tensor], KeyReport]:
-    """An authors' MIP state dict under our names; the arguments as in `from_tvilfm`."""
-    if not released_mip.is_released_mip(official):
-        return {}, KeyReport({}, {}, list(shapes), [], list(official))
-    found = released_mip.from_official(official, {name: tuple(shape) for name, shape in shapes.items()})
-    return _reported(found, IGNORED_MIP)
-
-
-def from_baseline(
-    official: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]
-) -> tuple[dict[str, Tensor], KeyReport]:
-    """A state dict of the authors of AGW, CAJ, DEEN, MMN, DDAG or YYDS under our names; the arguments as in `from_tvilfm`."""
-    found = released_baselines.from_official(official, {name: tuple(shape) for name, shape in shapes.items()})
-    return _reported(found, released_baselines.IGNORED)
-
-
-def _reported(found: released_mip.Translation, reasons: Mapping[str, str]) -> tuple[dict[str, Tensor], KeyReport]:
-    ignored, unexplained = _explained(found.unused, reasons)
-    return found.state, KeyReport(found.loaded, ignored, found.missing, found.misshapen, unexplained)
-
-
-def _explained(unused: Iterable[str], reasons: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Which names are left out, and why; and those for which there is no reason."""
-    why = {name: next((why for pattern, why in reasons.items() if re.match(pattern, name)), "") for name in unused}
-    return {name: reason for name, reason in why.items() if reason}, [name for name, reason in why.items() if not reason]
-
-
-METHODS = {"tvilfm": from_tvilfm, "mip": from_mip, **dict.fromkeys(released_baselines.METHODS, from_baseline)}
+METHODS = {
+    "tvilfm": (released_keys.from_official, IGNORED),
+    "mip": (released_mip.from_official, IGNORED_MIP),
+    **dict.fromkeys(released_baselines.METHODS, (released_baselines.from_official, released_baselines.IGNORED)),
+}
+"""Method -> what translates a file, and the names of it that are left out, with the reasons."""
 
 
 def shapes_of(cfg: CfgNode, num_classes: int) -> dict[str, tuple[int, ...]]:
@@ -189,7 +147,9 @@ def import_released(
     stage1 = method == "tvilfm" and not is_stage2(official)
     if stage1:
         shapes = {name: shape for name, shape in shapes.items() if not name.startswith("stage1.")}
-    state, report = METHODS[method](official, shapes)
+    translate, reasons = METHODS[method]
+    found = translate(official, shapes)
+    report = reported(found, reasons)
     report.ignored.update(dict.fromkeys(beside, "lies beside the weights"))
     if not report.complete:
         raise ValueError(f"{str(weights)!r} is no checkpoint of {method} with this config:\n{report}")
@@ -199,6 +159,6 @@ def import_released(
     # Stage 1's file holds CLIP's text tower, which stage 1 does not train: its model does not have one.
     record.optional = (UNTRAINED_TEXT,) if stage1 else ()
     with atomic_file(out) as file:
-        torch.save({"model": state, KEY: record.state_dict()}, file)
+        torch.save({"model": found.state, KEY: record.state_dict()}, file)
     logger.info(f"{weights} -> {out}\n{report}")
     return report

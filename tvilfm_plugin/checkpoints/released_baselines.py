@@ -9,15 +9,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from tvilfm_plugin.checkpoints.released_mip import Translation
+from tvilfm_plugin.checkpoints.released_keys import Shapes, Table, Translation, renamed, translated
 from tvilfm_plugin.modeling.methods.mmn import Projection
 
 METHODS = ("agw", "caj", "deen", "mmn", "ddag", "yyds")
 _STEMS = {"rgb": "visible_module.visible.", "ir": "thermal_module.thermal."}
 _YYDS_STEMS = {"rgb": "visible_module.", "ir": "thermal_module."}
-
-# Ours -> theirs, by the beginning of a name.
-_SHARED = (
+_SHARED: Table = (
     (r"visual\.backbone\.base\.mfa\.(\d)\.channel\.", lambda m: f"MFA{int(m[1]) + 1}.CNL."),
     (r"visual\.backbone\.base\.mfa\.(\d)\.spatial\.", lambda m: f"MFA{int(m[1]) + 1}.PNL."),
     (r"visual\.backbone\.base\.dee\.branches\.(\d)\.dilated\.(\d)\.", lambda m: f"DEE.FC{int(m[1]) + 1}{int(m[2]) + 1}."),
@@ -63,44 +61,30 @@ def official_key(name: str, yyds: bool = False) -> str | None:
     """The authors' name of one of our tensors; None for what is in no file of theirs (MMN's projection, DDAG's record)."""
     if stem := re.fullmatch(r"visual\.backbone\.base\.(conv1|bn1)\.(rgb|ir)\.(.+)", name):
         return f"{(_YYDS_STEMS if yyds else _STEMS)[stem[2]]}{stem[1]}.{stem[3]}"
-    for pattern, theirs in _SHARED:
-        renamed, count = re.subn("^" + pattern, theirs, name)  # type: ignore[arg-type, call-overload]
-        if count:
-            return str(renamed)
-    return None
+    return renamed(name, _SHARED)
 
 
-def from_official(official: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> Translation:
-    """The authors' tensors under our names.
-
-    Args:
-        official: their state dict.
-        shapes: name and shape of every tensor of our model.
-    """
-    found = Translation({}, {}, [], [], [])
+def from_official(official: Mapping[str, Tensor], shapes: Shapes) -> Translation:
+    """The authors' tensors under our names; the arguments as in `released_keys.from_official`."""
     yyds = "visible_module.conv1.weight" in official
     starts = _starts(shapes)
-    for name, shape in shapes.items():
-        key = official_key(name, yyds)
-        value = official.get(key or "", starts.get(name))
-        if value is None:
-            found.missing.append(name)
-        elif value.shape.numel() != torch.Size(shape).numel() or _squeezed(value.shape) != _squeezed(shape):
-            found.misshapen.append(f"{name} is {tuple(shape)}, {key} is {tuple(value.shape)}")
-        else:
-            # Their linear layers over stripes are 1x1 convolutions.
-            found.state[name] = (value.float() if value.is_floating_point() else value).reshape(shape)
-            found.loaded[name] = (key,) if key is not None and key in official else ()
-    used = {key for keys in found.loaded.values() for key in keys}
-    found.unused.extend(sorted(set(official) - used))
-    return found
+
+    def find(name: str, shape: tuple[int, ...]) -> tuple[tuple[str, ...], Tensor | None]:
+        key = official_key(name, yyds) or ""
+        if key not in official:
+            return (), starts.get(name)
+        value = official[key]
+        # Their linear layers over stripes are 1x1 convolutions.
+        return (key,), value.reshape(shape) if _squeezed(value.shape) == _squeezed(shape) else value
+
+    return translated(official, shapes, find)
 
 
 def _squeezed(shape: tuple[int, ...]) -> list[int]:
     return [size for size in shape if size != 1]
 
 
-def _starts(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def _starts(shapes: Shapes) -> dict[str, Tensor]:
     """What belongs to a loss or to a training and starts anew."""
     starts: dict[str, Tensor] = {}
     if "others" in shapes:

@@ -6,18 +6,17 @@ name, so the same functions translate gradients.
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from tvilfm_plugin.checkpoints.released_keys import Shapes, Table, Translation, renamed, translated
+
 LIBRARY = "visual.modality_prompts.library"
 FIRST_LIBRARY = "base.prompt_embeddings"
 DEEP_LIBRARY = "base.deep_prompt_embeddings"
-
-# Ours -> theirs, by the beginning of a name.
-_RENAMED = (
+_RENAMED: Table = (
     (r"visual\.embedding\.patch\.", "base.patch_embed.proj."),
     (r"visual\.embedding\.cls$", "base.cls_token"),
     (r"visual\.embedding\.position$", "base.pos_embed"),
@@ -42,24 +41,6 @@ _RENAMED = (
 )
 
 
-class Translation(NamedTuple):
-    """The authors' tensors under our names, and what became of every name.
-
-    Attributes:
-        state: what fits our model.
-        loaded: our name -> the names in the authors' file that it was made of.
-        missing: ours that the file lacks.
-        misshapen: ours whose shape differs, with both shapes.
-        unused: names of the file that our model does not have: what its config does not use.
-    """
-
-    state: dict[str, Tensor]
-    loaded: dict[str, tuple[str, ...]]
-    missing: list[str]
-    misshapen: list[str]
-    unused: list[str]
-
-
 def official_names(name: str) -> tuple[str, ...]:
     """The names in the authors' file that one of our tensors corresponds to.
 
@@ -68,44 +49,26 @@ def official_names(name: str) -> tuple[str, ...]:
     """
     if name == LIBRARY:
         return FIRST_LIBRARY, DEEP_LIBRARY
-    for pattern, theirs in _RENAMED:
-        renamed, count = re.subn("^" + pattern, theirs, name)
-        if count:
-            return (renamed,)
+    if theirs := renamed(name, _RENAMED):
+        return (theirs,)
     raise KeyError(
         f"{name} has no counterpart in the authors' checkpoints: they were trained with MODEL.MIP.INSTANCE_TYPE generator."
     )
 
 
-def is_released_mip(names: Iterable[str]) -> bool:
-    """Whether a checkpoint with these names is one of the authors' MIP."""
-    return {"base.patch_embed.proj.weight", "b1.0.norm1.weight", "bottleneck.weight"} <= set(names)
+def from_official(official: Mapping[str, Tensor], shapes: Shapes) -> Translation:
+    """The authors' tensors under our names; the arguments as in `released_keys.from_official`."""
 
-
-def from_official(official: Mapping[str, Tensor], shapes: Mapping[str, torch.Size | tuple[int, ...]]) -> Translation:
-    """The authors' tensors under our names.
-
-    Args:
-        official: their state dict.
-        shapes: name and shape of every tensor of our model.
-    """
-    state: dict[str, Tensor] = {}
-    loaded: dict[str, tuple[str, ...]] = {}
-    missing, misshapen = [], []
-    for name, shape in shapes.items():
+    def find(name: str, shape: tuple[int, ...]) -> tuple[tuple[str, ...], Tensor | None]:
         theirs = official_names(name)
         if not set(theirs) <= set(official):
-            missing.append(name)
-            continue
+            return theirs, None
         value = official[theirs[0]]
         if name == LIBRARY:
             value = torch.cat([value.unsqueeze(1), official[DEEP_LIBRARY][:, : shape[1] - 1]], dim=1)
-        if value.shape != torch.Size(shape):
-            misshapen.append(f"{name} is {tuple(shape)}, {theirs[0]} gives {tuple(value.shape)}")
-            continue
-        state[name], loaded[name] = value, theirs
-    used = {their for theirs in loaded.values() for their in theirs}
-    return Translation(state, loaded, missing, misshapen, sorted(set(official) - used))
+        return theirs, value
+
+    return translated(official, shapes, find)
 
 
 def identity_head_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -144,7 +107,7 @@ def as_stage1(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return identity_head_state(state) if "heads.necks.0.weight" in state else dict(state)
 
 
-def deen_head_state(state: Mapping[str, Tensor], branches: int = 3) -> dict[str, Tensor]:
+def deen_head_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A DEEN state dict as stage 1 of TVI-LFM: its neck and classifier once per branch, side by side, the logits averaged.
 
     Its rows of retrieval have unit vectors before the neck as well; these TVI-LFM does not look at.
@@ -152,7 +115,7 @@ def deen_head_state(state: Mapping[str, Tensor], branches: int = 3) -> dict[str,
     Returns:
         `visual.*`, `heads.neck.*` and `heads.classifier.weight`.
     """
-    joined = {name: value for name, value in state.items() if name.startswith("visual.")}
+    joined, branches = {name: value for name, value in state.items() if name.startswith("visual.")}, 3
     for kind in ("weight", "bias", "running_mean", "running_var"):
         joined[f"heads.neck.{kind}"] = state[f"heads.bn.{kind}"].repeat(branches)
     joined["heads.neck.num_batches_tracked"] = state["heads.bn.num_batches_tracked"]
