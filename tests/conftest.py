@@ -39,6 +39,24 @@ def trained(tiny):
     return out
 
 
+@pytest.fixture(scope="session")
+def tiny_evaluation(tmp_path_factory):
+    """A stored evaluation of invented features, to be read only; see tests/stored_runs.py. Its run is `folder.parents[1]`."""
+    pytest.importorskip("fastreid")
+    from stored_runs import tiny_run
+
+    return tiny_run(tmp_path_factory.mktemp("stored"))
+
+
+@pytest.fixture(scope="session")
+def system_runs(tmp_path_factory):
+    """The runs of the paper's pictures, to be read only: name -> output folder; see tests/stored_runs.py."""
+    pytest.importorskip("fastreid")
+    from stored_runs import tiny_systems
+
+    return tiny_systems(tmp_path_factory.mktemp("systems"))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests of real parts fetch what they need: only where `-m real` asks for them (make test-real)."""
     for item in items:

@@ -50,32 +50,3 @@ def rank_metrics(
     found = [result for result in found if result.first_match_rank is not None]
     cmc = [np.mean([r.first_match_rank <= k for r in found]) for k in range(1, min(max_rank, distinct) + 1)]
     return np.array(cmc), float(np.mean([r.ap for r in found])), float(np.mean([r.inp for r in found]))
-
-
-def identity_means(values: np.ndarray, pids: np.ndarray) -> dict[int, float]:
-    """Mean of the values of each identity, NaN left out."""
-    groups: dict[int, list[float]] = {}
-    for value, pid in zip(values.tolist(), pids.tolist(), strict=True):
-        if value == value:
-            groups.setdefault(pid, []).append(value)
-    return {pid: sum(group) / len(group) for pid, group in groups.items()}
-
-
-def bootstrap_means(values: np.ndarray, pids: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Draw identities with replacement, take all queries of each, average; resample by resample."""
-    rng = np.random.default_rng(seed)
-    ids = np.unique(pids)
-    means = []
-    for _ in range(resamples):
-        drawn = rng.choice(ids, len(ids))
-        means.append(np.concatenate([values[pids == pid] for pid in drawn]).mean())
-    return np.array(means)
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """The smallest level at which Holm's step-down procedure still rejects each hypothesis, by definition."""
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted = [0.0] * len(p_values)
-    for step, i in enumerate(order):
-        adjusted[i] = max(min(1.0, (len(p_values) - j) * p_values[order[j]]) for j in range(step + 1))
-    return adjusted

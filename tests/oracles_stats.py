@@ -28,3 +28,23 @@ def average_precision(right: Sequence[bool]) -> float:
     """Mean precision at the right places of a list."""
     precisions = [sum(right[: n + 1]) / (n + 1) for n in range(len(right)) if right[n]]
     return sum(precisions) / len(precisions)
+
+
+def bootstrap_means(values: np.ndarray, pids: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Draw identities with replacement, take all queries of each, average; resample by resample."""
+    rng = np.random.default_rng(seed)
+    ids = np.unique(pids)
+    means = []
+    for _ in range(resamples):
+        drawn = rng.choice(ids, len(ids))
+        means.append(np.concatenate([values[pids == pid] for pid in drawn]).mean())
+    return np.array(means)
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """The smallest level at which Holm's step-down procedure still rejects each hypothesis, by definition."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    for step, i in enumerate(order):
+        adjusted[i] = max(min(1.0, (len(p_values) - j) * p_values[order[j]]) for j in range(step + 1))
+    return adjusted

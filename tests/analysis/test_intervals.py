@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from stored_runs import TinyEvaluation
 
 from tvilfm_plugin.analysis.intervals import cmc_intervals, intervals_table, query_means, row_intervals
 from tvilfm_plugin.analysis.statistics import identity_bootstrap
@@ -8,9 +7,9 @@ from tvilfm_plugin.evaluation.stored import StoredEvaluation
 from tvilfm_plugin.evaluation.stored_files import found_within
 
 
-def test_every_row_has_an_interval_around_its_number(tmp_path):
-    run = TinyEvaluation(tmp_path)
-    rows = row_intervals(StoredEvaluation.load(tmp_path), tmp_path, resamples=500)
+def test_every_row_has_an_interval_around_its_number(tiny_evaluation):
+    run, folder = tiny_evaluation, tiny_evaluation.folder
+    rows = row_intervals(StoredEvaluation.load(folder), folder, resamples=500)
     assert [row.label for row in rows] == [key.removesuffix("/mAP") for key in run.results if key.endswith("/mAP")]
     for row in rows:
         assert row.draws.n == 3 and row.text_seeds.n == (2 if row.source == "oracle" else 1)

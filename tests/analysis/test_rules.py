@@ -1,7 +1,7 @@
 import numpy as np
 import oracles_evaluation as oracle
 import pytest
-from stored_runs import DRAWS, TinyEvaluation
+from stored_runs import DRAWS
 
 from tvilfm_plugin.analysis.rules import Galleries, compare_rules, rules_table, stored_rules
 from tvilfm_plugin.evaluation.protocols import LLCM, REGDB, SYSU, Labels, Protocol
@@ -64,9 +64,8 @@ def test_without_ties_their_order_changes_nothing():
     assert not find(compare_rules(galleries, SYSU), "ties").difference.any()
 
 
-def test_rules_of_a_stored_evaluation(tmp_path):
-    run = TinyEvaluation(tmp_path)
-    stored = StoredEvaluation.load(tmp_path)
+def test_rules_of_a_stored_evaluation(tiny_evaluation):
+    run, stored = tiny_evaluation, StoredEvaluation.load(tiny_evaluation.folder)
     rows = stored_rules(stored, "all/infrared")
     assert rows[0].values[[0, 4]] == pytest.approx([run.results["all/infrared/R-1"], run.results["all/infrared/mAP"]])
     # MIP's rule ignores the same person on the same camera, of which infrared and visible cameras have none in common.

@@ -1,5 +1,5 @@
 import numpy as np
-import oracles_evaluation as oracle
+import oracles_stats as oracle
 import pytest
 
 from tvilfm_plugin.analysis.statistics import holm, identity_bootstrap, paired_randomisation

@@ -31,9 +31,8 @@ def test_the_list_is_the_one_that_is_meant():
     assert ap[0] == pytest.approx(oracle.average_precision([False, True, True])) and first[0] == 0
 
 
-def test_a_stored_evaluation_is_verified(tmp_path):
-    TinyEvaluation(tmp_path)
-    checks = verify(StoredEvaluation.load(tmp_path))
+def test_a_stored_evaluation_is_verified(tiny_evaluation):
+    checks = verify(StoredEvaluation.load(tiny_evaluation.folder))
     assert len(checks) == 6 and verified(checks)
     assert max(c.mAP for c in checks) <= TOLERANCE and max(c.rank1 for c in checks) == 0
     assert "verified (at most 1e-12 and 0)" in verification_table(checks)

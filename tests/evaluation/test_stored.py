@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -14,11 +15,6 @@ from tvilfm_plugin.evaluation.protocols import MARKET, SYSU, Protocol, nothing
 from tvilfm_plugin.evaluation.stored import StoredEvaluation, registered_fusion
 from tvilfm_plugin.evaluation.stored_files import NotStoredError, per_query_values, rank_of
 from tvilfm_plugin.evaluation.summary import percent, row_arrays
-
-
-@pytest.fixture(scope="module")
-def tiny_evaluation(tmp_path_factory):
-    return TinyEvaluation(tmp_path_factory.mktemp("stored") / "TriSYSUMM01")
 
 
 def test_stored_parts_give_the_stored_numbers_exactly(tiny_evaluation):
@@ -158,10 +154,7 @@ def test_per_query_values(tiny_evaluation):
 
 @pytest.fixture(scope="module")
 def copied(tiny_evaluation, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("copied")
-    for path in tiny_evaluation.folder.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    return folder
+    return shutil.copytree(tiny_evaluation.folder, tmp_path_factory.mktemp("copied") / "evaluation")
 
 
 @settings(max_examples=80, deadline=None)

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -189,10 +190,7 @@ def test_what_is_no_export_is_refused(exported, tmp_path):
 
 @pytest.fixture(scope="module")
 def copied(exported, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("copied")
-    for path in exported.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    return folder
+    return shutil.copytree(exported, tmp_path_factory.mktemp("copied") / "export")
 
 
 def answers_of(folder: Path) -> list[np.ndarray]:

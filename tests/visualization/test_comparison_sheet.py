@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from stored_runs import tiny_systems
 
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
 from tvilfm_plugin.visualization.comparison_sheet import comparison_rows, failure_rows, failures, sheet_title
@@ -9,11 +8,10 @@ from tvilfm_plugin.visualization.systems import evaluation_of, open_system
 
 
 @pytest.fixture(scope="module")
-def systems(tmp_path_factory):
-    runs = tiny_systems(tmp_path_factory.mktemp("sheet"))
+def systems(system_runs):
     asked = {"backbone": ("stage1", "infrared"), "baseline": ("baseline", "fusion"), "TVI-LFM": ("full", "ensemble")}
     return [
-        open_system(name, evaluation_of(runs[run]), StoredEvaluation.load, query=query)
+        open_system(name, evaluation_of(system_runs[run]), StoredEvaluation.load, query=query)
         for name, (run, query) in asked.items()
     ]
 

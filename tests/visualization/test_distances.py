@@ -1,17 +1,14 @@
 import numpy as np
 import pytest
-from stored_runs import tiny_run
 
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
 from tvilfm_plugin.visualization.distances import BINS, Distances, build_histograms, histogram_cells, pair_distances
-from tvilfm_plugin.visualization.systems import evaluation_of, open_system
+from tvilfm_plugin.visualization.systems import open_system
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("distances")
-    tiny_run(folder)
-    return open_system("ours", evaluation_of(folder), StoredEvaluation.load, query="ensemble")
+def system(tiny_evaluation):
+    return open_system("ours", tiny_evaluation.folder, StoredEvaluation.load, query="ensemble")
 
 
 def test_distances_are_those_of_the_ranked_pairs(system):

@@ -2,14 +2,8 @@ import json
 
 import numpy as np
 import pytest
-from stored_runs import TinyEvaluation
 
 from tvilfm_plugin.visualization.stored import BEST, Ranked, evaluations
-
-
-@pytest.fixture(scope="module")
-def tiny_evaluation(tmp_path_factory):
-    return TinyEvaluation(tmp_path_factory.mktemp("ranked"))
 
 
 def test_a_row_is_what_the_evaluation_stored(tiny_evaluation):

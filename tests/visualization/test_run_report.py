@@ -3,7 +3,6 @@ import re
 from html import unescape
 
 import pytest
-from stored_runs import tiny_systems
 from test_html_page import Seen
 from test_robustness_curves import described
 
@@ -15,9 +14,8 @@ from tvilfm_plugin.visualization.systems import ASKED, evaluation_of, open_syste
 
 
 @pytest.fixture(scope="module")
-def wanted(tmp_path_factory):
-    runs = tiny_systems(tmp_path_factory.mktemp("report"))
-    runs["TVI-LFM"], runs["backbone"] = runs["full"], runs["stage1"]
+def wanted(system_runs):
+    runs = {**system_runs, "TVI-LFM": system_runs["full"], "backbone": system_runs["stage1"]}
     one = lambda name, query: open_system(name, evaluation_of(runs[name]), StoredEvaluation.load, query=query)
     systems = [one(name, query) for name, query in ASKED.items()]
     before = one("before", "ensemble")

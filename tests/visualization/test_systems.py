@@ -12,12 +12,11 @@ from tvilfm_plugin.visualization.systems import ASKED, check_same_queries, evalu
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tiny_evaluation, tmp_path_factory):
     folder = tmp_path_factory.mktemp("systems")
-    tiny_run(folder / "ours")
     tiny_run(folder / "b", seed=1, noise=2.0, TVILFM__FUSION="Add")
     tiny_run(folder / "llcm", protocol=LLCM)
-    return SimpleNamespace(**{path.name: evaluation_of(path) for path in folder.iterdir()})
+    return SimpleNamespace(ours=tiny_evaluation.folder, **{path.name: evaluation_of(path) for path in folder.iterdir()})
 
 
 def open_one(folder, query="ensemble", **options):

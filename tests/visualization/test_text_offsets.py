@@ -3,20 +3,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from stored_runs import tiny_run
 
 from tvilfm_plugin.analysis.text_noise import wrong_person
 from tvilfm_plugin.evaluation.mer import Parts
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
-from tvilfm_plugin.visualization.systems import evaluation_of
 from tvilfm_plugin.visualization.text_offsets import Offsets, build_offsets, offset_cells, text_offsets
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("offsets")
-    tiny_run(folder)
-    return StoredEvaluation.load(evaluation_of(folder))
+def stored(tiny_evaluation):
+    return StoredEvaluation.load(tiny_evaluation.folder)
 
 
 def test_cosines_equal_a_loop(stored):

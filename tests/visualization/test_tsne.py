@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-from stored_runs import tiny_run
 
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
-from tvilfm_plugin.visualization.systems import evaluation_of, open_system
+from tvilfm_plugin.visualization.systems import open_system
 from tvilfm_plugin.visualization.tsne import Map, build_maps, choose_images, choose_people, embed, letter, map_of
 
 
@@ -51,11 +50,9 @@ def test_every_point_is_drawn_where_it_lies():
     assert [letter(n) for n in (0, 25, 26, 53)] == ["A", "Z", "A1", "B2"]
 
 
-def test_systems_show_the_same_people(tmp_path):
-    tiny_run(tmp_path)
-    folder = evaluation_of(tmp_path)
+def test_systems_show_the_same_people(tiny_evaluation):
     people = np.array([2, 5, 7])
-    opened = [open_system("one", folder, StoredEvaluation.load, query=query) for query in ("infrared", "ensemble")]
+    opened = [open_system("one", tiny_evaluation.folder, StoredEvaluation.load, query=q) for q in ("infrared", "ensemble")]
     maps = [map_of(one, people, most=3) for one in opened]
     for one in maps:
         assert one.pids.tolist() == [2] * 3 + [5] * 3 + [7] * 3 + [2] * 3 + [5] * 3 + [7] * 3
