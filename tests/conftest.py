@@ -49,6 +49,27 @@ def tiny_evaluation(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def stored(trained):
+    """The stored evaluation of `trained`."""
+    from tvilfm_plugin.evaluation.stored import StoredEvaluation
+
+    return StoredEvaluation.load(next(trained.glob("evaluation/*")))
+
+
+@pytest.fixture(scope="session")
+def small_retriever(tmp_path_factory):
+    """A retriever of 48 x 24 pixels with random weights, and without a gallery."""
+    pytest.importorskip("fastreid")
+    import torch
+    from oracles_modeling import small_model, write_tower
+
+    from tvilfm_plugin.retrieval.retriever import Retriever
+
+    torch.manual_seed(0)
+    return Retriever(small_model("TVILFM", write_tower(tmp_path_factory.mktemp("tower"))), image_size=(48, 24), batch=4)
+
+
+@pytest.fixture(scope="session")
 def system_runs(tmp_path_factory):
     """The runs of the paper's pictures, to be read only: name -> output folder; see tests/stored_runs.py."""
     pytest.importorskip("fastreid")

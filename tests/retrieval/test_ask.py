@@ -47,11 +47,6 @@ def test_answers_bring_the_right_image_forward():
 
 
 @pytest.fixture(scope="module")
-def stored(trained):
-    return StoredEvaluation.load(next(trained.glob("evaluation/*")))
-
-
-@pytest.fixture(scope="module")
 def gallery(stored):
     return [os.path.normpath(stored.gallery_paths[column]) for column in stored.draws["all"][0]]
 

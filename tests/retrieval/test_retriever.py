@@ -12,17 +12,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import retrieve
 
 from tvilfm_plugin.evaluation.ensemble import ensemble
-from tvilfm_plugin.evaluation.stored import StoredEvaluation
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.fingerprint import FingerprintError
 from tvilfm_plugin.retrieval.records import Filter, Record
 from tvilfm_plugin.retrieval.retriever import Retriever
 from tvilfm_plugin.retrieval.tracker import CropEncoder
-
-
-@pytest.fixture(scope="module")
-def stored(trained):
-    return StoredEvaluation.load(next(trained.glob("evaluation/*")))
 
 
 @pytest.fixture(scope="module")
