@@ -3,35 +3,15 @@
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from yacs.config import CfgNode
 
-import tvilfm_plugin.data.modal_loader  # noqa: F401  (MIP's sampler and augmentation)
-from tvilfm_plugin.modeling.backbones import build_dual_stream_backbone
-from tvilfm_plugin.modeling.identity_head import IdentityHead
-from tvilfm_plugin.modeling.methods.models import DDAG, DEEN, MMN
-from tvilfm_plugin.modeling.methods.yyds_model import YYDS
-from tvilfm_plugin.modeling.mip.build import build_mip_backbone
-from tvilfm_plugin.modeling.mip.mip import MIP
-from tvilfm_plugin.modeling.registries import FUSION_REGISTRY, LOSS_REGISTRY
-from tvilfm_plugin.modeling.small_resnet import build_small_resnet_backbone
-from tvilfm_plugin.modeling.tvilfm import TVILFM
-from tvilfm_plugin.modeling.vi_baseline import VIBaseline
-
-__all__ = [
-    "DDAG",
-    "DEEN",
-    "FUSION_REGISTRY",
-    "LOSS_REGISTRY",
-    "MIP",
-    "MMN",
-    "TVILFM",
-    "IdentityHead",
-    "YYDS",
-    "VIBaseline",
-    "build_dual_stream_backbone",
-    "build_mip_backbone",
-    "build_small_resnet_backbone",
-    "reads_own_text",
-    "uses_text",
-]
+import tvilfm_plugin.data.modal_loader
+import tvilfm_plugin.modeling.backbones
+import tvilfm_plugin.modeling.identity_head
+import tvilfm_plugin.modeling.methods.models
+import tvilfm_plugin.modeling.methods.yyds_model
+import tvilfm_plugin.modeling.mip.mip
+import tvilfm_plugin.modeling.registries
+import tvilfm_plugin.modeling.small_resnet
+import tvilfm_plugin.modeling.tvilfm  # noqa: F401
 
 
 def uses_text(cfg: CfgNode) -> bool:

@@ -64,23 +64,24 @@ class GalleryIndex:
         report: how it differs from a flat index; None for a flat one, or after loading.
     """
 
-    def __init__(self, fingerprint: Fingerprint, kind: str = "flat", *, count: int = 0) -> None:
+    def __init__(
+        self, fingerprint: Fingerprint, kind: str = "flat", *, count: int = 0, stored: faiss.Index | None = None
+    ) -> None:
         """An empty index.
 
         Args:
             fingerprint: of the vectors that will be added.
             kind: a name in `kinds.KINDS`.
             count: how many images are expected; types that learn use it, flat ones do not.
+            stored: faiss's, in the place of a new one.
         """
         self.kind = kind
         self.fingerprint = fingerprint
         self.records = Records.of([])
         self.report: ApproximationReport | None = None
-        self._index = kinds.make(kind, fingerprint.dim, count)
+        self._index = kinds.make(kind, fingerprint.dim, count) if stored is None else stored
         self._mapped: FileIdentity | None = None
         self._files: dict[Path, FileIdentity] = {}
-        # A type that is made from vectors has a stand-in before there are any.
-        self._unfitted = kinds.choose_kind(kind).fitted is not None
 
     @classmethod
     def build(
@@ -231,14 +232,15 @@ class GalleryIndex:
 
     def _fit(self, vectors: np.ndarray) -> None:
         kind = kinds.choose_kind(self.kind)
-        if self._index.is_trained and not (kind.fitted and self._unfitted and len(vectors)):
+        # A type that is made from vectors has a stand-in before there are any.
+        unfitted = kind.fitted is not None and not isinstance(self._index, faiss.IndexRefine) and len(vectors)
+        if self._index.is_trained and not unfitted:
             return
         rows = np.sort(np.random.default_rng(0).choice(len(vectors), kind.trained(len(vectors)), replace=False))
         if kind.fitted is None:
             self._index.train(self._checked(vectors[rows]))
         else:
             self._index = kind.fitted(self._checked(vectors[rows]))
-            self._unfitted = False
 
     def _checked(self, vectors: np.ndarray) -> np.ndarray:
         vectors = as_floats(vectors, "Vectors")
@@ -305,16 +307,11 @@ class GalleryIndex:
             raise ValueError(f"{path} was replaced while it was read. Load it again.")
         if expected is not None:
             content.fingerprint.check(expected, f"The gallery index {path}")
-        loaded = cls.__new__(cls)
-        loaded.kind = content.kind
         kinds.choose_kind(content.kind)
-        loaded.fingerprint, loaded.records, loaded._index = content.fingerprint, content.records, content.stored
-        loaded.report = None
-        loaded._mapped = before if mapped else None
+        loaded = cls(content.fingerprint, content.kind, stored=content.stored)
+        loaded.records, loaded._mapped = content.records, before if mapped else None
         # Of what was read, not of what may lie there by now: who saves must notice that.
         loaded._files = {} if before is None else {path.absolute(): before}
-        fitted = kinds.choose_kind(content.kind).fitted
-        loaded._unfitted = fitted is not None and not isinstance(content.stored, faiss.IndexRefine)
         return loaded
 
     def blocks(self, size: int = BLOCK) -> Iterator[np.ndarray]:

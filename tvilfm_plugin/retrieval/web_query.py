@@ -104,11 +104,16 @@ def read_search(body: bytes, members: Sequence[Modality] = MEMBERS, window: Wind
     if 1 + len(more) > PICTURES:
         raise Refused(422, f"At most {PICTURES} pictures of one person can be searched for at once.")
     first = fields.get("image")
-    if len(first if isinstance(first, str) else "") + sum(map(len, more)) > IMAGE_BYTES * 4 // 3 + 4 * PICTURES:
-        raise Refused(413, f"The pictures' files are too large; at most {IMAGE_BYTES >> 20} MiB together.")
+    _check_size([*([first] if isinstance(first, str) else []), *more])
     query = _query(fields, members, window)
     pictures = () if query.infrared is None else (query.infrared, *(decode_picture(_bytes(one), window) for one in more))
     return Search(query, pictures, None if threshold is None else float(threshold), _answers(answers))
+
+
+def _check_size(encoded: Sequence[str]) -> None:
+    """What all pictures of a request may have together, in base64."""
+    if sum(map(len, encoded)) > IMAGE_BYTES * 4 // 3 + 4 * PICTURES:
+        raise Refused(413, f"The pictures' files are too large; at most {IMAGE_BYTES >> 20} MiB together.")
 
 
 def _answers(answers: object) -> dict[str, str] | None:
@@ -145,8 +150,7 @@ def read_embedding(body: bytes, has_text: bool, window: Window | None = None) ->
         raise Refused(422, "modality is ir or rgb.")
     if texts and not has_text:
         raise Refused(422, "This model has no text: pictures only.")
-    if sum(map(len, images)) > IMAGE_BYTES * 4 // 3 + 4 * PICTURES:
-        raise Refused(413, f"The pictures' files are too large; at most {IMAGE_BYTES >> 20} MiB together.")
+    _check_size(images)
     words = [_text(one, "a text") for one in texts]
     if not all(words) and texts:
         raise Refused(422, "A text is empty.")

@@ -4,7 +4,7 @@ import torch
 
 from tvilfm_plugin.modeling.mip.parts import jigsaw_order, jigsaw_parts
 from tvilfm_plugin.modeling.mip.prompts import prompt_bound
-from tvilfm_plugin.modeling.mip.vit import DropPath, TokenEmbedding, patch_grid
+from tvilfm_plugin.modeling.mip.vit import TokenEmbedding, patch_grid
 
 GOLDEN = inputs.golden("jpm.json")
 
@@ -55,15 +55,3 @@ def test_camera_table() -> None:
     assert alone.camera is None
     with pytest.raises(ValueError, match="must be equal"):
         embedding(torch.randn(1, 3, 32, 8))
-
-
-def test_drop_path() -> None:
-    torch.manual_seed(0)
-    drop = DropPath(0.25)
-    ones = torch.ones(4000, 2, 3)
-    dropped = drop(ones)
-    per_sample = dropped[:, 0, 0]
-    assert torch.equal(dropped, per_sample[:, None, None].expand_as(ones))
-    assert per_sample.unique().tolist() == pytest.approx([0, 4 / 3])
-    assert per_sample.mean().item() == pytest.approx(1, abs=0.05)
-    assert torch.equal(drop.eval()(ones), ones)

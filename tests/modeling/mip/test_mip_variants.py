@@ -176,7 +176,7 @@ def test_released_and_paper_depth() -> None:
     assert isinstance(paper.visual, MIPEncoder)
     assert len(paper.visual.blocks) == 11 and len(paper.heads.prompt_necks) == 11
     assert paper.visual.embedding.grid == (21, 10)
-    rates = [block.drop_path.rate for block in paper.visual.blocks]
+    rates = [block.drop_path.p for block in paper.visual.blocks]
     assert rates == pytest.approx([0.1 * n / 11 for n in range(11)])
-    assert paper.visual.global_branch.block.drop_path.rate == pytest.approx(0.1)
-    assert paper.visual.instance_prompts.block.drop_path.rate == 0
+    assert paper.visual.global_branch.block.drop_path.p == pytest.approx(0.1)
+    assert paper.visual.instance_prompts.block.drop_path.p == 0

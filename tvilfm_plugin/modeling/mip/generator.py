@@ -35,7 +35,7 @@ class PromptGenerator(nn.Module):
             raise ValueError(f"MODEL.MIP.QUERY is {query!r}; choose {' or '.join(QUERIES)}.")
         self.count = count
         self.block = copy.deepcopy(block)
-        self.block.drop_path.rate = 0.0
+        self.block.drop_path.p = 0.0
         self.query = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, count, dim), std=0.02)) if query == "learned" else None
 
     def forward(self, layer: int, tokens: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The vision transformer's parts: overlapping patches, pre-norm blocks.
 
-`DropPath` and `MLP` are timm's too, but importing timm would cost every training half a second.
+`MLP` is timm's too, but importing timm would cost every training half a second.
 
 Letters: B images, T tokens of any kind, D width.
 """
@@ -10,6 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 EPS = 1e-6
 
@@ -21,23 +22,6 @@ def init_linear(module: nn.Module) -> None:
             nn.init.trunc_normal_(child.weight, std=0.02)
             if child.bias is not None:
                 nn.init.zeros_(child.bias)
-
-
-class DropPath(nn.Module):
-    """Drops a residual branch per sample; what survives is divided by the probability to survive."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, branch: Tensor) -> Tensor:
-        if not self.training or self.rate == 0:
-            return branch
-        keep = 1 - self.rate
-        return branch * branch.new_empty(len(branch), *[1] * (branch.ndim - 1)).bernoulli_(keep).div_(keep)
-
-    def extra_repr(self) -> str:
-        return f"{self.rate}"
 
 
 class Attention(nn.Module):
@@ -99,7 +83,7 @@ class Block(nn.Module):
         self.attn = Attention(dim, num_heads)
         self.norm2 = nn.LayerNorm(dim, eps=EPS)
         self.mlp = MLP(dim, int(dim * mlp_ratio))
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = StochasticDepth(drop_path, "row")
 
     def forward(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
         """(B, T, D) tokens and (B, C, D) further tokens that they see -> (B, T, D)."""
