@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from tvilfm_plugin.evaluation.mer import minus_inner_product
 from tvilfm_plugin.evaluation.protocols import LLCM, REGDB, SYSU, Labels, Protocol
@@ -87,7 +86,7 @@ def stored_rules(stored: StoredEvaluation, label: str) -> list[RuleRow]:
         summed = stored.voted(card.setting, card.text_source, seed, t, kind.members)
         embeddings, gallery = stored.drawn_gallery(card.setting, t)
         exact.append(np.asarray(distance(summed, embeddings)))
-        double.append(_double(summed, embeddings))
+        double.append(-(summed.double() @ embeddings.double().T).numpy())
         labels.append(gallery)
     variants = {}
     if stored.distance is None:
@@ -105,10 +104,6 @@ def rules_table(rows: Sequence[RuleRow]) -> str:
     for row in rows:
         cells.append([row.rule, *(f"{value:.2f}" for value in row.values), *map(_change, row.difference)])
     return "\n".join(aligned(cells, names=1))
-
-
-def _double(query: Tensor, gallery: Tensor) -> np.ndarray:
-    return -(query.double() @ gallery.double().T).numpy()
 
 
 def _reversed(galleries: Galleries) -> Galleries:

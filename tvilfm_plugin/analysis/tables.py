@@ -94,12 +94,8 @@ def _lines_of(row: Row, seeds: Mapping[int, Sequence[Path]], load: Load, notes: 
                 seed: [_measure(row, load, folder, None if several else setting, query, source) for folder in folders]
                 for seed, folders in seeds.items()
             }
-            lines += _alike(row, TRIALS if _is_trial(setting) else setting, query, source, measurements, note)
+            lines += _alike(row, TRIALS if setting.startswith("trial") else setting, query, source, measurements, note)
     return lines
-
-
-def _is_trial(setting: str) -> bool:
-    return setting.startswith("trial")
 
 
 def _queries(row: Row, answers: Sequence[RowName]) -> list[tuple[str, str, str]]:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tvilfm_plugin.description.lexicon import alternation
+
 ANYBODY = "a person"
 """What a text calls its subject when it does not tell who that is."""
 
@@ -143,15 +145,16 @@ def _families() -> dict[str, str]:
 
 @cache
 def _colour_pattern() -> re.Pattern[str]:
-    return re.compile(rf"(?<![^\W_])(?:{_any([w for listed in words().colours.values() for w in listed])})(?![^\W_])", re.I)
+    colours = alternation([word for listed in words().colours.values() for word in listed])
+    return re.compile(rf"(?<![^\W_])(?:{colours})(?![^\W_])", re.IGNORECASE)
 
 
 @cache
 def _phrase_pattern() -> re.Pattern[str]:
     """Where an attribute begins: a full stop with the next sentence's subject, a comma, a connective, or several of them."""
     w = words()
-    connective = rf"(?:{_any(w.auxiliaries)}|{_any(w.connectives)})\b"
-    sentence = rf"[.;!?]\s+(?:(?:{_any(w.subjects)})\b\s*)?"
+    connective = rf"(?:{alternation(w.auxiliaries)}|{alternation(w.connectives)})\b"
+    sentence = rf"[.;!?]\s+(?:(?:{alternation(w.subjects)})\b\s*)?"
     return re.compile(rf"(?:\s*{sentence}|\s*,\s*)(?:{connective}\s*)*|(?:\s+{connective})+", re.IGNORECASE)
 
 
@@ -161,12 +164,6 @@ def _joined(phrase: str) -> str:
     if bare == phrase.lstrip() or _phrase_pattern().match(f" {bare}"):
         return phrase if bare == phrase.lstrip() else f" {bare}"
     return f" with {bare}"
-
-
-def _any(listed: list[str]) -> str:
-    """Longest first, so that "navy blue" is not taken for "navy"; a space may be any white space or a hyphen."""
-    ordered = sorted(set(listed), key=lambda word: (-len(word), word))
-    return "|".join(re.sub(r"(?:\\ |\\-)", r"[\\s-]+", re.escape(word)) for word in ordered)
 
 
 def _plain(word: str) -> str:

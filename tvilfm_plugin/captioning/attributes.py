@@ -98,7 +98,8 @@ def parse_answer(answer: str, fields: tuple[Field, ...], modality: Modality) -> 
         value = " ".join(value.lower().replace("_", " ").split()).strip(" .,;:!?\"'")
         if modality is Modality.IR:
             value = remove_colours(value)
-        if not value or value == UNKNOWN or len(value.split()) > _MAX_WORDS or not _is_plain(value):
+        plain = all(char.isalnum() or char in " -'/" for char in value)
+        if not value or value == UNKNOWN or len(value.split()) > _MAX_WORDS or not plain:
             continue
         if field.values and value not in (*field.values, "none"):
             continue
@@ -106,10 +107,6 @@ def parse_answer(answer: str, fields: tuple[Field, ...], modality: Modality) -> 
     if not accepted and any(field.name not in content for field in fields):
         raise ValueError(f"none of the keys {', '.join(field.name for field in fields)} has a usable value")
     return accepted
-
-
-def _is_plain(value: str) -> bool:
-    return all(char.isalnum() or char in " -'/" for char in value)
 
 
 def _first_object(answer: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import logging
 import os
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -233,19 +234,15 @@ def _prepared_batches(
     keys: Sequence[str], prepare: Callable[[str], Any], batch_size: int, workers: int
 ) -> Iterator[tuple[list[Job], list[Row]]]:
     """Batches in order, a few decoded ahead; what cannot be prepared comes as rows with an error."""
-    chunks = [keys[n : n + batch_size] for n in range(0, len(keys), batch_size)]
+    pending: deque[list[tuple[str, Future[Any]]]] = deque()
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        pending: list[list[tuple[str, Future[Any]]]] = []
         try:
-            for n in range(len(chunks) + _AHEAD):
-                if n < len(chunks):
-                    pending.append([(key, pool.submit(prepare, key)) for key in chunks[n]])
-                if n < _AHEAD and n + 1 < len(chunks):
-                    continue
-                if pending:
-                    yield _collect(pending.pop(0))
+            for n in range(0, len(keys), batch_size):
+                pending.append([(key, pool.submit(prepare, key)) for key in keys[n : n + batch_size]])
+                if len(pending) > _AHEAD:
+                    yield _collect(pending.popleft())
             while pending:
-                yield _collect(pending.pop(0))
+                yield _collect(pending.popleft())
         finally:
             for chunk in pending:
                 for _, future in chunk:

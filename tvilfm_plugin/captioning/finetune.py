@@ -277,12 +277,8 @@ def _trainer_class() -> Any:
     from transformers import trainer
 
     if not hasattr(getattr(trainer, "datasets", None), "Dataset"):
-        trainer.is_datasets_available = _no_datasets  # type: ignore[assignment]
+        trainer.is_datasets_available = lambda: False  # type: ignore[assignment]
     return trainer.Trainer
-
-
-def _no_datasets() -> bool:
-    return False
 
 
 def _world_size() -> int:

@@ -59,11 +59,6 @@ def add_work_options(parser: argparse.ArgumentParser, *, what: str) -> None:
     parser.add_argument("--world-size", type=int, default=world_size, help="how many they are (torchrun sets it)")
 
 
-def parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """Read the options, the defaults of --device and --dtype filled in; ends the process where they contradict each other."""
-    return completed(parser, parser.parse_args(argv))
-
-
 def completed(parser: argparse.ArgumentParser, args: argparse.Namespace) -> argparse.Namespace:
     """The defaults of --device and --dtype filled in; ends the process where the options contradict each other."""
     if args.restart and args.world_size > 1:

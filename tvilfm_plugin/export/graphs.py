@@ -5,7 +5,6 @@ Every graph gives the raw features (N, D), which the fusion adds up, and the uni
 
 import copy
 import warnings
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -156,7 +155,8 @@ def to_onnx(graph: Graph) -> bytes:
         program = torch.onnx.export(
             graph.module.eval(),
             (),
-            kwargs=_separate(graph.inputs),
+            # Copies: an exporter takes one tensor under two names for one input.
+            kwargs={name: value.clone() for name, value in graph.inputs.items()},
             dynamic_shapes=graph.dynamic,
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
@@ -166,8 +166,3 @@ def to_onnx(graph: Graph) -> bytes:
         )
     assert program is not None
     return program.model_proto.SerializeToString()
-
-
-def _separate(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies: an exporter takes one tensor under two names for one input."""
-    return {name: value.clone() for name, value in inputs.items()}

@@ -85,7 +85,7 @@ class MIPHeads(nn.Module):
 
     def prompt_logits(self, prompts: Sequence[Tensor]) -> list[Tensor]:
         """Per prompted layer, (N, P, D) instance prompts -> (N, K) logits."""
-        read = self.prompt_reader or _mean_prompt
+        read = self.prompt_reader or (lambda rows: rows.mean(dim=1))
         return self._classify([read(rows) for rows in prompts], self.prompt_necks, "prompts")
 
     def _classify(self, rows: Sequence[Tensor], necks: nn.ModuleList, classifier: str) -> list[Tensor]:
@@ -114,8 +114,3 @@ class MIPHeads(nn.Module):
         neck = self.neck
         scale = neck.weight / torch.sqrt(neck.running_var + neck.eps)
         return F.normalize((raw - neck.running_mean) * scale + neck.bias, dim=1)
-
-
-def _mean_prompt(prompts: Tensor) -> Tensor:
-    """(N, P, D) -> (N, D)."""
-    return prompts.mean(dim=1)
