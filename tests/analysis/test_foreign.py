@@ -122,6 +122,13 @@ def test_what_cannot_be_scored_is_refused(tmp_path, capsys, changes, said):
 
 
 def test_other_files_are_refused(tmp_path, capsys):
+    whole = write_npz(tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    with open(tmp_path / "one.npz", "wb") as one:
+        np.save(one, SIMILARITY)
+    for name in ("cut.npz", "one.npz"):
+        assert main(["results", "score", str(tmp_path / name), "--rules", "RegDB", "--text-source", "none"]) == 2
+        assert f"{name} is no archive of plain arrays" in capsys.readouterr().err
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
     (tmp_path / "b.csv").write_text(",,1\n,,2\n1,3,x\n")
     (tmp_path / "c.txt").write_text("")

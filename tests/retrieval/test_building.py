@@ -201,3 +201,19 @@ def test_a_picture_that_was_replaced_meanwhile_is_embedded_again(tmp_path, monke
     network = Network()
     embed_to_file(IMAGES, network, PRINT, tmp_path / "gallery.index", block=BLOCK)
     assert network.seen[0] == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks the system which files are open")
+def test_the_finished_file_is_closed_when_it_gets_its_name(tmp_path, monkeypatch):
+    """Windows refuses to rename a file that is open or mapped."""
+    replace, renamed = os.replace, []
+
+    def watched(old, new):
+        handles = [f"/proc/self/fd/{n}" for n in os.listdir("/proc/self/fd")]
+        assert str(old) not in [os.readlink(handle) for handle in handles if os.path.exists(handle)]
+        renamed.append(Path(old).name)
+        replace(old, new)
+
+    monkeypatch.setattr("tvilfm_plugin.retrieval.building.os.replace", watched)
+    embed_to_file(IMAGES[:30], Network(), PRINT, tmp_path / "gallery.index", block=BLOCK)
+    assert renamed == ["gallery.index.part"]

@@ -17,6 +17,7 @@ from tvilfm_plugin.evaluation.provenance import NOT_RECORDED
 from tvilfm_plugin.evaluation.ranking import PerQuery, aggregate, chance_metrics, cmc_length, per_query
 from tvilfm_plugin.evaluation.report import ProtocolCard, ResultRow, aligned, results_table
 from tvilfm_plugin.evaluation.stored_files import found_within
+from tvilfm_plugin.files.arrays import open_arrays
 from tvilfm_plugin.files.text import read_text
 from tvilfm_plugin.files.writing import sha256_of
 
@@ -97,11 +98,8 @@ def read_similarities(file: str | Path) -> Similarities:
 
 
 def _read_npz(path: Path) -> Similarities:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, AttributeError) as error:
-        raise ValueError(f"{path} is no archive of plain arrays ({error}). {LAYOUT}") from None
+    with open_arrays(path, LAYOUT) as file:
+        arrays = {name: file[name] for name in file.files}
     kinds = [kind for kind in ("similarity", "distance", "query_features") if kind in arrays]
     if len(kinds) != 1 or kinds == ["query_features"] and "gallery_features" not in arrays:
         raise ValueError(f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}. {LAYOUT}")

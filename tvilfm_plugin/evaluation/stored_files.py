@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from tvilfm_plugin.evaluation.mer import TextIndex
 from tvilfm_plugin.evaluation.report import ProtocolCard
+from tvilfm_plugin.files.arrays import open_arrays
 from tvilfm_plugin.files.json import checked, digest_of, expect_object, read_json
 from tvilfm_plugin.files.places import local
 from tvilfm_plugin.files.weights import WeightsError, read_weights_file, tensors_of
@@ -111,18 +110,9 @@ def read_parts(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-@contextlib.contextmanager
-def archive_of(folder: Path) -> Iterator[Any]:
+def archive_of(folder: Path) -> contextlib.AbstractContextManager[Any]:
     """rankings.npz, whose arrays are inflated when they are asked for."""
-    path = file_of(Path(folder), "rankings.npz")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("one array only")
-            yield file
-    # A damaged archive raises whatever its reader meets first.
-    except (ValueError, OSError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is not an archive of plain arrays ({error}). {REMEDY}") from None
+    return open_arrays(file_of(Path(folder), "rankings.npz"), REMEDY)
 
 
 def read_arrays(folder: Path) -> dict[str, np.ndarray]:

@@ -145,6 +145,7 @@ class _Unfinished:
         self.flat.finish(self.fingerprint, records)
         part = path.with_name(path.name + ".part")
         if kind == "flat":
+            self.flat.file.close()  # Windows gives no open file another name
             os.replace(part, path)
             return
         # An index of another type learns from the vectors of the flat one, which stay on the disk.

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard
-from tvilfm_plugin.evaluation.stored_files import read_described
+from tvilfm_plugin.evaluation.stored_files import archive_of, read_described
 from tvilfm_plugin.files.places import local
 from tvilfm_plugin.visualization.figures import headline
 from tvilfm_plugin.visualization.rank_sheet import Hit, Picture, QueryRow, draw_rank_sheet
@@ -66,7 +66,7 @@ class Ranked:
             known = sorted({known.split("/", 1)[1] for known in described["cards"]})
             raise KeyError(f"{folder} has no query type {label.split('/', 1)[-1]!r}; it has {', '.join(known)}.")
         card = ProtocolCard(**described["cards"][label])
-        with np.load(folder / "rankings.npz", allow_pickle=False) as stored:
+        with archive_of(folder) as stored:
             texts = [("", "")] * len(stored["query_pids"])
             if card.text_source != NO_TEXT:
                 drawn = f"{card.setting}/{card.text_source}/{card.text_seeds[0]}"
