@@ -19,6 +19,7 @@ from yacs.config import CfgNode
 import tvilfm_plugin.modeling.registration  # noqa: F401  (fills fast-reid's registries)
 from tvilfm_plugin.checkpoints.released_keys import released_key
 from tvilfm_plugin.config import add_tvilfm_config
+from tvilfm_plugin.modeling.text_encoder import TextEncoder, build_text_encoder
 
 GOLDENS = Path(__file__).parent / "goldens"
 TINY_TOWER = {
@@ -44,6 +45,16 @@ def write_tower(folder: Path) -> str:
     path = folder / "tower.json"
     path.write_text(json.dumps(TINY_TOWER))
     return str(path)
+
+
+def random_encoder(tower: str, dim: int = 24) -> TextEncoder:
+    """A text encoder of random weights, biases and gains too."""
+    torch.manual_seed(0)
+    encoder = build_text_encoder(tower, "", dim).eval()
+    for parameter in encoder.parameters():
+        if parameter.ndim == 1:
+            nn.init.uniform_(parameter, 0.2, 1.0)
+    return encoder
 
 
 def small_config(architecture: str = "VIBaseline", tower: str = "", *overrides: object) -> CfgNode:

@@ -1,7 +1,11 @@
 """Little things to caption: two-coloured people in SYSU-MM01's layout, a toy captioner, and toy language models."""
 
 import json
+import multiprocessing
+import random
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -198,3 +202,25 @@ def build_tiny_llm(folder: Path, pairs: Sequence[tuple[str, str]], *, chat: bool
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def kill_again_and_again(work: Callable[[Any], None], rows: Path, count: int, kills: int) -> None:
+    """Run `work` in processes that are killed a moment after it has begun, which it tells by the event that it gets.
+
+    Args:
+        rows: the file that it writes its `count` rows into; the first kill leaves some of them, and some undone.
+    """
+    fork, rng = multiprocessing.get_context("fork"), random.Random(5)
+    for kill in range(kills):
+        begun = fork.Event()
+        child = fork.Process(target=work, args=(begun,))
+        child.start()
+        begun.wait(20)
+        while kill == 0 and child.is_alive() and not (rows.is_file() and rows.read_bytes().count(b"\n")):
+            time.sleep(0.0005)  # one kill at least has a row to lose, however slow the disk
+        time.sleep(rng.uniform(0.0, 0.006))
+        child.kill()
+        child.join()
+        if kill == 0:
+            cut_short = 0 < len(rows.read_bytes().splitlines()) < count
+            assert cut_short and child.exitcode == -signal.SIGKILL, "the kills should hit a run that is at work"

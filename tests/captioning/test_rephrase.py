@@ -3,19 +3,17 @@
 import contextlib
 import gzip
 import json
-import multiprocessing
 import os
-import random
-import signal
 import socketserver
 import threading
 import time
 from collections.abc import Sequence
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_captioning import Script, build_tiny_llm, chat_answer, openai_server, write_two_coloured
+from tiny_captioning import Script, build_tiny_llm, chat_answer, kill_again_and_again, openai_server, write_two_coloured
 
 from tvilfm_plugin.captioning.captioner import Decoding
 from tvilfm_plugin.captioning.rephrase import LocalRephraser, Rephraser, instruct, rephrase_captions, vicuna_prompt
@@ -195,22 +193,14 @@ def test_kills_lose_nothing_and_double_nothing(truth: tuple[Path, dict[str, str]
     texts = {source.key: caption("red", "blue") for source in images.sources}
     name = "caption_llm_dict_Blip_RGB.json"
     run(Scripted([answer]), images, texts, tmp_path / "whole")
-    fork, rng = multiprocessing.get_context("fork"), random.Random(7)
     rows = tmp_path / "killed/rows/rephrases/rank00000.jsonl"
-    for kill in range(KILLS):
+
+    def work(begun: Event) -> None:
         slow = Scripted([answer])
-        slow.begun = fork.Event()
-        child = fork.Process(target=run, args=(slow, images, texts, tmp_path / "killed"), kwargs={"batch_size": 1})
-        child.start()
-        slow.begun.wait(20)
-        while kill == 0 and child.is_alive() and not (rows.is_file() and rows.read_bytes().count(b"\n")):
-            time.sleep(0.0005)  # one kill at least has a row to lose, however slow the disk
-        time.sleep(rng.uniform(0.0, 0.006))
-        child.kill()
-        child.join()
-        if kill == 0:
-            cut_short = 0 < len(rows.read_bytes().splitlines()) < len(images.sources)
-            assert cut_short and child.exitcode == -signal.SIGKILL, "the kills should hit a run that is at work"
+        slow.begun = begun
+        run(slow, images, texts, tmp_path / "killed", batch_size=1)
+
+    kill_again_and_again(work, rows, len(images.sources), KILLS)
     run(Scripted([answer]), images, texts, tmp_path / "killed")
     assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     done = sorted(json.loads(line)["image"] for line in rows.open())

@@ -1,15 +1,13 @@
 """Rows survive kills, ranks share work, memory halves batches, merges are the released format."""
 
 import json
-import multiprocessing
 import os
-import random
-import signal
 import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
-from tiny_captioning import ToyCaptioner, write_two_coloured
+from tiny_captioning import ToyCaptioner, kill_again_and_again, write_two_coloured
 
 from tvilfm_plugin.captioning.engine import Shard, describe_images
 from tvilfm_plugin.captioning.rows import RowStore, merge, read_descriptions
@@ -17,7 +15,6 @@ from tvilfm_plugin.captioning.sources import Source, SourceSet, find_sources
 from tvilfm_plugin.data.captions import CaptionBank
 from tvilfm_plugin.modality import Modality
 
-FORK = multiprocessing.get_context("fork")
 KILLS = int(os.environ.get("TVILFM_KILLS", "5"))
 
 
@@ -115,22 +112,11 @@ def test_several_ranks_write_the_file_of_one(images: SourceSet, tmp_path: Path) 
 def test_kills_lose_nothing_and_double_nothing(images: SourceSet, tmp_path: Path) -> None:
     run(images, tmp_path / "whole")
     out = tmp_path / "killed"
-    rng = random.Random(5)
-    rows = out / "rows/captions/rank00000.jsonl"
-    for kill in range(KILLS):
-        begun = FORK.Event()
-        toy = ToyCaptioner(before=lambda n, begun=begun: (begun.set(), time.sleep(0.004)))
-        child = FORK.Process(target=run, args=(images, out), kwargs={"captioner": toy, "batch_size": 2})
-        child.start()
-        begun.wait(20)
-        while kill == 0 and child.is_alive() and not (rows.is_file() and rows.read_bytes().count(b"\n")):
-            time.sleep(0.0005)  # one kill at least has a row to lose, however slow the disk
-        time.sleep(rng.uniform(0.0, 0.008))
-        child.kill()
-        child.join()
-        if kill == 0:
-            cut_short = 0 < len(rows.read_bytes().splitlines()) < len(images.sources)
-            assert cut_short and child.exitcode == -signal.SIGKILL, "the kills should hit a run that is at work"
+
+    def work(begun: Event) -> None:
+        run(images, out, captioner=ToyCaptioner(before=lambda n: (begun.set(), time.sleep(0.004))), batch_size=2)
+
+    kill_again_and_again(work, out / "rows/captions/rank00000.jsonl", len(images.sources), KILLS)
     run(images, out, batch_size=4)
     assert files_of(out) == files_of(tmp_path / "whole")
     keys = [json.loads(line)["image"] for line in (out / "rows/captions/rank00000.jsonl").open()]

@@ -95,16 +95,13 @@ def test_unknown_protocol_must_be_given(tmp_path):
 
 @pytest.mark.parametrize("name", ["results.json", "rankings.npz", "parts.pt"])
 def test_a_missing_file_is_named(tiny_evaluation, tmp_path, name):
-    for path in tiny_evaluation.folder.iterdir():
-        if path.name != name:
-            (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(tiny_evaluation.folder, tmp_path, ignore=lambda *_: [name], dirs_exist_ok=True)
     with pytest.raises(FileNotFoundError, match=f"{name} is missing.*TEST.STORE True"):
         StoredEvaluation.load(tmp_path)
 
 
 def test_files_of_two_evaluations_are_refused(tiny_evaluation, tmp_path):
-    for path in tiny_evaluation.folder.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(tiny_evaluation.folder, tmp_path, dirs_exist_ok=True)
     described = json.loads((tmp_path / "results.json").read_text())
     described["texts"].append("one more")
     del described["digest"]
@@ -117,8 +114,7 @@ def test_files_of_two_evaluations_are_refused(tiny_evaluation, tmp_path):
 
 
 def test_nothing_that_is_stored_can_be_executed(tiny_evaluation, tmp_path):
-    for path in tiny_evaluation.folder.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(tiny_evaluation.folder, tmp_path, dirs_exist_ok=True)
     np.savez(tmp_path / "rankings.npz", query_pids=np.array([print], dtype=object))
     with pytest.raises(ValueError, match="plain arrays"):
         StoredEvaluation.load(tmp_path)
@@ -176,8 +172,7 @@ def test_flipped_bits_are_refused_with_the_files_name_or_change_nothing(tiny_eva
 
 
 def test_a_file_of_another_evaluation_is_refused(tiny_evaluation, tmp_path):
-    for path in tiny_evaluation.folder.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(tiny_evaluation.folder, tmp_path, dirs_exist_ok=True)
     tensors = torch.load(tmp_path / "parts.pt", weights_only=True)
     torch.save(tensors | {"query": tensors["query"] + 1}, tmp_path / "parts.pt")
     with pytest.raises(ValueError, match=r"parts\.pt is not the file that results\.json was written with"):

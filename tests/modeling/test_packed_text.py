@@ -1,20 +1,12 @@
 import golden_inputs as inputs
 import pytest
 import torch
-from oracles_modeling import small_config, write_tower
-from torch import nn
-
-from tvilfm_plugin.modeling.text_encoder import build_text_encoder
+from oracles_modeling import random_encoder, small_config, write_tower
 
 
 @pytest.fixture
 def encoder(tmp_path):
-    torch.manual_seed(0)
-    encoder = build_text_encoder(write_tower(tmp_path), "", 24)
-    for parameter in encoder.parameters():
-        if parameter.ndim == 1:
-            nn.init.uniform_(parameter, 0.2, 1.0)
-    return encoder
+    return random_encoder(write_tower(tmp_path)).train()
 
 
 def outcome(encoder, tokens, pack):

@@ -6,7 +6,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from oracles_modeling import TINY_TOWER, clip_text_by_hand, golden, write_tower
+from oracles_modeling import TINY_TOWER, clip_text_by_hand, golden, random_encoder, write_tower
 from safetensors.torch import save_file
 from torch import nn
 
@@ -21,15 +21,6 @@ def tower(tmp_path):
 
 def tokens(n=4, seed=3):
     return torch.from_numpy(inputs.tokens(seed, n))
-
-
-def random_encoder(tower, dim=24):
-    torch.manual_seed(0)
-    encoder = build_text_encoder(tower, "", dim).eval()
-    for parameter in encoder.parameters():
-        if parameter.ndim == 1:
-            nn.init.uniform_(parameter, 0.2, 1.0)
-    return encoder
 
 
 def clip_state(encoder):
