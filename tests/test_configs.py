@@ -27,6 +27,7 @@ from tvilfm_plugin.config.names import registered
 from tvilfm_plugin.engine import TriTrainer, config_report, keys_reference, uses_text
 from tvilfm_plugin.keys.host import HOST_KEYS
 from tvilfm_plugin.keys.table import KEYS
+from tvilfm_plugin.modeling.backbones import build_visual_encoder
 
 SHIPPED = sorted([*ROOT.glob("configs/*.yml"), *ROOT.glob("projects/*/configs/*.yml")])
 # Other backbones, as they are, take their step in modeling/test_registered_backbones.py.
@@ -73,6 +74,14 @@ def test_every_shipped_config_loads_and_survives_a_dump(path, tmp_path):
     again = tmp_path / "config.yaml"
     again.write_text(cfg.dump())
     assert str(read(again)) == str(cfg)
+
+
+@pytest.mark.parametrize("path", [path for path in SHIPPED if path.parent.parent != ROOT], ids=lambda path: path.stem)
+def test_the_visual_part_of_every_shipped_config_can_be_built_as_it_is(path):
+    cfg = read(path, "MODEL.BACKBONE.PRETRAIN", False, "MODEL.DUAL_STREAM.WEIGHTS", "", "MODEL.DEVICE", "cpu")
+    with torch.device("meta"):
+        encoder = build_visual_encoder(cfg)
+    assert encoder.dim >= 256
 
 
 def test_output_folders_are_distinct():

@@ -17,6 +17,7 @@ from flipped_bits import FLIPS, flipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tvilfm_plugin.retrieval.index as index_module
 from tvilfm_plugin.retrieval.approximation import compare_with_flat
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint, FingerprintError
 from tvilfm_plugin.retrieval.index import GalleryIndex
@@ -321,6 +322,21 @@ def test_two_writers_at_once_keep_what_both_add(tmp_path):
         for done in [pool.submit(add, range(0, 12, 2)), pool.submit(add, range(1, 12, 2))]:
             done.result()
     assert sorted(GalleryIndex.load(file).records.paths[20:]) == sorted(record.path for record in records)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
+    index, *_ = built("flat", 20)
+    file = tmp_path / "a.index"
+    index.save(file)
+    read = index_module.read_index_file
+
+    def replaced_once(path, mapped):
+        monkeypatch.setattr(index_module, "read_index_file", read)
+        built("flat", 12)[0].save(path)
+        raise ValueError("half of one file and half of the next")
+
+    monkeypatch.setattr(index_module, "read_index_file", replaced_once)
+    assert len(GalleryIndex.load(file)) == 12
 
 
 def test_two_writers_lose_nothing(tmp_path):

@@ -79,7 +79,7 @@ def stored_rules(stored: StoredEvaluation, label: str) -> list[RuleRow]:
     """
     card, kind, stored = stored.card(label), stored.query_type(label), stored.searched(label)
     seed = card.text_seeds[0] if card.text_seeds else 0
-    distance = stored.distance or minus_inner_product
+    distance = stored.compared_by() or minus_inner_product
     exact, double = [], []
     labels: list[Labels] = []
     for t in range(card.draws):

@@ -28,7 +28,7 @@ class StoredTrial(NamedTuple):
 def stored_trials(stored: StoredEvaluation, label: str) -> Iterator[StoredTrial]:
     """Every trial of a row: text seeds in stored order, of each all gallery draws."""
     card, kind, search = stored.card(label), stored.query_type(label), stored.searched(label)
-    distance = search.distance or minus_inner_product
+    distance = search.compared_by() or minus_inner_product
     for seed in card.text_seeds or (0,):
         for draw in range(len(search.draws[card.setting])):
             embeddings, gallery = search.drawn_gallery(card.setting, draw)

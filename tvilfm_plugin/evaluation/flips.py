@@ -24,9 +24,7 @@ def encoding(model: Any, test: Any) -> tuple[Callable[..., Tensor], bool]:
     return model.encode_mirrored, False
 
 
-def encode_rows(
-    encode: Callable[..., Tensor], images: Tensor, modality: Modality, camids: Tensor | None, flip: bool
-) -> Tensor:
+def encode_rows(encode: Callable[..., Tensor], images: Tensor, modality: Modality, camids: Tensor | None, flip: bool) -> Tensor:
     """(N, D) raw features of (N, 3, H, W) pixels; with `flip`, the mean over images and mirror images."""
     raw = encode(images, modality, camids)
     return (raw + encode(images.flip(dims=[3]), modality, camids)) / 2 if flip else raw

@@ -43,6 +43,10 @@ class Fusion(nn.Module):
         """Raw text features (B, D) as a member of their own, in the place where a gallery image is compared with text."""
         return text
 
+    def comparable(self, query: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings (Q, D) and (G, D) as query expansion and re-ranking compare them, a query also with a query."""
+        return query, gallery
+
     @classmethod
     def restored(cls, dim: int, state: Mapping[str, Tensor]) -> Self:
         """A fusion of this width with stored weights."""
@@ -148,6 +152,17 @@ class LateJoin(Fusion):
         lack = (1 - joint.square().sum(dim=1, keepdim=True)).clamp(min=0).sqrt()
         row = torch.cat([joint, torch.zeros_like(lack), lack], dim=1)
         return F.pad(row, (7 * d, self.dim - 7 * d - row.shape[1]))
+
+    def comparable(self, query: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
+        """Every feature that the queries have weighs the same in both, so that the inner product is the mean of their cosines.
+
+        A query's six have the length of one feature, a gallery image's that of thirty-six.
+        """
+        d = int(self.width)
+        scale = query.new_zeros(self.dim)
+        scale[: 6 * d], scale[6 * d : 9 * d] = 6**0.5, 1
+        asked = (query != 0).any(dim=0)
+        return F.normalize(query * scale, dim=1), F.normalize(gallery * torch.where(asked & (scale > 0), 1 / scale, 0), dim=1)
 
 
 FUSIONS: dict[str, type[Fusion]] = {"Add": Add, "FilteredAdd": FilteredAdd, "SFF": FilteredAdd, "LateJoin": LateJoin}

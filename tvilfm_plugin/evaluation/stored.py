@@ -178,9 +178,7 @@ class StoredEvaluation:
             distance: another distance than the stored evaluation's.
         """
         if source == NO_TEXT and (self.image_parts or self.image_neck or self.image_protocol):
-            return self.image_search().trials(
-                setting, source, types=types, draws=draws, protocol=protocol, distance=distance
-            )
+            return self.image_search().trials(setting, source, types=types, draws=draws, protocol=protocol, distance=distance)
         kinds = self.types(source) if types is None else tuple(types)
         galleries = self._draws(setting)
         chosen = range(len(galleries)) if draws is None else draws
@@ -196,7 +194,7 @@ class StoredEvaluation:
             with torch.no_grad():
                 for trial in rank_trials(
                     self.parts, picked, kinds, [galleries[t] for t in chosen], self.query, self.gallery,
-                    protocol or self.protocol, self.fusion, self.embed, distance or self.distance,
+                    protocol or self.protocol, self.fusion, self.embed, self.compared_by(distance),
                     trust=None if self.text_trust is None else self.trust,
                 ):  # fmt: skip
                     run[trial.query_type].append(trial._replace(draw=chosen[trial.draw]))
@@ -204,9 +202,14 @@ class StoredEvaluation:
                 result[name].append(of_draws)
         return result
 
-    def evaluate(
-        self, label: str, *, protocol: Protocol | None = None, distance: Distance | None = None
-    ) -> list[list[Trial]]:
+    def compared_by(self, distance: Distance | None = None) -> Distance | None:
+        """A distance, or the stored one, of what the fusion makes comparable; None: minus the inner product."""
+        chosen, comparable = distance or self.distance, getattr(self.fusion, "comparable", None)
+        if chosen is None or comparable is None:
+            return chosen
+        return lambda query, gallery: chosen(*comparable(query, gallery))
+
+    def evaluate(self, label: str, *, protocol: Protocol | None = None, distance: Distance | None = None) -> list[list[Trial]]:
         """One row of the result table again, trials as [text seed][gallery draw]; the other arguments as in `trials`."""
         card, kind = self.card(label), self.query_type(label)
         seeds = None if card.text_source == NO_TEXT else card.text_seeds
@@ -290,9 +293,7 @@ class StoredEvaluation:
         write_described(folder, described)
 
     @classmethod
-    def load(
-        cls, folder: str | Path, *, protocol: Protocol | None = None, make_distance: MakeDistance | None = None
-    ) -> Self:
+    def load(cls, folder: str | Path, *, protocol: Protocol | None = None, make_distance: MakeDistance | None = None) -> Self:
         """Read a folder that an evaluation wrote. Nothing in it is executed.
 
         Args:

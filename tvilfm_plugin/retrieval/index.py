@@ -300,7 +300,11 @@ class GalleryIndex:
         path = Path(path)
         for _ in range(READINGS):
             before = identity_of(path)
-            content = read_index_file(path, mapped)
+            try:
+                content = read_index_file(path, mapped)
+            except ValueError:  # Half of one file and half of the next is damaged as well.
+                if identity_of(path) == before:
+                    raise
             if identity_of(path) == before:
                 break
         else:

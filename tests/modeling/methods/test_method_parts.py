@@ -82,6 +82,16 @@ def test_rows_of_yyds_rank_by_the_sum_of_eight(mirrors):
     assert torch.allclose(found, expected, atol=1e-5)
     alone = 38**0.5 * 6**0.5 * head.embed(rows[IR]) @ head.embed(rows[RGB]).T
     assert torch.allclose(alone, 6**0.5 * torch.einsum("qbd,gbd->qg", six[IR], six[RGB]), atol=1e-4)
+    if mirrors == 1:
+        # Re-ranking also compares queries with queries: the mean of eight cosines everywhere, of six without a text.
+        for asked, of_query in (
+            (sum(query), [six[IR].flatten(1), F.normalize(text, dim=1), joint_q]),
+            (query[0], [six[IR].flatten(1)]),
+        ):
+            of_gallery = [six[RGB].flatten(1), v2t, joint_g][: len(of_query)]
+            features = torch.cat([torch.cat(of_query, dim=1), torch.cat(of_gallery, dim=1)])
+            both = torch.cat(fusion.comparable(F.normalize(asked, dim=1), head.embed(rows[RGB])))
+            assert torch.allclose(both @ both.T, features @ features.T / (8 if len(of_query) == 3 else 6), atol=1e-5)
 
 
 def test_the_mean_over_words_ignores_padding(tmp_path):
