@@ -16,7 +16,7 @@ from tvilfm_plugin.analysis.statistics import PairedTest, holm, paired_randomisa
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard, aligned
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
 from tvilfm_plugin.evaluation.stored_files import NotStoredError, per_query_values
-from tvilfm_plugin.evaluation.summary import Summary, summarise
+from tvilfm_plugin.evaluation.summary import CONFIDENCE, Summary, summarise
 
 # Two trainings of one system differ in these, and systems that are compared may.
 FREE_COLUMNS = ("seed", "weights_sha256", "version")
@@ -224,7 +224,7 @@ def compare(first: Sequence[Measured], second: Sequence[Measured], row: str, met
     Args:
         first, second: the training seeds of either system; see `check_comparable`.
         row, metric: for the result.
-        test: `confidence`, `resamples` and `seed` of `paired_randomisation`.
+        test: `resamples` and `seed` of `paired_randomisation`.
     """
     a, b = _per_query(first), _per_query(second)
     pids = first[0].pids
@@ -317,7 +317,7 @@ def _welch(first: Sequence[Measured], second: Sequence[Measured]) -> tuple[float
     if np.ptp(a) == 0 and np.ptp(b) == 0:
         return np.nan, np.nan, np.nan
     result = stats.ttest_ind(b, a, equal_var=False)
-    interval = result.confidence_interval(0.95)
+    interval = result.confidence_interval(CONFIDENCE)
     return float(interval.low), float(interval.high), float(result.pvalue)
 
 

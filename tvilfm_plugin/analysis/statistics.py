@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tvilfm_plugin.evaluation.summary import check_confidence, finite
+from tvilfm_plugin.evaluation.summary import CONFIDENCE, finite
 
 _CHUNK_ELEMENTS = 1 << 21  # random numbers held at once
 _KEPT_ELEMENTS = 1 << 23  # and kept for the next row (64 MiB)
@@ -41,32 +41,21 @@ class PairedTest(NamedTuple):
     n: int
 
 
-def identity_bootstrap(
-    values: np.ndarray, pids: np.ndarray, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
-) -> Interval:
+def identity_bootstrap(values: np.ndarray, pids: np.ndarray, resamples: int = 10_000, seed: int = 0) -> Interval:
     """Percentile interval of a mean over queries when the *identities* are drawn again.
 
     Args:
         values: (Q,) one number per query, e.g. `PerQuery.ap`; NaN (a query that counts in nothing) is left out.
         pids: (Q,) the query's identity.
-        confidence: coverage.
         resamples: bootstrap samples.
         seed: of the resampling.
     """
-    check_confidence(confidence)
     total, count = per_identity(values, pids)
-    means = _resampled_means(total, count, resamples, seed)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(total.sum() / count.sum()), float(low), float(high), len(total))
+    return Interval(float(total.sum() / count.sum()), *_resampled_interval(total, count, resamples, seed), len(total))
 
 
 def paired_randomisation(
-    first: np.ndarray,
-    second: np.ndarray,
-    pids: np.ndarray,
-    confidence: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 0,
+    first: np.ndarray, second: np.ndarray, pids: np.ndarray, resamples: int = 10_000, seed: int = 0
 ) -> PairedTest:
     """Whether two systems differ on the same queries: a sign-flip test on the per-identity means.
 
@@ -77,7 +66,6 @@ def paired_randomisation(
         first: (Q,) per-query values of the one system; NaN leaves a query out, and must then be NaN in both.
         second: (Q,) values of the other system for the same queries.
         pids: (Q,) the query's identity.
-        confidence: coverage of the difference's bootstrap interval.
         resamples: random sign patterns (a smallest possible p-value of 1 / (resamples + 1)) and bootstrap samples.
         seed: of both.
     """
@@ -87,7 +75,6 @@ def paired_randomisation(
             f"A paired test needs the same queries in both systems; got shapes {first.shape} and {second.shape} with "
             f"{int(np.isfinite(first).sum())} and {int(np.isfinite(second).sum())} valid queries."
         )
-    check_confidence(confidence)
     if resamples < 1 or seed < 0:
         raise ValueError(f"A paired test needs one resample or more and a seed of at least 0, got {resamples} and {seed}.")
     total, count = per_identity(second - first, pids)
@@ -105,9 +92,7 @@ def paired_randomisation(
             signs = rng.integers(0, 2, (size, n), dtype=np.int8) * 2.0 - 1.0
             extreme += int(np.count_nonzero(np.abs(signs @ differences) / n >= threshold))
         p_value = (extreme + 1) / (resamples + 1)
-    means = _resampled_means(differences, np.ones(n), resamples, seed)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return PairedTest(observed, float(low), float(high), p_value, n)
+    return PairedTest(observed, *_resampled_interval(differences, np.ones(n), resamples, seed), p_value, n)
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -136,14 +121,16 @@ def per_identity(values: np.ndarray, pids: np.ndarray) -> tuple[np.ndarray, np.n
     return np.bincount(code, values[valid]), np.bincount(code)
 
 
-def _resampled_means(total: np.ndarray, count: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """(resamples,) means over queries after drawing as many identities as there are, with replacement."""
+def _resampled_interval(total: np.ndarray, count: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
+    """Percentile interval of the means over queries after drawing as many identities as there are, with replacement."""
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, got {resamples}.")
     n = len(total)
     # Every row of a table draws the same people: they are kept where they are few.
     drawn = _kept_draws(n, resamples, seed) if resamples * n <= _KEPT_ELEMENTS else _draws(n, resamples, seed)
-    return np.concatenate([(times @ total) / (times @ count) for times in drawn])
+    means = np.concatenate([(times @ total) / (times @ count) for times in drawn])
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
 
 
 def _draws(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:

@@ -10,10 +10,12 @@ from tvilfm_plugin.evaluation.ranking import RankMetrics
 
 COLUMNS = ("R-1", "R-5", "R-10", "R-20", "mAP", "mINP")
 """The metrics of a result table."""
+CONFIDENCE = 0.95
+"""Coverage of every interval."""
 
 
 class Summary(NamedTuple):
-    """Mean over n trials, sample standard deviation, and the Student-t confidence interval [low, high] of the mean.
+    """Mean over n trials, sample standard deviation, and the Student-t interval [low, high] of the mean (95 %).
 
     One trial has no spread: `sd`, `low` and `high` are then NaN.
     """
@@ -25,22 +27,20 @@ class Summary(NamedTuple):
     high: float
 
 
-def summarise(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> Summary:
+def summarise(values: Sequence[float] | np.ndarray) -> Summary:
     """Mean, deviation and confidence over trials (gallery draws, text seeds or training seeds: not mixed).
 
     Args:
         values: (T,) one number per trial.
-        confidence: coverage of the Student-t interval.
     """
     from scipy import stats
 
     trials = finite("trials", values)
-    check_confidence(confidence)
     mean, n = float(trials.mean()), len(trials)
     if n == 1:
         return Summary(mean, np.nan, 1, np.nan, np.nan)
     sd = float(trials.std(ddof=1))
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd / np.sqrt(n)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd / np.sqrt(n)
     return Summary(mean, sd, n, float(mean - half), float(mean + half))
 
 
@@ -50,12 +50,6 @@ def finite(kind: str, values: Sequence[float] | np.ndarray) -> np.ndarray:
     if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
         raise ValueError(f"Expected a non-empty list of finite {kind}, got {array.tolist()}.")
     return array
-
-
-def check_confidence(confidence: float) -> None:
-    """Raise unless it is a coverage between 0 and 1."""
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is a coverage between 0 and 1, got {confidence}.")
 
 
 def per_draw(of_seeds: Sequence[Sequence[Trial]]) -> list[RankMetrics]:

@@ -8,6 +8,7 @@ import numpy as np
 from tvilfm_plugin.retrieval.records import UNKNOWN, Records
 
 SAMPLE, TOP = 200, 10
+BLOCK = 16_384  # vectors that are read at a time
 
 
 class Searched(Protocol):
@@ -75,7 +76,7 @@ def compare_with_flat(
     return ApproximationReport(index.kind, len(rows), k, recall, float((mine[:, 0] == exact[:, 0]).mean()), *right)
 
 
-def exact_neighbours(queries: np.ndarray, vectors: np.ndarray, top: int, block: int = 16_384) -> np.ndarray:
+def exact_neighbours(queries: np.ndarray, vectors: np.ndarray, top: int) -> np.ndarray:
     """(Q, top) rows of the largest inner products, best first, read in blocks.
 
     Args:
@@ -83,8 +84,8 @@ def exact_neighbours(queries: np.ndarray, vectors: np.ndarray, top: int, block: 
         vectors: (N, D), e.g. a memory map.
     """
     best = faiss.ResultHeap(len(queries), top, keep_max=True)
-    for start in range(0, len(vectors), block):
-        rows = np.ascontiguousarray(vectors[start : start + block], dtype=np.float32)
+    for start in range(0, len(vectors), BLOCK):
+        rows = np.ascontiguousarray(vectors[start : start + BLOCK], dtype=np.float32)
         scores, found = faiss.knn(queries, rows, min(top, len(rows)), metric=faiss.METRIC_INNER_PRODUCT)
         best.add_result(scores, found + start)
     best.finalize()
