@@ -1,11 +1,12 @@
 """One ranking under every rule: what the published conventions alone change in a number."""
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from tvilfm_plugin.evaluation.mer import minus_inner_product
+from tvilfm_plugin.analysis.trials import stored_trials
 from tvilfm_plugin.evaluation.protocols import LLCM, REGDB, SYSU, Labels, Protocol
 from tvilfm_plugin.evaluation.ranking import rank_metrics
 from tvilfm_plugin.evaluation.report import aligned
@@ -77,25 +78,18 @@ def stored_rules(stored: StoredEvaluation, label: str) -> list[RuleRow]:
     Two variants are added that differ in arithmetic only: similarities in float64, and rounded to half precision, which
     makes ties.
     """
-    card, kind, stored = stored.card(label), stored.query_type(label), stored.searched(label)
-    seed = card.text_seeds[0] if card.text_seeds else 0
-    distance = stored.compared_by() or minus_inner_product
-    exact, double = [], []
-    labels: list[Labels] = []
-    for t in range(card.draws):
-        summed = stored.voted(card.setting, card.text_source, seed, t, kind.members)
-        embeddings, gallery = stored.drawn_gallery(card.setting, t)
-        exact.append(np.asarray(distance(summed, embeddings)))
-        double.append(-(summed.double() @ embeddings.double().T).numpy())
-        labels.append(gallery)
+    search, draws = stored.searched(label), stored.card(label).draws
+    trials = list(itertools.islice(stored_trials(stored, label), draws))
+    labels = [trial.gallery for trial in trials]
     variants = {}
-    if stored.distance is None:
-        half = [d.astype(np.float16).astype(np.float32) for d in exact]
+    if search.distance is None:
+        double = [-(trial.queries.double() @ trial.images.double().T).numpy() for trial in trials]
+        half = [trial.dist.astype(np.float16).astype(np.float32) for trial in trials]
         variants = {
-            "similarities in float64": Galleries(double, stored.query, labels),
-            "similarities in half precision": Galleries(half, stored.query, labels),
+            "similarities in float64": Galleries(double, search.query, labels),
+            "similarities in half precision": Galleries(half, search.query, labels),
         }
-    return compare_rules(Galleries(exact, stored.query, labels), stored.protocol, variants)
+    return compare_rules(Galleries([trial.dist for trial in trials], search.query, labels), search.protocol, variants)
 
 
 def rules_table(rows: Sequence[RuleRow]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from tvilfm_plugin.evaluation.mer import minus_inner_product
 from tvilfm_plugin.evaluation.protocols import Labels
@@ -17,12 +18,15 @@ class StoredTrial(NamedTuple):
         seed, draw: which.
         dist: (Q, g) distances.
         gallery: labels of the g images of the draw.
+        queries, images: (Q, D) and (g, D) vectors that the distances are of.
     """
 
     seed: int
     draw: int
     dist: np.ndarray
     gallery: Labels
+    queries: Tensor
+    images: Tensor
 
 
 def stored_trials(stored: StoredEvaluation, label: str) -> Iterator[StoredTrial]:
@@ -33,4 +37,4 @@ def stored_trials(stored: StoredEvaluation, label: str) -> Iterator[StoredTrial]
         for draw in range(len(search.draws[card.setting])):
             embeddings, gallery = search.drawn_gallery(card.setting, draw)
             summed = search.voted(card.setting, card.text_source, seed, draw, kind.members)
-            yield StoredTrial(seed, draw, np.asarray(distance(summed, embeddings)), gallery)
+            yield StoredTrial(seed, draw, np.asarray(distance(summed, embeddings)), gallery, summed, embeddings)
