@@ -55,7 +55,7 @@ def run(smoke: bool, machine: Machine) -> list[Figure]:
             torch.cat([model.encode_images(some, m, amp=amp) for some in pixels.split(BATCH)])
             for pixels, m in ((query_pixels, Modality.IR), (gallery_pixels, Modality.RGB))
         )
-        strings = encode_texts(model, lambda rows: everything, [str(i) for i in range(len(everything))], amp=amp)
+        strings = encode_texts(model, [str(i) for i in range(len(everything))], lambda rows: everything, amp=amp)
         parts = Parts(q, g, strings)
         trials = list(rank_trials(parts, index, types, draws, query, labels, SYSU, model.fusion, embed))
         return parts, [trial.metrics for trial in trials]

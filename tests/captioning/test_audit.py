@@ -12,7 +12,7 @@ from tvilfm_plugin.captioning.dataset_audit import audit_dataset
 from tvilfm_plugin.captioning.findings import Subject
 from tvilfm_plugin.data.captions import Caption
 from tvilfm_plugin.data.tokenizer import tokenize
-from tvilfm_plugin.description.lexicon import colours_in, garment_colours, garments_in
+from tvilfm_plugin.description.lexicon import garment_colours, garments_in
 from tvilfm_plugin.modality import Modality
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def test_colours_of_garments(text: str, expected: dict[str, set[str]]) -> None:
 
 def test_garments_and_colours_are_words_of_their_own() -> None:
     assert garments_in("a tied bun, trenchcoated, at the hatch, on top of a rucksack") == {"hair", "bag"}
-    assert colours_in("a covered tank top, tanned, dark, greyish, navy-blue and maroon") == {"grey", "blue", "red"}
+    assert garment_colours("a tanned man in a covered dark top and navy-blue trousers") == {"trousers": {"blue"}}
 
 
 def test_findings() -> None:

@@ -101,7 +101,7 @@ def test_every_place_agrees(runtime, model, graph, texts):
     assert np.array_equal(ours, tokens[:, : ours.shape[1]].numpy()) and not tokens[:, ours.shape[1] :].any()
     batch = collate_pairs([{"rgb_tokens": row, "ir_tokens": row} for row in tokens])
     assert torch.equal(end_of_text(batch["rgb_tokens"]), ends) and batch["rgb_tokens"].shape[1] == ends.max() + 1
-    together = encode_texts(model, tokenize, texts)
+    together = encode_texts(model, texts, tokenize)
     alone = torch.cat([model.encode_text(row[None, : end + 1]) for row, end in zip(tokens, ends.tolist(), strict=True)])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
     exported = torch.from_numpy(graph.run(["raw"], {"tokens": ours})[0])
@@ -109,7 +109,7 @@ def test_every_place_agrees(runtime, model, graph, texts):
 
 
 def test_different_texts_stay_different(model):
-    one, two = encode_texts(model, tokenize, ["a man in a red jacket !(tall)", "a woman with a blue skirt!(running)"])
+    one, two = encode_texts(model, ["a man in a red jacket !(tall)", "a woman with a blue skirt!(running)"], tokenize)
     assert (one - two).abs().max() > 1e-3
 
 

@@ -19,6 +19,7 @@ from mip_models import small_config
 from PIL import Image
 
 from tvilfm_plugin.data.tokenizer import tokenize
+from tvilfm_plugin.evaluation.text_trust import TextTrust
 from tvilfm_plugin.export import parity, writing
 from tvilfm_plugin.export.graphs import FusionGraph, Graph, known_cameras, to_onnx
 from tvilfm_plugin.export.writing import ParityError, export_retriever
@@ -28,8 +29,20 @@ from tvilfm_plugin.modeling.mip.mip import MIP
 from tvilfm_plugin.modeling.registries import FUSION_REGISTRY
 from tvilfm_plugin.retrieval.retriever import Retriever
 from tvilfm_plugin.runtime.model import ExportError, OnnxModel
+from tvilfm_plugin.runtime.retriever import OnnxRetriever
 
 SIZE = (48, 24)
+
+
+@pytest.fixture(scope="module")
+def retriever(small_retriever):
+    """One that weighs words, and knows few."""
+    made, none = copy.copy(small_retriever), [0.0] * small_retriever.fingerprint.dim
+    made.known_tokens, made.weighs = frozenset(tokenize(["a man in a red coat"])[0].tolist()), True
+    made.text_trust = TextTrust(
+        infrared=none, text=none, caption=none, slots={}, both=[-1, 1, 1, 0], picture=[-1, 1], people=2, weights_sha256=""
+    )  # fmt: skip
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +58,23 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def exported(small_retriever, pictures, tmp_path_factory):
+def exported(retriever, pictures, tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
-    report = export_retriever(small_retriever, folder, gallery=pictures / "visible", queries=pictures / "infrared")
+    report = export_retriever(retriever, folder, gallery=pictures / "visible", queries=pictures / "infrared")
     assert report.ok and report.largest < 1e-5
     assert (report.queries, report.gallery, report.same_top, report.overlap) == (3, 9, 3, 1.0)
     assert {name.rsplit(" ", 1)[0] for name in report.relative} == {"infrared", "visible", "text", "fusion"}
     return folder
+
+
+def test_trust_and_unknown_words_travel(retriever, exported, pictures):
+    runtime = OnnxRetriever(exported)
+    for caption in (None, "a man in a coat"):
+        query = (pictures / "infrared/0.png", "a man in a red sombrero", caption)
+        (ours, note), (theirs, same) = runtime.embed_query(*query), retriever.embed_query(*query)
+        assert note == same and "knows nothing of 'sombrero'" in note and "words count 0." in note
+        assert all(np.allclose(ours[m], theirs[m], atol=1e-5) for m in theirs)
+        assert 0.1 < np.linalg.norm(ours[Modality.TEXT]) < 0.9
 
 
 def facts_of(folder: Path) -> dict:

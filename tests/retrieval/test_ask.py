@@ -126,6 +126,9 @@ def test_the_retriever_weighs_words_or_says_that_they_do_not_fit(trusting, store
     weight = float(StoredEvaluation.load(next(run.glob("evaluation/*"))).trust(text.rgb[0], text.ir)[0])
     weighed, plain = (one.search(query, words, own, 1) for one in (retriever, said))
     assert f"words count {weight:.2f} times" in weighed.note and "words count" not in plain.note
+    said.save_pretrained(tmp_path / "folder", dtype="float16")
+    travelled = Retriever.from_pretrained(tmp_path / "folder", opts=opts)
+    assert travelled.fingerprint != said.fingerprint and travelled.text_trust.both == retriever.text_trust.both
     # What trust says of words that cannot fit: a calibration that trusts nothing.
     never = {**json.loads((run / FILE).read_text()), "both": [-9, 0, 0, 0], "picture": [-9, 0]}
     said.text_trust = TextTrust.from_dict(never, "here")

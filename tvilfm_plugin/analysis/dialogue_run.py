@@ -9,7 +9,6 @@ import torch
 from tvilfm_plugin.analysis.dialogue import memory
 from tvilfm_plugin.data.items import group_by_person
 from tvilfm_plugin.data.loaders import build_dataset
-from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.description.questions import Answers, answers_read, answers_scored, sentences
 from tvilfm_plugin.description.reading import read
 from tvilfm_plugin.evaluation.evaluator import encode_texts
@@ -61,6 +60,6 @@ def _stated(model: Any) -> dict[str, tuple[Sequence[str], np.ndarray]]:
     found: dict[str, tuple[Sequence[str], np.ndarray]] = {}
     with torch.no_grad():
         for slot, texts in sentences().items():
-            raw = encode_texts(model, tokenize, list(texts.values())).to(model.device)
+            raw = encode_texts(model, list(texts.values())).to(model.device)
             found[slot] = tuple(texts), model.embed(raw).float().cpu().numpy()
     return found

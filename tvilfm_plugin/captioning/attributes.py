@@ -6,11 +6,9 @@ answer everywhere: a caption that leaves something out misleads less than one th
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from tvilfm_plugin.captioning.colour_filter import remove_colours
-from tvilfm_plugin.description.reading import Attributes, read
 from tvilfm_plugin.modality import Modality
 
 UNKNOWN = "unknown"
@@ -157,11 +155,3 @@ def caption_of(attributes: Mapping[str, str]) -> str:
     if bag:
         text += f", carrying {bag}" + (f" {attributes['bag_place']}" if attributes.get("bag_place", "none") != "none" else "")
     return text + "."
-
-
-def read_answer(accepted: Mapping[str, str]) -> Attributes:
-    """The same of a chat model's accepted attributes (`parse_answer`), by way of the caption made of them."""
-    denied = {"bag": "bag", "headwear": "hat", "hair_length": "hair"}
-    absent = {word for name, word in denied.items() if accepted.get(name) == "none"}
-    found = read(caption_of(accepted))
-    return replace(found, absent=found.absent | absent)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tvilfm_plugin.captioning.audit import Audit, audit_text
 from tvilfm_plugin.captioning.findings import Subject
-from tvilfm_plugin.captioning.truth_audit import FACTS, truth_findings
+from tvilfm_plugin.captioning.truth_audit import FACTS, read_truth, truth_findings
 from tvilfm_plugin.data.captions import CaptionBank
 from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.modality import Modality
@@ -25,6 +25,7 @@ def audit_dataset(dataset: str, root: str, folder: str = "", trial: int = 1) -> 
     images = kind(root, folder, trial=trial, text=False, verbose=False)
     train = kind.read_split(images.dataset_dir, "train", trial)
     test = kind.read_split(images.dataset_dir, "test", trial)
+    truth = read_truth(facts) if (facts := Path(images.dataset_dir, FACTS)).is_file() else None
     audits = []
     for modality, parts in ((Modality.RGB, (train.rgb, test.rgb)), (Modality.IR, (train.ir, test.ir))):
         bank = kind.read_bank(images.dataset_dir, modality, train)
@@ -37,8 +38,8 @@ def audit_dataset(dataset: str, root: str, folder: str = "", trial: int = 1) -> 
             drawn = {pid: [c.text for c in said] for pid, said in bank.persons.items() if pid in queried}
         captions = {key: bank[key] for key in bank}
         audit = audit_text(subjects, captions, modality, bank.source, drawn)
-        if (facts := Path(images.dataset_dir, FACTS)).is_file():
-            audit.findings += truth_findings(facts, {key: caption.text for key, caption in captions.items()}, modality)
+        if truth is not None:
+            audit.findings += truth_findings(truth, {key: caption.text for key, caption in captions.items()}, modality)
         audits.append(audit)
     return audits
 

@@ -5,7 +5,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tvilfm_plugin.captioning.findings import EXAMPLES, Finding
 from tvilfm_plugin.description.questions import values_of
@@ -20,27 +20,42 @@ SLOTS = ("sex", "hair_length", "hair_colour", "upper", "upper_colour", "upper_pa
 _WORDINGS = 24  # of each person: enough to meet every synonym
 
 
-def truth_findings(file: Path, texts: Mapping[str, str], modality: Modality) -> list[Finding]:
+class Truth(NamedTuple):
+    """What attributes.json of a synthetic benchmark says.
+
+    Attributes:
+        person_of: path of an image below the data set -> its person.
+        people: person -> `true_values`.
+    """
+
+    person_of: Mapping[str, str]
+    people: Mapping[str, Mapping[str, frozenset[str]]]
+
+
+def read_truth(file: Path) -> Truth:
+    """The truth of a data set."""
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    person_of = {key: str(image["identity"]) for key, image in facts["images"].items()}
+    return Truth(person_of, {number: true_values(person) for number, person in facts["people"].items()})
+
+
+def truth_findings(truth: Truth, texts: Mapping[str, str], modality: Modality) -> list[Finding]:
     """Per attribute, how many of the captions that name it name another than the person has.
 
     Args:
-        file: attributes.json of a synthetic benchmark.
         texts: path of an image below the data set -> its caption.
     """
-    facts = json.loads(file.read_text(encoding="utf-8"))
-    person_of = {key: str(image["identity"]) for key, image in facts["images"].items()}
-    described = {number: true_values(person) for number, person in facts["people"].items()}
     named, wrong, examples = Counter[str](), Counter[str](), defaultdict[str, list[str]](list)
     for key, text in texts.items():
-        if key not in person_of:
+        if key not in truth.person_of:
             continue
-        said, truth = read(text), described[person_of[key]]
+        said, true = read(text), truth.people[truth.person_of[key]]
         for slot in SLOTS:
             values = values_of(said, slot) - {"top"}  # which any upper garment is
             if not values or modality is Modality.IR and slot.endswith("_colour"):
                 continue
             named[slot] += 1
-            if not values & truth.get(slot, frozenset()):
+            if not values & true.get(slot, frozenset()):
                 wrong[slot] += 1
                 examples[slot].append(f"{key}: {', '.join(sorted(values))}")
     meaning = "captions that name another {} than the person has, of those that name one"

@@ -175,7 +175,6 @@ def robustness(args: argparse.Namespace) -> int:
 
     from tvilfm_plugin.analysis.picture_noise import DAMAGES
     from tvilfm_plugin.analysis.robustness_run import RobustnessOptions, measure_robustness
-    from tvilfm_plugin.data.tokenizer import tokenize
     from tvilfm_plugin.engine import load_model
     from tvilfm_plugin.engine.text_trust import calibration, encode_pictures
     from tvilfm_plugin.evaluation.evaluator import encode_texts, load_evaluation
@@ -193,7 +192,7 @@ def robustness(args: argparse.Namespace) -> int:
 
     @torch.no_grad()
     def encode(texts: list[str]) -> torch.Tensor:
-        return encode_texts(model, getattr(model, "tokenize", tokenize), texts, quiet=False)
+        return encode_texts(model, texts, quiet=False)
 
     for folder in folders:
         stored = replace(load_evaluation(folder), text_trust=replace(trust, how=args.trust))

@@ -84,11 +84,6 @@ def garments_in(text: str) -> set[str]:
     return {str(match.lastgroup) for match in _garment_pattern().finditer(text)}
 
 
-def colours_in(text: str) -> set[str]:
-    """Colour families that a text names; tones such as "dark" are not counted."""
-    return {family for _, family in _colour_spans(text)} - {"tone"}
-
-
 @cache
 def _colour_word_pattern() -> re.Pattern[str]:
     listed = lexicon()

@@ -15,8 +15,8 @@ from yacs.config import CfgNode
 from tvilfm_plugin.data.items import group_by_person
 from tvilfm_plugin.data.loaders import build_dataset
 from tvilfm_plugin.data.resize import picture_pixels
-from tvilfm_plugin.data.tokenizer import tokenize
-from tvilfm_plugin.evaluation.evaluator import TEXT_BATCH, encode_rows, weights_sha256
+from tvilfm_plugin.evaluation.evaluator import encode_texts, weights_sha256
+from tvilfm_plugin.evaluation.flips import encode_rows, encoding
 from tvilfm_plugin.evaluation.text_trust import FILE, SINGLE, TextTrust, calibrate
 from tvilfm_plugin.files.pictures import Window
 from tvilfm_plugin.modality import Modality
@@ -50,7 +50,8 @@ def _learn(cfg: CfgNode, model: Any, file: Path, weights: str) -> TextTrust:
     seen = [data.captions[Modality.IR][data.relative(item.path)].text for item in chosen]
     pictures = encode_pictures(cfg, model, [item.path for item in chosen], [item.camid for item in chosen])
     with evaluating(model):
-        infrared, words, captions = (_unit(model, raw) for raw in (pictures, _encode(model, said), _encode(model, seen)))
+        raw = (pictures, *(encode_texts(model, texts) for texts in (said, seen)))
+        infrared, words, captions = (model.embed(one.to(model.device)).float().cpu().numpy() for one in raw)
     pids = np.array([item.pid for item in chosen])
     found = calibrate(infrared, words, captions, said, seen, pids, weights=weights)
     found.save(file)
@@ -70,6 +71,7 @@ def encode_pictures(
     Args:
         change: (H, W, 3) uint8 -> the same, of every picture at the model's size.
     """
+    encode, flip = encoding(model, cfg.TEST)
     size, window = tuple(cfg.INPUT.SIZE_TEST), Window.of(cfg.INPUT.IR_SCALING)
     parts = []
     with evaluating(model):
@@ -79,7 +81,7 @@ def encode_pictures(
             images = np.stack([one if change is None else change(one) for one in pixels]).transpose(0, 3, 1, 2)
             cameras = torch.tensor(np.asarray(camids[rows]), device=model.device)
             batch = torch.from_numpy(images.copy()).to(model.device)
-            parts.append(encode_rows(model.encode_images, batch, Modality.IR, cameras, cfg.TEST.FLIP.ENABLED).float().cpu())
+            parts.append(encode_rows(encode, batch, Modality.IR, cameras, flip).float().cpu())
     return torch.cat(parts)
 
 
@@ -93,11 +95,3 @@ def evaluating(model: Any) -> Iterator[None]:
             yield
     finally:
         model.train(training)
-
-
-def _encode(model: Any, texts: list[str]) -> Tensor:
-    return torch.cat([model.encode_text(some.to(model.device)) for some in tokenize(texts).split(TEXT_BATCH)])
-
-
-def _unit(model: Any, raw: Tensor) -> np.ndarray:
-    return model.embed(raw.to(model.device)).float().cpu().numpy()

@@ -115,7 +115,7 @@ class MEREvaluator(DatasetEvaluator):
             for batch in tqdm(loader, desc="Encoding images", unit="batch", disable=quiet or None, leave=False):
                 modality = Modality(batch["modality"][0])
                 self.process(batch, encode_rows(encode, batch["images"], modality, batch["camids"], flip))
-            texts = encode_texts(model, self.tokenize, self.table, quiet, **precision) if self.table else None
+            texts = encode_texts(model, self.table, self.tokenize, quiet, **precision) if self.table else None
             images = _gather(self.rows, self.features, len(self.data.query) + len(self.data.gallery), "images")
             image_only = None
             if stage1 is not None:
@@ -312,17 +312,18 @@ def load_evaluation(folder: str | Path) -> StoredEvaluation:
 
 def encode_texts(
     model: Any,
-    tokenize: Callable[[Sequence[str]], Tensor],
     texts: Sequence[str],
+    tokenize: Callable[[Sequence[str]], Tensor] | None = None,
     quiet: bool = True,
     **precision: bool,
 ) -> Tensor:
     """(S, D) raw features of S strings, in batches of similar length that the ranks share.
 
     Args:
+        tokenize: strings -> (S, L) ids; None: the model's own.
         precision: `amp`, for the model's `encode_text`.
     """
-    tokens = tokenize(texts)
+    tokens = (tokenize or model.tokenize)(texts)
     # Only for the order: where a text ends is the encoder's to say, which cuts each batch to its longest.
     length = tokens.shape[1] - (tokens != 0).flip(dims=[1]).int().argmax(dim=1)
     # Whole batches to each process: a text's feature must not depend on how many there are.

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def export_retriever(
     tokens = None
     if model.has_text:
         content, facts = tokenizer_file()
-        tokens = {**_write(folder, "tokenizer", ".json", content.encode()), **facts}
+        known = None if retriever.known_tokens is None else sorted(retriever.known_tokens)
+        tokens = {**_write(folder, "tokenizer", ".json", content.encode()), **facts, "known": known}
     everything = {"format": FORMAT, "graphs": files, "tokenizer": tokens, **_facts(retriever), **(notes or {})}
     parity = _compare(retriever, OnnxModel(folder, facts=everything), str(gallery), str(queries))
     if not parity.ok:
@@ -96,6 +98,8 @@ def _facts(retriever: Retriever) -> dict[str, Any]:
         "fusion": {"name": type(fusion).__name__, "filters": fusion.filters} if fusion is not None else None,
         "cameras": cameras._asdict() if cameras else None,
         "fingerprint": retriever.fingerprint.to_dict(),
+        "text_trust": asdict(retriever.text_trust) if retriever.text_trust else None,
+        "weighs": retriever.weighs,
         "torch": torch.__version__,
     }
 

@@ -12,6 +12,7 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.evaluation.ensemble import pack
 from tvilfm_plugin.modality import Embeddings, Modality
 from tvilfm_plugin.modeling.fusion import Fusion
@@ -57,6 +58,7 @@ class TVILFM(VIBaseline):
     """Text encoder, fusion, neck and classifier are trained beside a visual part that is frozen after stage 1.
 
     Attributes:
+        tokenize: N strings -> (N, L) ids for `encode_text`.
         text: token ids -> raw features of the visual width.
         fusion: infrared, text and filter text, all raw -> raw.
         frozen: whether the visual part is.
@@ -64,6 +66,7 @@ class TVILFM(VIBaseline):
     """
 
     has_text = True
+    tokenize = staticmethod(tokenize)
 
     @configurable
     def __init__(

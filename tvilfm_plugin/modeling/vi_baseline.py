@@ -93,6 +93,11 @@ class VIBaseline(nn.Module):
         """Where the images must be."""
         return self.visual.pixel_mean.device
 
+    @property
+    def known_tokens(self) -> Tensor | None:
+        """Ids that the text tower was stored with, where the others were left out; None: all, or there is no tower."""
+        return getattr(getattr(self, "text", None), "known_tokens", None)
+
     # --- training ----------------------------------------------------------------------------------------------------
 
     def forward(self, batch: Batch | Tensor) -> dict[str, Tensor] | Tensor:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,7 +12,6 @@ from torch import Tensor
 
 from tvilfm_plugin.checkpoints.model_folder import find_pretrained
 from tvilfm_plugin.data.resize import Picture, picture_pixels
-from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.engine import load_model
 from tvilfm_plugin.engine.trained import config_of_run, weights_of_run
 from tvilfm_plugin.evaluation.evaluator import encode_texts
@@ -74,6 +74,7 @@ class Retriever(Searcher):
         self.image_size, self.resample, self.flip, self.batch = image_size, resample, flip, batch
         self.ir_window, self.mirrored = ir_window, mirrored
         self.unreadable: list[Unreadable] = []
+        self.known_tokens = None if model.known_tokens is None else frozenset(model.known_tokens.tolist())
         mean, std = (values.flatten().tolist() for values in (model.visual.pixel_mean, model.visual.pixel_std))
         mirror = ", flip" if flip else ", flip of embeddings" if mirrored else ""
         self.fingerprint = Fingerprint(
@@ -150,6 +151,9 @@ class Retriever(Searcher):
         if self.source is None:
             raise ValueError("This model was built here, so no config says what it is; save one that from_run loaded.")
         save_model(self.model, self.source, out, dtype=dtype, words=words, terms=terms)
+        if self.text_trust is not None:
+            stored = self.from_pretrained(out, device="cpu", opts=["TEST.TEXT_TRUST", ""]).fingerprint.weights
+            replace(self.text_trust, weights_sha256=stored).save(Path(out) / FILE)
 
     # --- gallery -----------------------------------------------------------------------------------------------------
 
@@ -197,7 +201,7 @@ class Retriever(Searcher):
         if not self.has_text:
             raise ValueError(f"{self.model_name} has no text encoder, so it embeds no words: load a TVILFM model.")
         with torch.no_grad():
-            said = encode_texts(self.model, getattr(self.model, "tokenize", tokenize), list(texts)).to(self.model.device)
+            said = encode_texts(self.model, texts).to(self.model.device)
             return _numpy(self.model.embed(self.model.fusion.alone(said)))
 
     def pixels(self, image: Picture, modality: Modality = Modality.RGB) -> np.ndarray:
@@ -240,14 +244,9 @@ class Retriever(Searcher):
             return "an evaluation's row without text passes pooling and neck of stage 1, a search does not"
         return ""
 
-    def unknown_words(self, texts: Sequence[str]) -> list[str]:
-        """See `Searcher.unknown_words`."""
-        known = getattr(getattr(self.model, "text", None), "known_tokens", None)
-        if known is None:
-            return []
-        words = dict.fromkeys(word.strip(".,;:!?()\"'") for text in texts for word in text.split())
-        ids = {word: tokenize([word]) for word in words if word}
-        return [word for word, tokens in ids.items() if not torch.isin(tokens[tokens != 0], known).all()]
+    def token_ids(self, text: str) -> set[int]:
+        """See `Searcher.token_ids`."""
+        return set(self.model.tokenize([text])[0].tolist()) - {0}
 
     def embed_each(self, parts: Sequence[QueryPart]) -> list[dict[Modality, np.ndarray]]:
         """See `Searcher.embed_each`: one pass of the visual part for all pictures, one of the text tower for all words."""
@@ -259,8 +258,7 @@ class Retriever(Searcher):
         with torch.no_grad():
             said: Sequence[Tensor] = ()
             if words:
-                ids = getattr(self.model, "tokenize", tokenize)
-                said = encode_texts(self.model, ids, list(words)).to(self.model.device).split(1)
+                said = encode_texts(self.model, list(words)).to(self.model.device).split(1)
             raw_of: dict[str | None, Tensor] = dict(zip(words, said, strict=True))
             for part, asks in zip(parts, asked, strict=True):
                 raw = {} if part.infrared is None else {Modality.IR: next(images)}

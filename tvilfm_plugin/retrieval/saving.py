@@ -104,8 +104,7 @@ def _record(weights: Path, model: Any) -> dict[str, Any]:
 
 
 def _said(model: Any, texts: list[str]) -> str:
-    known = getattr(getattr(model, "text", None), "known_tokens", None)
-    kept = "all" if known is None else f"{len(known)} tokens"
+    kept = "all" if model.known_tokens is None else f"{len(model.known_tokens)} tokens"
     return f"those of {len(set(texts))} texts" if texts else kept
 
 
@@ -116,11 +115,10 @@ def _stored_state(model: Any, dtype: str, words: list[str]) -> dict[str, Tensor]
     if words and not any(name.endswith(".token_embedding.weight") for name in state):
         raise ValueError(f"The text tower of a {type(model).__name__} has no table of CLIP's tokens to keep words of.")
     # A model that was stored with some words alone knows no more of the others when it is stored again.
-    known = getattr(getattr(model, "text", None), "known_tokens", None)
     if words:
         state = fewer_rows(state, torch.cat([tokenize(words).flatten(), torch.tensor([START, END])]))
-    elif known is not None:
-        state = fewer_rows(state, known)
+    elif model.known_tokens is not None:
+        state = fewer_rows(state, model.known_tokens)
     return {name: _rounded(name, value) for name, value in state.items()} if dtype == "float16" else state
 
 

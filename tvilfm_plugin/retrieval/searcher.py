@@ -56,12 +56,14 @@ class Searcher(ABC):
         ir_window: what of an infrared picture with more than 8 bits becomes grey; None refuses such pictures.
         text_trust: judges whether words fit the picture of their query; None: nothing is said of it.
         weighs: whether words count as far as they fit (TEST.TEXT_TRUST), or a note says that they do not.
+        known_tokens: ids that the text tower was stored with, where the others were left out; None: all.
     """
 
     index: Index | None = None
     ir_window: Window | None = None
     text_trust: TextTrust | None = None
     weighs: bool = False
+    known_tokens: frozenset[int] | None = None
     _stated: dict[str, tuple[tuple[str, ...], np.ndarray]] | None = None
 
     members: tuple[Modality, ...]
@@ -77,13 +79,20 @@ class Searcher(ABC):
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """(N, D) unit embeddings of texts."""
 
+    @abstractmethod
+    def token_ids(self, text: str) -> set[int]:
+        """Ids of a text, for the text encoder."""
+
     def remark(self, members: tuple[Modality, ...]) -> str:
         """What else must be said of this model when these members vote, or ""."""
         return ""
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Words that the model's text tower was stored without: they say nothing to it."""
-        return []
+        if self.known_tokens is None:
+            return []
+        words = dict.fromkeys(word.strip(".,;:!?()\"'") for text in texts for word in text.split())
+        return [word for word in words if word and not self.known_tokens.issuperset(self.token_ids(word))]
 
     def search(
         self,

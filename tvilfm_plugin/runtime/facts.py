@@ -43,6 +43,7 @@ class _Tokenizer(_File):
     start: int
     end: int
     context_length: Annotated[int, Field(ge=3, le=1 << 16)]
+    known: list[int] | None = None
 
 
 class _Fusion(_Strict):
@@ -65,6 +66,8 @@ class _Facts(_Strict):
     fusion: _Fusion | None
     cameras: _Cameras | None
     fingerprint: Fingerprint
+    text_trust: dict[str, Any] | None = None
+    weighs: bool = False
     digest: str
 
 

@@ -27,6 +27,7 @@ class OnnxModel:
         members: who can vote in a search.
         filters: whether the fusion subtracts a filter text.
         has_text: whether there are words.
+        known_tokens: ids that the text tower was stored with, where the others were left out; None: all.
         fingerprint: of the vectors; equal to that of the model in torch.
     """
 
@@ -44,6 +45,8 @@ class OnnxModel:
         self.ir_window = Window.of(self.facts.get("ir_scaling", ()))
         self.members = tuple(Modality(name) for name in self.facts["members"])
         self.has_text = self.facts["tokenizer"] is not None
+        known = (self.facts["tokenizer"] or {}).get("known")
+        self.known_tokens = None if known is None else frozenset(known)
         self.filters = bool(self.facts["fusion"] and self.facts["fusion"]["filters"])
         self.fingerprint = Fingerprint(**self.facts["fingerprint"])
         self._threads = threads
@@ -69,6 +72,10 @@ class OnnxModel:
 
     def texts(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Raw and unit (N, D) of N texts."""
+        return self._run("text", {"tokens": self.tokens(texts)})
+
+    def tokens(self, texts: Sequence[str]) -> np.ndarray:
+        """(N, L) int64 ids of N texts."""
         facts = self.facts["tokenizer"]
         if facts is None:
             raise ValueError("This export has no text encoder: search by image only, or export a TVILFM model.")
@@ -78,7 +85,7 @@ class OnnxModel:
                 self._tokens = Tokens(file, facts)
             except Exception as error:  # each of the libraries behind it has errors of its own
                 raise ExportError(f"{file}: it is no tokenizer that can be read ({error}). Export the model again.") from error
-        return self._run("text", {"tokens": self._tokens(texts)})
+        return self._tokens(texts)
 
     def fuse(self, ir: np.ndarray, text: np.ndarray, ir_text: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Raw and unit (N, D) of raw (N, D) infrared, text and filter text (None only if not `filters`)."""

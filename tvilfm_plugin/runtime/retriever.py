@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tvilfm_plugin.data.resize import Picture, picture_pixels
+from tvilfm_plugin.evaluation.text_trust import TextTrust
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.gallery_list import list_gallery
 from tvilfm_plugin.retrieval.hits import Index, MemberChoice
@@ -40,6 +41,9 @@ class OnnxRetriever(Searcher):
         self.batch, self.ir_window = batch, self.model.ir_window
         self.members, self.has_text, self.filters = self.model.members, self.model.has_text, self.model.filters
         self.unreadable: list[Unreadable] = []
+        self.known_tokens, self.weighs = self.model.known_tokens, bool(self.model.facts.get("weighs"))
+        if trusted := self.model.facts.get("text_trust"):
+            self.text_trust = TextTrust.from_dict(trusted, str(self.model.folder))
 
     def __repr__(self) -> str:
         gallery = "no gallery" if self.index is None else repr(self.index)
@@ -99,6 +103,10 @@ class OnnxRetriever(Searcher):
         return picture_pixels(picture, self.model.image_size, self.model.resample, window)
 
     # --- searching ---------------------------------------------------------------------------------------------------
+
+    def token_ids(self, text: str) -> set[int]:
+        """See `Searcher.token_ids`."""
+        return set(self.model.tokens([text])[0].tolist()) - {0}
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """See `Searcher.embed_texts`."""
