@@ -298,6 +298,15 @@ def test_what_cannot_be_made_is_refused(tool, capsys, words, message):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("dataset, remedy", [("synthetic", "tvilfm pretrain vit"), ("sysu", "MODEL.BACKBONE.PRETRAIN_PATH")])
+def test_weights_that_trainings_begin_with_are_missed_before_the_first_one(tool, tmp_path, monkeypatch, dataset, remedy):
+    words = ["mip", "--dataset", dataset, "--out", str(tmp_path), "MODEL.BACKBONE.PRETRAIN_PATH", str(tmp_path / "vit.pth")]
+    monkeypatch.setattr(tool, "start", lambda command, log: pytest.fail("a training was begun"))
+    with pytest.raises(FileNotFoundError, match=f"vit.pth is missing, and 5 of the trainings begin with it; .*{remedy}"):
+        tool.make_table(tool.parse(words), tool.start)
+    assert not any(tmp_path.iterdir())
+
+
 def test_start_gives_the_exit_status_and_keeps_the_output(tool, tmp_path):
     assert tool.start([sys.executable, "-c", "print('said'); raise SystemExit(3)"], tmp_path / "log") == 3
     assert (tmp_path / "log").read_text() == "said\n"

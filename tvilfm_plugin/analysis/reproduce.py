@@ -194,6 +194,13 @@ def _as_stage1(cfg: Any) -> list[str]:
     return words
 
 
+def missing_weights(jobs: Sequence[Job]) -> dict[str, int]:
+    """Files named by MODEL.BACKBONE.PRETRAIN_PATH that are not there -> how many of the trainings begin with them."""
+    backbones = [job.cfg().MODEL.BACKBONE for job in jobs if job.state() == TRAIN]
+    named = [backbone.PRETRAIN_PATH for backbone in backbones if backbone.PRETRAIN and backbone.PRETRAIN_PATH]
+    return {path: named.count(path) for path in named if not Path(path).is_file()}
+
+
 def carry_out(jobs: Sequence[Job], parallel: int, begin: Start = start) -> list[str]:
     """Do what is missing, what others start from first; returns what failed.
 

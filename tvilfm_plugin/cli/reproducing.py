@@ -77,7 +77,7 @@ def make_table(args: argparse.Namespace, begin: Callable[[list[str], Path], int]
     Args:
         begin: runs the command of a training; None = in a process of its own.
     """
-    from tvilfm_plugin.analysis.reproduce import FINISHED, carry_out, evaluations, start
+    from tvilfm_plugin.analysis.reproduce import FINISHED, carry_out, evaluations, missing_weights, start
     from tvilfm_plugin.analysis.tables import TABLES, collect
     from tvilfm_plugin.evaluation.evaluator import load_evaluation
 
@@ -90,6 +90,10 @@ def make_table(args: argparse.Namespace, begin: Callable[[list[str], Path], int]
             if state != FINISHED:
                 print(f"    {shlex.join(job.command(state))}")
         return 0
+    for path, count in missing_weights(jobs).items():
+        make = f"make it by: tvilfm pretrain vit --benchmark datasets/synthetic --out {path}"
+        remedy = make if args.dataset == "synthetic" else "name the file by MODEL.BACKBONE.PRETRAIN_PATH"
+        raise FileNotFoundError(f"{path} is missing, and {count} of the trainings begin with it; {remedy}")
     failed = carry_out(jobs, args.jobs, begin or start)
     found = evaluations(jobs, args.trials)
     result = collect(table, args.dataset, found, load_evaluation, only=args.only, expected=args.seeds, resamples=args.resamples)
