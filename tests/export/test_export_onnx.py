@@ -27,6 +27,7 @@ from tvilfm_plugin.files.json import digest_of
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.mip.mip import MIP
 from tvilfm_plugin.modeling.registries import FUSION_REGISTRY
+from tvilfm_plugin.retrieval.hits import Hit
 from tvilfm_plugin.retrieval.retriever import Retriever
 from tvilfm_plugin.runtime.model import ExportError, OnnxModel
 from tvilfm_plugin.runtime.retriever import OnnxRetriever
@@ -269,7 +270,17 @@ def test_a_file_that_is_none_of_ours_is_named_whatever_its_digest(exported, tmp_
 def test_parity_counts_a_ranking_that_differs():
     report = parity.Parity({"text raw": 1e-6}, queries=3, gallery=9, same_top=2, overlap=0.9)
     assert not report.ok and "the same in 2 of 3 searches (common images 90.00%)" in str(report) and "NOT OK" in str(report)
+    tied = parity.Parity({"text raw": 1e-6}, queries=3, gallery=9, same_top=2, ties=1)
+    assert tied.ok and "in 1 of the others only images that are equally near, within 1e-05, change places" in str(tied)
     assert parity.Parity({"text raw": 2e-4}).ok is False and parity.Parity({"text raw": 9e-5}).ok is True
+
+
+def test_only_equally_near_images_may_change_places():
+    hits = lambda **near: [Hit(path, None, None, None, similarity, {}) for path, similarity in near.items()]
+    torch_says = hits(a=1.5, b=0.9, c=0.9 - 1e-7)
+    assert parity.tied(torch_says, hits(a=1.5, c=0.9, b=0.9 - 1e-7))
+    assert parity.tied(torch_says, hits(a=1.5, b=0.9, d=0.9)), "the last place is a tie with the image behind it"
+    assert not parity.tied(torch_says, hits(a=1.5, c=0.9, b=0.8))
 
 
 def test_the_command(trained, tmp_path, monkeypatch, capsys, quick):
