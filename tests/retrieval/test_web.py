@@ -308,6 +308,8 @@ def test_hostile_answers_are_recognised():
         assert "the answer holds" in wrong(Answer("odd text", 422, page + leak))
     assert "status 500" in wrong(Answer("odd text", 500, b"")) and "status 0" in wrong(Answer("odd text", 0, b""))
     assert not wrong(Answer("no HTTP", 0, b""))
+    asked, answer = b'{"text": "../../etc/passwd"}', page + b'{"note": "Words that the model does not know: /etc/"}'
+    assert not wrong(Answer("path in a field", 200, answer, asked)) and wrong(Answer("path in a field", 422, answer, asked))
 
 
 # --- start -----------------------------------------------------------------------------------------------------------
