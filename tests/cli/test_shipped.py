@@ -21,9 +21,6 @@ def test_the_current_folder_comes_first_and_paths_are_paths(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sysu.yml").write_text("SEED: 1\n")
     assert find_config("sysu.yml").resolve() == tmp_path / "sysu.yml" == find_config(tmp_path / "sysu.yml")
-    (tmp_path / "inner").mkdir()
-    (tmp_path / "inner" / "tower.json").write_text("{}")
-    assert find_shipped("tower.json", beside=tmp_path / "inner" / "a.yml") == tmp_path / "inner" / "tower.json"
     assert find_shipped("tower.json") is None
 
 

@@ -153,7 +153,7 @@ def test_folders_tell_the_rows(tmp_path):
         (tmp_path / name).touch()
     captions = [["train/visible/0007/cam2/a.jpg", "a coat", ""], ["gone.jpg", "x", ""], ["gone.jpg", "y", ""]]
     write_csv(tmp_path / "captions.csv", captions, ["path", "caption", "rephrase"])
-    table = scan_folder(tmp_path, (".jpg", ".png"))
+    table = scan_folder(tmp_path)
     assert sorted(plain(table)) == [
         ("test/nir/anna/door/c.jpg", "anna", "door", Modality.IR, "test", "", ""),
         ("train/ir/0007/b.PNG", "0007", "2", Modality.IR, "train", "", ""),
@@ -167,7 +167,7 @@ def test_folders_tell_the_rows(tmp_path):
         "captions.csv, line 3: there is no image 'gone.jpg'.",
     ]
     (tmp_path / "empty").mkdir()
-    assert "has no image in train, val, test" in scan_folder(tmp_path / "empty", (".jpg",)).problems[0]
+    assert "has no image in train, val, test" in scan_folder(tmp_path / "empty").problems[0]
 
 
 def test_a_caption_file_needs_its_columns(tmp_path):

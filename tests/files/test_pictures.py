@@ -1,9 +1,11 @@
 """Pictures by property: every mode, depth, orientation and suffix is right or refused with a sentence, never something else."""
 
+import contextlib
 import io
 import os
 import struct
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -166,4 +168,29 @@ def test_folders_are_followed_once_and_the_rest_is_counted(tmp_path):
         "ending in .txt": 2, "hidden": 2, "without an ending": 2, "linked to a folder they lie in": 2, "linked to nowhere": 2,
     }  # fmt: skip
     assert found.told(linked).startswith("10 files are left out: 2 ending in .txt (e.g. one/notes.txt); 2 hidden")
-    assert str(real / "p" / "a.JPG") in find_pictures(real / "p", (".jpg",)).paths
+    assert str(real / "p" / "a.JPG") in find_pictures(real / "p").paths
+
+
+def test_a_ring_of_links_ends_where_entries_have_no_file_numbers(tmp_path, monkeypatch):
+    """Windows' directory entries have 0 for device and file number."""
+
+    class Entry:
+        def __init__(self, entry):
+            self._entry = entry
+
+        def __getattr__(self, name):
+            return getattr(self._entry, name)
+
+        def __fspath__(self):
+            return self._entry.path
+
+        def stat(self):
+            return SimpleNamespace(st_dev=0, st_ino=0)
+
+    scandir = os.scandir
+    monkeypatch.setattr(pictures.os, "scandir", lambda folder: contextlib.nullcontext(map(Entry, scandir(folder))))
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    found = find_pictures(tmp_path)
+    assert found.paths == [str(tmp_path / "a.jpg")]
+    assert found.left_out == {"linked to a folder they lie in": [str(tmp_path / "loop")]}

@@ -30,6 +30,14 @@ def test_a_lock_has_one_holder_and_dies_with_it(tmp_path):
         pass
 
 
+def test_a_written_text_is_the_same_bytes_on_every_system(tmp_path, monkeypatch):
+    """Where nothing is said of line ends, Windows writes LF as CR LF."""
+    options, open_descriptor = {}, os.fdopen
+    monkeypatch.setattr(os, "fdopen", lambda *args, **named: options.update(named) or open_descriptor(*args, **named))
+    write_text(tmp_path / "a.csv", "x\r\ny\n")
+    assert options["newline"] == "" and (tmp_path / "a.csv").read_bytes() == b"x\r\ny\n"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
 def test_no_room_is_called_so_also_where_a_library_hides_it(tmp_path):
     """torch's writer raises an error of its own in place of the system's."""

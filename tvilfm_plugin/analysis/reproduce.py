@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tvilfm_plugin.analysis.tables import RUNS, STAGE1, Run, Table
-from tvilfm_plugin.config import get_cfg, visual_part
+from tvilfm_plugin.config import read_config, visual_part
 from tvilfm_plugin.config.nodes import flat
 from tvilfm_plugin.engine.epoch_rule import BEST, SCORES, finished_weights
 from tvilfm_plugin.engine.run import RUN, what_differs
@@ -54,10 +54,7 @@ class Job:
         return "" if self.parent is None else finished_weights(self.parent.cfg()) or str(self.parent.folder / "model_final.pth")
 
     def cfg(self) -> Any:
-        cfg = get_cfg()
-        cfg.merge_from_file(str(self.config))
-        cfg.merge_from_list([*self.overrides, "OUTPUT_DIR", str(self.folder)])
-        return cfg
+        return read_config(self.config, [*self.overrides, "OUTPUT_DIR", str(self.folder)])
 
     def evaluation(self, cfg: Any) -> Path:
         """Where its evaluation is stored."""
@@ -168,14 +165,12 @@ def plan(
 
 def _overrides(config: Path, opts: Sequence[str]) -> tuple[Path, list[str], list[str], Any]:
     """Stage 1's config file, the words for every run, those for stage 1 alone, and stage 1's config with both."""
-    stage2 = get_cfg()
-    stage2.merge_from_file(str(config))
+    stage2 = read_config(config)
     stage1_config = Path(stage2.TVILFM.STAGE1)
     pairs = list(zip(opts[0::2], opts[1::2], strict=True))
     both = [word for key, value in pairs if not key.startswith("STAGE1.") for word in (key, value)]
     first = [word for key, value in pairs if key.startswith("STAGE1.") for word in (key.removeprefix("STAGE1."), value)]
-    schedule = get_cfg()
-    schedule.merge_from_file(str(stage1_config))
+    schedule = read_config(stage1_config)
     first = [*map(str, visual_part(stage2, schedule)), *first]
     schedule.merge_from_list([*both, *first])
     return stage1_config, both, first, schedule

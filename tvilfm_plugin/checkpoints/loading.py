@@ -92,21 +92,10 @@ def load_weights(
         state = {name: value for name, value in state.items() if not name.startswith(idle)}
     misshapen = [name for name in own if name in state and state[name].shape != own[name].shape]
     missing = [name for name in own if name not in state]
-    unexpected = [name for name in state if name not in own]
     absent = tuple(part for part in may_miss if not any(name.startswith(part) for name in state))
     excused = [name for name in missing if name.startswith((*absent, *may_differ))]
     excused += [name for name in misshapen if name.startswith(tuple(may_differ))]
-    problems = [f"missing {n}" for n in missing if n not in excused]
-    problems += [
-        f"shape {tuple(state[n].shape)} instead of {tuple(own[n].shape)} {n}" for n in misshapen if n not in excused
-    ]
-    problems += [f"unexpected {n}" for n in unexpected]
-    problems += [
-        f"{str(state[n].dtype).removeprefix('torch.')} instead of {str(own[n].dtype).removeprefix('torch.')} {n}"
-        for n in own
-        if n in state and state[n].is_floating_point() != own[n].is_floating_point()
-    ]
-    if problems:
+    if problems := _problems(state, own, excused):
         shown = "\n  ".join(problems[:20]) + (f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else "")
         raise RuntimeError(
             f"{str(path)!r} does not fit this {type(model).__name__} ({len(problems)} keys):\n  {shown}\n"
@@ -120,3 +109,18 @@ def load_weights(
         model.get_submodule(part).known_tokens = rows
     logger.info(f"Loaded {len(state) - len(misshapen)} tensors from {path}")
     return Loaded(excused, provenance, content)
+
+
+def _problems(state: Mapping[str, Tensor], own: Mapping[str, Tensor], excused: Sequence[str]) -> list[str]:
+    """What of a file's tensors does not fit a model's own, but for the names that are excused."""
+    both = [name for name in own if name in state]
+    found = [f"missing {name}" for name in own if name not in state and name not in excused]
+    for name in both:
+        if state[name].shape != own[name].shape and name not in excused:
+            found.append(f"shape {tuple(state[name].shape)} instead of {tuple(own[name].shape)} {name}")
+    found += [f"unexpected {name}" for name in state if name not in own]
+    for name in both:
+        if state[name].is_floating_point() != own[name].is_floating_point():
+            kinds = (str(one[name].dtype).removeprefix("torch.") for one in (state, own))
+            found.append(f"{' instead of '.join(kinds)} {name}")
+    return found

@@ -23,12 +23,17 @@ def root_option(parser: Parser) -> None:
     parser.option("--root", default=datasets_root(), help=about)
 
 
-def dataset_options(parser: Parser, choices: tuple[str, ...], trial: str = "RegDB's train/test split, 1..10") -> None:
-    """Which data set, and where it lies."""
-    parser.option("--dataset", required=True, choices=choices, help="the data set")
+def place_options(parser: Parser) -> None:
+    """Where a data set lies, and which of its splits is meant."""
     root_option(parser)
     parser.option("--folder", default="", help="the data set's folder below the root (default: its own names)")
-    parser.option("--trial", type=int, default=1, help=trial)
+    parser.option("--trial", type=int, default=1, help="RegDB's train/test split, 1..10")
+
+
+def dataset_options(parser: Parser, choices: tuple[str, ...]) -> None:
+    """Which data set, and where it lies."""
+    parser.option("--dataset", required=True, choices=choices, help="the data set")
+    place_options(parser)
 
 
 # --- make -------------------------------------------------------------------------------------------------------------
@@ -85,9 +90,7 @@ def _check_options(parser: Parser) -> None:
     choices = (*BENCHMARKS, *OWN, *TEXT_PERSON)
     if parser.legacy:
         parser.positional("dataset", choices=choices, help="the data set")
-        root_option(parser)
-        parser.option("--folder", default="", help="the data set's folder below the root (default: its own names)")
-        parser.option("--trial", type=int, default=1, help="RegDB's train/test split, 1..10")
+        place_options(parser)
     else:
         dataset_options(parser, choices)
     parser.option("--rules", default="LLCM", choices=RULES, help="own data: as DATASETS.RULES")
@@ -129,13 +132,11 @@ def check(args: argparse.Namespace) -> int:
 
 def _training_config(args: argparse.Namespace) -> Any:
     """What training own data starts from: as docs/own_data.md names it, with the overrides of the command line."""
-    from tvilfm_plugin.config import get_cfg
+    from tvilfm_plugin.config import read_config
     from tvilfm_plugin.files.shipped import find_config
 
-    cfg = get_cfg()
-    cfg.merge_from_file(str(find_config(args.config_file or f"own_{args.dataset}{'_stage1' if args.no_text else ''}.yml")))
-    cfg.merge_from_list(args.opts)
-    return cfg
+    shipped = f"own_{args.dataset}{'_stage1' if args.no_text else ''}.yml"
+    return read_config(find_config(args.config_file or shipped), args.opts)
 
 
 MAKE = Command(

@@ -1,10 +1,12 @@
 """`tvilfm results export|score|orbench`: rankings that leave, similarities that come, and query lists of others."""
 
 import argparse
+import json
 from pathlib import Path
+from typing import Any
 
 from tvilfm_plugin.cli.command import Command, Parser
-from tvilfm_plugin.cli.data import BENCHMARKS, OWN, RULES, root_option
+from tvilfm_plugin.cli.data import BENCHMARKS, OWN, RULES, place_options, root_option
 from tvilfm_plugin.cli.results import run_option, write_report
 from tvilfm_plugin.cli.run_folder import config_and_weights, model_options
 
@@ -46,9 +48,7 @@ def export(args: argparse.Namespace) -> int:
 def _score_options(parser: Parser) -> None:
     parser.positional("file", type=Path, help=".npz or .csv with similarities and labels, see below")
     parser.option("--dataset", choices=(*BENCHMARKS, *OWN), help="take labels, draws and rules of this data set, by the paths")
-    root_option(parser)
-    parser.option("--folder", default="", help="the data set's folder below the root (default: its own names)")
-    parser.option("--trial", type=int, default=1, help="RegDB's train/test split, 1..10")
+    place_options(parser)
     parser.option("--rules", choices=RULES, help="without --dataset: the rules by which the file is ranked")
     parser.option("--shots", type=int, default=0, help="without --dataset: images per (person, camera); 0 = every image")
     parser.option("--draws", type=int, default=10, help="gallery draws, seeded 0, 1, ...")
@@ -59,8 +59,6 @@ def _score_options(parser: Parser) -> None:
 
 def score(args: argparse.Namespace) -> int:
     """Print table, intervals and card of each setting."""
-    import json
-
     from tvilfm_plugin.analysis.foreign import galleries_of_dataset, galleries_of_file, read_similarities
     from tvilfm_plugin.analysis.foreign import score as score_file
     from tvilfm_plugin.evaluation.protocols import PROTOCOLS
@@ -83,10 +81,7 @@ def score(args: argparse.Namespace) -> int:
         drawn = f"seeded draws 0..{args.draws - 1} of the file's images" if args.shots else "every image of the file"
         card = {"dataset": args.file.stem, "gallery_source": drawn}
     report, values = score_file(found, galleries, protocol, args.text_source, direction=args.direction, **card)
-    print(report)
-    write_report(args.out, report)
-    write_report(args.out and args.out.with_suffix(".json"), json.dumps(values, indent=1))
-    return 0
+    return _tell(args.out, report, values)
 
 
 # --- orbench ----------------------------------------------------------------------------------------------------------
@@ -105,8 +100,6 @@ def _orbench_options(parser: Parser) -> None:
 
 def orbench(args: argparse.Namespace) -> int:
     """Embed the gallery and every query once, rank each list, print table, intervals and card of each."""
-    import json
-
     from tvilfm_plugin.data.text_person import read_query_lists
     from tvilfm_plugin.retrieval.query_lists import rank_lists
     from tvilfm_plugin.retrieval.retriever import Retriever
@@ -115,9 +108,14 @@ def orbench(args: argparse.Namespace) -> int:
     retriever = Retriever.from_checkpoint(*config_and_weights(args), device=args.device, opts=args.opts)
     report, values, notes = rank_lists(retriever, lists, args.lists, both=args.gallery == "both")
     report = "\n\n".join([report, *(f"- {note}" for note in notes)])
+    return _tell(args.out, report, values)
+
+
+def _tell(out: Path | None, report: str, values: Any) -> int:
+    """Print the report; with `out`, write it there, and its values beside it."""
     print(report)
-    write_report(args.out, report)
-    write_report(args.out and args.out.with_suffix(".json"), json.dumps(values, indent=1))
+    write_report(out, report)
+    write_report(out and out.with_suffix(".json"), json.dumps(values, indent=1))
     return 0
 
 

@@ -15,14 +15,12 @@ from tvilfm_plugin.cli.command import DEBUG, Parser, split_overrides
 
 def setup(args: argparse.Namespace) -> Any:
     """The config, frozen; folders, log and seed."""
-    from tvilfm_plugin.config import get_cfg
+    from tvilfm_plugin.config import read_config
     from tvilfm_plugin.files.shipped import find_config
     from tvilfm_plugin.host.setup import default_setup
 
     args.config_file = str(find_config(args.config_file))  # the log quotes it
-    cfg = get_cfg()
-    cfg.merge_from_file(args.config_file)
-    cfg.merge_from_list(args.opts)
+    cfg = read_config(args.config_file, args.opts)
     cfg.freeze()
     default_setup(cfg, args)
     return cfg

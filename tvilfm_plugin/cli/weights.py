@@ -85,15 +85,13 @@ def _import_options(parser: Parser) -> None:
 def import_weights(args: argparse.Namespace) -> int:
     """Translate the file and report what became of every key."""
     from tvilfm_plugin.checkpoints.import_released import import_released
-    from tvilfm_plugin.config import get_cfg
+    from tvilfm_plugin.config import read_config
     from tvilfm_plugin.data.datasets.check import DATASETS
     from tvilfm_plugin.engine.stages import trained_on
     from tvilfm_plugin.evaluation.provenance import Provenance
     from tvilfm_plugin.files.shipped import find_config
 
-    cfg = get_cfg()
-    cfg.merge_from_file(str(find_config(args.config_file or f"{args.method.upper()}/sysu_released.yml")))
-    cfg.merge_from_list(args.opts)
+    cfg = read_config(find_config(args.config_file or f"{args.method.upper()}/sysu_released.yml"), args.opts)
     record = Provenance()
     if args.dataset:
         data = DATASETS[args.dataset](root=args.root, trial=args.trial, text=False, verbose=False)
@@ -160,14 +158,13 @@ def _vit_options(parser: Parser) -> None:
 
 def vit(args: argparse.Namespace) -> int:
     """Learn the transformer and say how good it is."""
-    from tvilfm_plugin.config import get_cfg
+    from tvilfm_plugin.config import read_config
     from tvilfm_plugin.files.shipped import find_config
     from tvilfm_plugin.synthetic.strangers import benchmark_looks
     from tvilfm_plugin.synthetic.vit_pretraining import PretrainingSpec, pretrain_vit
 
     start = time.perf_counter()
-    cfg = get_cfg()
-    cfg.merge_from_file(str(find_config(args.config_file)))
+    cfg = read_config(find_config(args.config_file))
     mip = cfg.MODEL.MIP
     height, width = cfg.INPUT.SIZE_TRAIN
     spec = PretrainingSpec(

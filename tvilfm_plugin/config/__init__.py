@@ -2,7 +2,7 @@
 
 from tvilfm_plugin.config.check import check_config
 from tvilfm_plugin.config.errors import ConfigError
-from tvilfm_plugin.config.nodes import TriConfig, add_tvilfm_config, get_cfg
+from tvilfm_plugin.config.nodes import TriConfig, add_tvilfm_config, get_cfg, read_config
 from tvilfm_plugin.config.stages import stage1_config, visual_part
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "add_tvilfm_config",
     "check_config",
     "get_cfg",
+    "read_config",
     "stage1_config",
     "visual_part",
 ]

@@ -3,6 +3,7 @@
 import json
 import os
 from ast import literal_eval
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -173,6 +174,23 @@ def get_cfg() -> TriConfig:
 
     cfg = host_cfg()
     add_tvilfm_config(cfg)
+    return cfg
+
+
+def read_config(file: str | os.PathLike[str] = "", opts: Sequence[str] = ()) -> TriConfig:
+    """The config of a file and overrides, merged as training merges it.
+
+    Args:
+        file: path of a .yml file; empty: the defaults alone.
+        opts: `KEY VALUE` words.
+
+    Raises:
+        ConfigError: naming file and line, the fact and the choices.
+    """
+    cfg = get_cfg()
+    if file:
+        cfg.merge_from_file(os.fspath(file))
+    cfg.merge_from_list(list(opts))
     return cfg
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tvilfm_plugin.files.pictures import SUFFIXES as PICTURES
 from tvilfm_plugin.files.pictures import find_pictures
 from tvilfm_plugin.files.tables import SUFFIXES, Table
 from tvilfm_plugin.files.text import is_number
@@ -219,12 +218,8 @@ def _text(name: str, value: Any) -> str:
 LAYOUT = "split/modality/identity/image or split/modality/identity/camera/image, e.g. train/visible/0001/cam1/0001.jpg"
 
 
-def scan_folder(folder: str | os.PathLike[str], image_suffixes: Sequence[str] = PICTURES) -> ImageTable:
-    """The rows that the names of folders tell, see LAYOUT; texts come from `captions.csv` (.jsonl, .parquet) if there is one.
-
-    Args:
-        image_suffixes: what image files end in, lower case.
-    """
+def scan_folder(folder: str | os.PathLike[str]) -> ImageTable:
+    """The rows that the names of folders tell, see LAYOUT; texts come from `captions.csv` (.jsonl, .parquet), if any."""
     root = Path(folder)
     table = ImageTable(str(root))
     file = find_table(root, "captions")
@@ -232,7 +227,7 @@ def scan_folder(folder: str | os.PathLike[str], image_suffixes: Sequence[str] = 
     seen: set[str] = set()
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     splits = [path for path in folders if path.name.lower() in SPLITS]
-    for found in (find_pictures(split, image_suffixes) for split in splits):
+    for found in map(find_pictures, splits):
         if found.left_out:
             table.notes.append(found.told(root))
         for path in found.paths:

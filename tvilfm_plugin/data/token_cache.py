@@ -7,13 +7,13 @@ and of the tokenizer's versions, so a file is never stale; what nobody asks for 
 import hashlib
 import logging
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
 from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, TokenStore
 from tvilfm_plugin.data.words import CLIP, Tokenizer
+from tvilfm_plugin.evaluation.fingerprint import SOURCE, version_of_software
 from tvilfm_plugin.files.writing import atomic_file
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -48,10 +48,8 @@ def stored_tokens(texts: Iterable[str], folder: Path, tokenizer: Tokenizer = CLI
 def _fingerprint(texts: list[str], name: str = "") -> str:
     digest = hashlib.sha256(f"{TOKENIZER_VERSION} {CONTEXT_LENGTH}{name}".encode())
     for package in ("transformers",) if name else ("open_clip_torch", "ftfy"):
-        try:
-            digest.update(f" {package} {version(package)}".encode())
-        except PackageNotFoundError:  # from a source tree: then the texts alone must do
-            continue
+        if (found := version_of_software(package)) != SOURCE:  # from a source tree: then the texts alone must do
+            digest.update(f" {package} {found}".encode())
     for text in texts:
         encoded = text.encode("utf-8", "surrogatepass")
         digest.update(f"\n{len(encoded)} ".encode() + encoded)

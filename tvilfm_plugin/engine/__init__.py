@@ -3,7 +3,8 @@
 What stands here is what people script against.
 """
 
-from tvilfm_plugin.engine.config_report import config_report, keys_reference, read_config
+from tvilfm_plugin.config.nodes import read_config
+from tvilfm_plugin.engine.config_report import config_report, keys_reference
 from tvilfm_plugin.engine.optim import lr_factor, param_groups
 from tvilfm_plugin.engine.trained import load_model, load_run
 from tvilfm_plugin.engine.trainer import TriTrainer

@@ -4,28 +4,11 @@ from collections.abc import Sequence
 
 from tvilfm_plugin.config.check import check_config
 from tvilfm_plugin.config.errors import ConfigError
-from tvilfm_plugin.config.nodes import TriConfig, flat, get_cfg
+from tvilfm_plugin.config.nodes import flat, read_config
 from tvilfm_plugin.config.stages import stage1_config
 from tvilfm_plugin.data.loaders import is_tri
 from tvilfm_plugin.keys.key import shown
 from tvilfm_plugin.keys.table import KEYS
-
-
-def read_config(file: str = "", opts: Sequence[str] = ()) -> TriConfig:
-    """The config of a file and overrides, merged as training merges it, and checked if it is one of a Tri- run.
-
-    Args:
-        file: path of a .yml file; empty: the defaults alone.
-        opts: `KEY VALUE` words.
-
-    Raises:
-        ConfigError: naming file and line, the fact and the choices.
-    """
-    cfg = get_cfg()
-    if file:
-        cfg.merge_from_file(file)
-    cfg.merge_from_list(list(opts))
-    return cfg
 
 
 def config_report(file: str = "", opts: Sequence[str] = ()) -> str:

@@ -11,6 +11,7 @@ from fastreid.utils import comm
 from yacs.config import CfgNode
 
 from tvilfm_plugin.checkpoints.loading import load_weights
+from tvilfm_plugin.engine.hooks import bare
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance
 from tvilfm_plugin.files.json import checked, read_json
 from tvilfm_plugin.files.writing import atomic_file, write_text
@@ -109,8 +110,7 @@ class BestEpoch(hooks.EvalHook):
         if self.trainer.iter >= self.trainer.max_iter:
             if str(self.trainer.epoch) not in self.scores:
                 self._do_eval()
-            model = getattr(self.trainer.model, "module", self.trainer.model)
-            load_weights(model, os.path.join(self.folder, BEST))
+            load_weights(bare(self.trainer.model), os.path.join(self.folder, BEST))
             self.trainer.provenance.epoch_rule = self.label
             self._func = self.report
             self._do_eval()
@@ -128,7 +128,6 @@ class BestEpoch(hooks.EvalHook):
         return results
 
     def _save(self, epoch: int) -> None:
-        model = getattr(self.trainer.model, "module", self.trainer.model)
         record = Provenance(self.trainer.provenance.trained_on, self.label)
         with atomic_file(os.path.join(self.folder, BEST)) as file:
-            torch.save({"model": model.state_dict(), "epoch": epoch, KEY: record.state_dict()}, file)
+            torch.save({"model": bare(self.trainer.model).state_dict(), "epoch": epoch, KEY: record.state_dict()}, file)

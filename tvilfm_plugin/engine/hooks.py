@@ -17,6 +17,11 @@ from tvilfm_plugin.modeling.stored_views import fill_banks
 logger = logging.getLogger("fastreid." + __name__)
 
 
+def bare(model: Any) -> Any:
+    """The model itself, also where DDP has wrapped it."""
+    return getattr(model, "module", model)
+
+
 class EpochSeed(hooks.HookBase):
     """Seeds every generator at the start of an epoch, so that an epoch depends on its number and not on how it was reached."""
 
@@ -30,7 +35,7 @@ class ModelEpoch(hooks.HookBase):
     """Tells the model which epoch begins (from 0), if it asks by having `set_epoch`: a loss of MIP's joins later."""
 
     def before_epoch(self) -> None:
-        model = getattr(self.trainer.model, "module", self.trainer.model)
+        model = bare(self.trainer.model)
         if hasattr(model, "set_epoch"):
             model.set_epoch(self.trainer.epoch)
 
@@ -40,7 +45,7 @@ class StoredViews(hooks.HookBase):
 
     def before_train(self) -> None:
         cfg, loader = self.trainer.cfg, self.trainer.data_loader
-        visual = getattr(self.trainer.model, "module", self.trainer.model).visual
+        visual = bare(self.trainer.model).visual
         bank = cfg.TVILFM.BANK
         loader.dataset.banks = fill_banks(visual, loader.dataset, cache_folder(cfg, loader.data), bank.DTYPE, bank.MAX_GB)
         logger.info(f"Training on {bank.VIEWS} stored views per image: an approximation of new views in every epoch")

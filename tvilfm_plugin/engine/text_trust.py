@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from fastreid.utils import comm
 from torch import Tensor
 from yacs.config import CfgNode
 
@@ -54,7 +55,8 @@ def _learn(cfg: CfgNode, model: Any, file: Path, weights: str) -> TextTrust:
         infrared, words, captions = (model.embed(one.to(model.device)).float().cpu().numpy() for one in raw)
     pids = np.array([item.pid for item in chosen])
     found = calibrate(infrared, words, captions, said, seen, pids, weights=weights)
-    found.save(file)
+    if comm.is_main_process():
+        found.save(file)
     logger.info(f"Trust in words is learned on {len(chosen)} pictures of {found.people} training people: {file}")
     return found
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.config import read_config
 from tvilfm_plugin.engine.epoch_rule import finished_weights
 from tvilfm_plugin.engine.trainer import TriTrainer
 from tvilfm_plugin.files.shipped import DESCRIPTION, WEIGHTS, is_model_folder
@@ -26,9 +26,7 @@ def load_model(
         device: instead of MODEL.DEVICE; without a GPU the CPU.
         opts: `KEY VALUE` overrides.
     """
-    cfg = get_cfg()
-    cfg.merge_from_file(os.fspath(config))
-    cfg.merge_from_list(list(opts))
+    cfg = read_config(config, opts)
     cfg.MODEL.WEIGHTS = os.fspath(weights)
     cfg.MODEL.DEVICE = str(usable_device(device or cfg.MODEL.DEVICE))
     cfg, model = model_of(cfg)
@@ -85,8 +83,7 @@ def weights_of_run(run: Path, config: Path | None = None) -> Path:
     if is_model_folder(run):
         return run / WEIGHTS
     config = config or config_of_run(run)
-    cfg = get_cfg()
-    cfg.merge_from_file(str(config))
+    cfg = read_config(config)
     cfg.OUTPUT_DIR = str(run)
     found = finished_weights(cfg)
     if not found:

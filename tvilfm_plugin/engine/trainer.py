@@ -21,7 +21,7 @@ from tvilfm_plugin.data.loaders import build_eval_loader, build_train_loader, is
 from tvilfm_plugin.data.text_sources import draw_query_texts
 from tvilfm_plugin.data.words import choose_tokenizer
 from tvilfm_plugin.engine.epoch_rule import LABELS, BestEpoch, EpochLabel, check_epoch_rule, finished_weights
-from tvilfm_plugin.engine.hooks import EpochSeed, ModelEpoch, RollingCheckpoint, StoredViews, stores_views
+from tvilfm_plugin.engine.hooks import EpochSeed, ModelEpoch, RollingCheckpoint, StoredViews, bare, stores_views
 from tvilfm_plugin.engine.resuming import check_optimizer_state, resume_run
 from tvilfm_plugin.engine.run import identity, refuse_another_run, write_run
 from tvilfm_plugin.engine.stages import check_unseen, forget_older_run, train_stage1, trained_on
@@ -63,7 +63,7 @@ class TriTrainer(DefaultTrainer):
             if cfg.MODEL.DUAL_STREAM.WEIGHTS:
                 self.provenance.add(read_checkpoint(cfg.MODEL.DUAL_STREAM.WEIGHTS)[1])
             check_unseen(self.provenance, data)
-            self._bare_model().provenance = self.provenance
+            bare(self.model).provenance = self.provenance
             self.checkpointer.checkpointables[KEY] = self.provenance
 
     @staticmethod
@@ -122,7 +122,7 @@ class TriTrainer(DefaultTrainer):
         check_config(cfg, training=False)
         # Each process has BN statistics of its own share of the batches; rank 0 saves the ones that count.
         take_from_main(model)
-        provenance = getattr(getattr(model, "module", model), KEY, None)
+        provenance = getattr(bare(model), KEY, None)
         if provenance is None:
             # The stock script loads MODEL.WEIGHTS itself.
             known = os.path.exists(cfg.MODEL.WEIGHTS)
@@ -141,7 +141,7 @@ class TriTrainer(DefaultTrainer):
             check_unseen(provenance, loader.data)
             evaluator.epoch_rule = provenance.epoch_rule
             if cfg.TEST.TEXT_TRUST and evaluator.table:
-                evaluator.text_trust = calibration(cfg, getattr(model, "module", model))
+                evaluator.text_trust = calibration(cfg, bare(model))
             results[name] = evaluator.run(model, loader)
         return next(iter(results.values())) if len(results) == 1 else results
 
@@ -204,7 +204,7 @@ class TriTrainer(DefaultTrainer):
         if weights:
             text = uses_text(self.cfg)
             may_miss, translate = (("text.", "stage1."), as_stage1) if text else ((), None)
-            self._go_on_from(load_weights(self._bare_model(), weights, may_miss, (CLASSIFIER,), translate))
+            self._go_on_from(load_weights(bare(self.model), weights, may_miss, (CLASSIFIER,), translate))
 
     def _start_weights(self) -> str:
         """What this run started from, where it is still there: MODEL.WEIGHTS, or its stage 1."""
@@ -220,7 +220,4 @@ class TriTrainer(DefaultTrainer):
             people = len(self.data_loader.data.train_ids)
             logger.warning(f"The classifier starts anew: the weights come from other people than the {people} of this training")
         if any(name.startswith("stage1.") for name in loaded.kept):
-            self._bare_model().keep_stage1()
-
-    def _bare_model(self) -> Any:
-        return getattr(self.model, "module", self.model)
+            bare(self.model).keep_stage1()

@@ -9,6 +9,9 @@ from torch import nn
 
 from tvilfm_plugin.modality import Modality
 
+SOURCE = "source"
+"""The version of a package that is not installed."""
+
 
 def data_sha256(data: Any, text: bool) -> str:
     """Of the tested images: path below the data set, person, camera and size of every query and gallery image, in order.
@@ -48,4 +51,4 @@ def version_of_software(package: str = "tvilfm-plugin") -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "source"
+        return SOURCE

@@ -179,11 +179,11 @@ class Found(NamedTuple):
         return f"{total} file{'s are' if total > 1 else ' is'} left out: {'; '.join(reasons)}." if total else ""
 
 
-def find_pictures(folder: str | os.PathLike[str], suffixes: Sequence[str] = SUFFIXES) -> Found:
+def find_pictures(folder: str | os.PathLike[str]) -> Found:
     """All pictures below a folder, also behind symbolic links; a link into a folder that it lies in is not followed."""
     paths: list[str] = []
     left_out: dict[str, list[str]] = {}
-    for path, why in _walk(Path(folder), (), tuple(suffixes)):
+    for path, why in _walk(Path(folder), ()):
         if why:
             left_out.setdefault(why, []).append(path)
         else:
@@ -191,7 +191,7 @@ def find_pictures(folder: str | os.PathLike[str], suffixes: Sequence[str] = SUFF
     return Found(sorted(paths), {why: sorted(files) for why, files in left_out.items()})
 
 
-def _walk(folder: Path, above: tuple[tuple[int, int], ...], suffixes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, str]]:
     """(path, why it is left out or "") of everything below a folder."""
     status = folder.stat()
     above = (*above, (status.st_dev, status.st_ino))
@@ -201,12 +201,12 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...], suffixes: tuple[str,
                 if not os.path.isdir(entry):
                     yield entry.path, "hidden"
             elif entry.is_dir(follow_symlinks=False) or os.path.isdir(entry):  # a link to itself makes entry.is_dir() raise
-                inside = entry.stat()
+                inside = os.stat(entry)  # on Windows, entry.stat() has no file number
                 if (inside.st_dev, inside.st_ino) in above:
                     yield entry.path, "linked to a folder they lie in"
                 else:
-                    yield from _walk(Path(entry.path), above, suffixes)
-            elif not entry.name.lower().endswith(suffixes):
+                    yield from _walk(Path(entry.path), above)
+            elif not is_picture(entry.name):
                 ending = Path(entry.name).suffix
                 yield entry.path, f"ending in {ending}" if ending else "without an ending"
             elif not (entry.is_file(follow_symlinks=False) or os.path.isfile(entry)):

@@ -16,17 +16,10 @@ def homes() -> list[Path]:
     return [home for home in (PACKAGE.parent, PACKAGE) if (home / "projects" / "TVILFM" / "configs").is_dir()]
 
 
-def find_shipped(name: str | Path, beside: str | Path | None = None) -> Path | None:
-    """A file by its path relative to the file that names it, the current folder, the checkout or the package.
-
-    Args:
-        beside: the file that names it.
-    """
-    first = [Path(beside).parent] if beside is not None else []
-    for home in (*first, Path(), *homes()):
-        if (found := home / Path(name).expanduser()).is_file():
-            return found
-    return None
+def find_shipped(name: str | Path) -> Path | None:
+    """A file by its path relative to the current folder, the checkout or the package."""
+    paths = (home / Path(name).expanduser() for home in (Path(), *homes()))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def find_config(name: str | Path) -> Path:

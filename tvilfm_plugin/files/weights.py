@@ -109,13 +109,13 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     return tensors_of(read_weights_file(path), path)[0]
 
 
-def prefixes_of(state: Iterable[str], words: Collection[str] = PREFIXES) -> list[str]:
-    """Every prefix of `words` that the names have, "" among them; short ones first, then in the order of the names."""
+def prefixes_of(state: Iterable[str]) -> list[str]:
+    """Every prefix of `PREFIXES` that the names have, "" among them; short ones first, then in the order of the names."""
     found = {"": None}
     for name in state:
         parts = name.split(".")
         for n in range(1, len(parts)):
-            if parts[n - 1] not in words:
+            if parts[n - 1] not in PREFIXES:
                 break
             found[".".join([*parts[:n], ""])] = None
     return sorted(found, key=len)

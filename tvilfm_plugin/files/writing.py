@@ -44,8 +44,8 @@ def no_room(error: BaseException | None) -> OSError | None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a UTF-8 text file atomically."""
-    with atomic_file(path, "w", encoding="utf-8") as file:
+    """Write a UTF-8 text file atomically, line ends as they are: the same bytes on every system."""
+    with atomic_file(path, "w", encoding="utf-8", newline="") as file:
         file.write(text)
 
 

@@ -80,14 +80,7 @@ def launch(
         if num_machines > 1:
             raise ValueError("--dist-url auto is for one machine; give every machine tcp://HOST:PORT of machine 0.")
         dist_url = f"tcp://127.0.0.1:{_free_port()}"
-    try:
-        pickle.dumps(main_func)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        name = getattr(main_func, "__qualname__", repr(main_func))
-        raise ValueError(
-            f"launch() cannot send {name} to the other processes ({error}): give it a function that is defined at the top "
-            "level of the script or of a module."
-        ) from error
+    _check_pickles(main_func)
     mp.spawn(
         _spawned,
         nprocs=num_gpus_per_machine,
@@ -102,6 +95,17 @@ def _check_gpus(processes: int, where: str) -> None:
             f"{where} {processes}, but this machine has {torch.cuda.device_count()}. "
             "Lower it, or hide the GPUs (CUDA_VISIBLE_DEVICES=) to run that many processes on the CPU."
         )
+
+
+def _check_pickles(main_func: Callable[..., Any]) -> None:
+    try:
+        pickle.dumps(main_func)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        name = getattr(main_func, "__qualname__", repr(main_func))
+        raise ValueError(
+            f"launch() cannot send {name} to the other processes ({error}): give it a function that is defined at the top "
+            "level of the script or of a module."
+        ) from error
 
 
 def _free_port() -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.config import read_config
 from tvilfm_plugin.data.loaders import build_dataset
 from tvilfm_plugin.retrieval.example import example_set
 from tvilfm_plugin.retrieval.records import Record
@@ -30,9 +30,7 @@ def shown_gallery(config: Path, gallery: Path | None, count: int, opts: Sequence
     """
     if gallery is not None:
         return Shown(gallery, (), f"The gallery: the pictures in {gallery.resolve().name}.")
-    cfg = get_cfg()
-    cfg.merge_from_file(str(config))
-    cfg.merge_from_list(list(opts))
+    cfg = read_config(config, opts)
     dataset = build_dataset(cfg, cfg.DATASETS.TESTS[0], text=True)
     items = first_gallery(dataset)
     people = len({item.pid for item in items})
