@@ -7,11 +7,11 @@ from typing import IO
 import pytest
 
 from tvilfm_plugin.synthetic.people import draw_people
+from tvilfm_plugin.synthetic.photos import in_processes
 from tvilfm_plugin.synthetic.strangers import (
     benchmark_looks,
     draw_strangers,
     earlier_facts,
-    in_processes,
     write_with_facts,
 )
 from tvilfm_plugin.synthetic.writer import Spec, draw_identities, make_synthetic

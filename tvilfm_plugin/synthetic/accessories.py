@@ -60,6 +60,11 @@ def _scalp(body: Body, plane: np.ndarray, offset: np.ndarray, part: Part, *, ear
     )  # fmt: skip
 
 
+_PONYTAIL = ((0.0, 7.75, -0.35), (0.0, 7.78, -0.75), (0.0, 7.3, -1.02), (0.0, 6.5, -0.98), (0.0, 5.6, -0.85), (0.0, 5.2, -0.8))
+_PIGTAIL = ((0.7, 7.3, 0.1), (1.05, 7.3, 0.15), (1.28, 6.7, 0.2), (1.3, 5.9, 0.35), (1.22, 5.3, 0.45))
+"""The left one; the right one mirrors it."""
+
+
 def _hair(person: Person, body: Body) -> list[Layer]:
     kind = person.shape.hair
     place = surfaces()["body"].place
@@ -70,14 +75,11 @@ def _hair(person: Person, body: Body) -> list[Layer]:
         line = line + _F(0.06)
     move = _to_head(body)
 
-    def even(amount: float) -> np.ndarray:
-        return np.full((len(place), 1), amount, _F)
-
-    def solid(shape: Solid, part: Part = Part.HAIR) -> Layer:
-        return _rigid(part, shape, _HEAD, move)
+    def solid(shape: Solid) -> Layer:
+        return _rigid(Part.HAIR, shape, _HEAD, move)
 
     if kind == "crew cut":
-        return [_scalp(body, line, even(0.07), Part.HAIR)]
+        return [_scalp(body, line, _even(0.07), Part.HAIR)]
     if kind == "quiff":
         front = np.clip((z - _F(0.3)) * _F(1.2), _F(0.0), _F(1.0)) * np.clip((y - _F(7.75)) * _F(2.5), _F(0.0), _F(1.0))
         lift = np.zeros((len(place), 3), _F)
@@ -87,42 +89,36 @@ def _hair(person: Person, body: Body) -> list[Layer]:
         bumps = noise3(place * _F(4.5))
         return [_scalp(body, line + _F(0.1), (_F(0.50) + _F(0.22) * bumps)[:, None], Part.HAIR, ears=True)]
     if kind == "loose hair":
-        return [_scalp(body, line + _F(0.06), even(0.17), Part.HAIR, ears=True), *_strands(body, solid)]
-    if kind == "ponytail":
-        spine = [
-            (0.0, 7.75, -0.35),
-            (0.0, 7.78, -0.75),
-            (0.0, 7.3, -1.02),
-            (0.0, 6.5, -0.98),
-            (0.0, 5.6, -0.85),
-            (0.0, 5.2, -0.8),
-        ]
-        return [_scalp(body, line, even(0.12), Part.HAIR), solid(tube(spine, (0.2, 0.34, 0.42, 0.4, 0.3, 0.06)))]
-    if kind == "bun":
-        return [_scalp(body, line, even(0.12), Part.HAIR), solid(rounded_box((0.0, 8.68, -0.15), (0.56, 0.52, 0.56), 1.0))]
-    if kind == "pigtails":
-        tails = []
-        for s in (-1.0, 1.0):
-            spine = [
-                (s * 0.7, 7.3, 0.1),
-                (s * 1.05, 7.3, 0.15),
-                (s * 1.28, 6.7, 0.2),
-                (s * 1.3, 5.9, 0.35),
-                (s * 1.22, 5.3, 0.45),
-            ]
-            tails.append(solid(tube(spine, (0.16, 0.27, 0.32, 0.25, 0.05))))
-        return [_scalp(body, line, even(0.12), Part.HAIR), *tails]
-    below = _scalp(body, line, even(0.05), Part.UNDERHAIR)
+        return [_scalp(body, line + _F(0.06), _even(0.17), Part.HAIR, ears=True), *_strands(body, solid)]
+    tied = {
+        "ponytail": lambda: [tube(_PONYTAIL, (0.2, 0.34, 0.42, 0.4, 0.3, 0.06))],
+        "bun": lambda: [rounded_box((0.0, 8.68, -0.15), (0.56, 0.52, 0.56), 1.0)],
+        "pigtails": lambda: [
+            tube([(s * x, y, z) for x, y, z in _PIGTAIL], (0.16, 0.27, 0.32, 0.25, 0.05)) for s in (-1.0, 1.0)
+        ],
+    }
+    if kind in tied:
+        return [_scalp(body, line, _even(0.12), Part.HAIR), *map(solid, tied[kind]())]
+    return [_scalp(body, line, _even(0.05), Part.UNDERHAIR), *_hat(kind, body, noise, solid)]
+
+
+def _even(amount: float) -> np.ndarray:
+    return np.full((len(surfaces()["body"].place), 1), amount, _F)
+
+
+def _hat(kind: str, body: Body, noise: np.ndarray, solid: Callable[[Solid], Layer]) -> list[Layer]:
+    place = surfaces()["body"].place
+    y, z = place[:, 1], place[:, 2]
     if kind == "cap":
         visor = rounded_box((0.0, 7.78, 1.28), (0.84, 0.06, 0.95), 0.9, 5, 18)
-        return [below, _scalp(body, y - _F(7.72) + _F(0.06) * (z - _F(0.5)), even(0.18), Part.HAIR, ears=True), solid(visor)]
+        return [_scalp(body, y - _F(7.72) + _F(0.06) * (z - _F(0.5)), _even(0.18), Part.HAIR, ears=True), solid(visor)]
     if kind == "beanie":
         fold = np.where(y < 7.85, _F(0.26), _F(0.18))
         lift = normals(surfaces()["body"], body.points["body"]) * (fold + _F(0.02) * noise)[:, None]
         lift[:, 1] += _F(0.45) * np.clip((y - _F(7.9)) * _F(1.6), _F(0.0), _F(1.0))
-        return [below, _scalp(body, y - _F(7.45) - _F(0.12) * (z - _F(0.5)), lift, Part.HAIR, ears=True)]
+        return [_scalp(body, y - _F(7.45) - _F(0.12) * (z - _F(0.5)), lift, Part.HAIR, ears=True)]
     crown = rounded_box((0.0, 8.2, 0.45), (0.98, 0.72, 1.16), 0.7)
-    return [below, solid(disc((0.0, 7.82, 0.45), (1.95, 2.08), 0.07)), solid(crown)]
+    return [solid(disc((0.0, 7.82, 0.45), (1.95, 2.08), 0.07)), solid(crown)]
 
 
 def _strands(body: Body, solid: Callable[[Solid], Layer]) -> list[Layer]:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 from tvilfm_plugin.synthetic.captioning import Statement, agrees
 from tvilfm_plugin.synthetic.people import Person
 
+_ERROR = 0.12  # how often the caption matcher expects a word to be wrong
+
 
 class Ceilings(NamedTuple):
     """Rank-1 (fractions) of a matcher that sees every shape without error, one that reads the caption, one that does both."""
@@ -20,20 +22,19 @@ class Ceilings(NamedTuple):
     both: float
 
 
-def ceilings(people: Mapping[int, Person], captions: Mapping[int, Sequence[Statement]], error: float = 0.12) -> Ceilings:
+def ceilings(people: Mapping[int, Person], captions: Mapping[int, Sequence[Statement]]) -> Ceilings:
     """Rank one candidate per person by what is known of the query, ties broken by chance.
 
     Args:
         people: identity -> person; queries and candidates.
         captions: identity -> what captions of that person say; each is one query.
-        error: how often the caption matcher expects a word to be wrong.
     """
     group = Counter(person.shape for person in people.values())
     caption_hits, both_hits = [], []
     for pid, statements in captions.items():
         mates = [other for other, person in people.items() if person.shape == people[pid].shape]
         for statement in statements:
-            score = {other: _score(statement, person, error) for other, person in people.items()}
+            score = {other: _score(statement, person) for other, person in people.items()}
             caption_hits.append(_tied_hit(score, pid, list(people)))
             both_hits.append(_tied_hit(score, pid, mates))
     return Ceilings(
@@ -44,9 +45,9 @@ def ceilings(people: Mapping[int, Person], captions: Mapping[int, Sequence[State
     )
 
 
-def _score(statement: Statement, person: Person, error: float) -> float:
+def _score(statement: Statement, person: Person) -> float:
     # A wrong word is one of several: the same three alternatives are assumed for every attribute.
-    right, wrong = math.log(1 - error), math.log(error / 3)
+    right, wrong = math.log(1 - _ERROR), math.log(_ERROR / 3)
     return sum(right if agrees(attribute, value, person) else wrong for attribute, value in statement.said.items())
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tvilfm_plugin.files.writing import write_text
 from tvilfm_plugin.synthetic.captioning import SAID, Statement
 from tvilfm_plugin.synthetic.ceilings import ceilings
 from tvilfm_plugin.synthetic.materials import Slot
@@ -26,7 +27,7 @@ def write_lists(spec: Spec, root: Path, drawn: Identities, shots: Sequence[Shot]
         held = max(1, len(train_ids) // 8) if len(train_ids) > 1 else 0
         parts = {"train": train_ids[held:], "val": train_ids[:held], "test": drawn.test_ids}
         for name, ids in parts.items():
-            (root / "exp" / f"{name}_id.txt").write_text(",".join(map(str, ids)) + "\n")
+            write_text(root / "exp" / f"{name}_id.txt", ",".join(map(str, ids)) + "\n")
         return
     (root / "idx").mkdir()
     if spec.layout == "llcm":
@@ -34,7 +35,7 @@ def write_lists(spec: Spec, root: Path, drawn: Identities, shots: Sequence[Shot]
         for kind, infrared in (("vis", False), ("nir", True)):
             chosen = [shot for shot in shots if shot.pid in labels and shot.camera.infrared is infrared]
             _write_list(root / "idx" / f"train_{kind}.txt", chosen, labels)
-        (root / "idx" / "test_id.txt").write_text(",".join(map(str, drawn.test_ids)) + "\n")
+        write_text(root / "idx" / "test_id.txt", ",".join(map(str, drawn.test_ids)) + "\n")
         return
     for trial in range(1, _TRIALS + 1):
         test = set(drawn.test_ids) if trial == 1 else _draw_test_blocks(drawn, spec, trial)
@@ -60,7 +61,7 @@ def write_tables(root: Path, photos: Sequence[Photo]) -> None:
 
 
 def _write_list(file: Path, shots: Iterable[Shot], labels: Mapping[int, int]) -> None:
-    file.write_text("".join(f"{shot.path} {labels[shot.pid]}\n" for shot in shots))
+    write_text(file, "".join(f"{shot.path} {labels[shot.pid]}\n" for shot in shots))
 
 
 def _draw_test_blocks(drawn: Identities, spec: Spec, trial: int) -> set[int]:
@@ -107,7 +108,7 @@ def write_views(root: Path, photos: Sequence[Photo]) -> None:
 
 
 def write_json(file: Path, content: object, indent: int | None = 1) -> None:
-    file.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
+    write_text(file, json.dumps(content, indent=indent) + "\n")
 
 
 # --- truth ------------------------------------------------------------------------------------------------------------

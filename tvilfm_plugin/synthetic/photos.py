@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -70,7 +70,7 @@ def take_all(
         total=len(jobs), desc=f"drawing {spec.layout} people", unit="image", disable=None if progress else True, mininterval=1.0
     )
     with bar:
-        for done in _map_chunks(chunks, spec, workers):
+        for done in in_processes(_take_chunk, chunks, workers, _open_studio, (spec,)):
             photos += done
             bar.update(len(done))
     return photos
@@ -79,14 +79,21 @@ def take_all(
 _Job = tuple[Shot, Person, str]
 
 
-def _map_chunks(chunks: Sequence[Sequence[_Job]], spec: Spec, workers: int) -> Iterator[list[Photo]]:
+def in_processes(
+    function: Callable[[Any], Any],
+    chunks: Sequence[Any],
+    workers: int,
+    begin: Callable[..., None] = lambda: None,
+    arguments: tuple[Any, ...] = (),
+) -> Iterator[Any]:
+    """`map`, shared by up to `workers` forked processes, each of which begins with `begin(*arguments)`."""
     if workers <= 1 or len(chunks) < 2 or "fork" not in multiprocessing.get_all_start_methods():
-        _open_studio(spec)
-        yield from map(_take_chunk, chunks)
+        begin(*arguments)
+        yield from map(function, chunks)
         return
     load_pack()  # once, for all processes
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), initializer=_open_studio, initargs=(spec,)) as pool:
-        yield from pool.map(_take_chunk, chunks)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), begin, arguments) as pool:
+        yield from pool.map(function, chunks)
 
 
 _studios: list[tuple[Spec, Studio]] = []  # the one studio of this process: people are dressed once, not once a chunk

@@ -134,72 +134,103 @@ def _blotches(size: float, level: float) -> Callable[..., np.ndarray]:
     return mask
 
 
+class _Shell(NamedTuple):
+    """What every kind of place has: where its walls are, their colour and the ground's, and a shift of what repeats."""
+
+    back: float
+    side: float
+    wall: Colour
+    ground: Colour
+    infra: float
+    shift: float
+
+
 def _build(kind: str, rng: random.Random) -> list[Surface]:
-    back = -rng.uniform(28.0, 75.0)
-    side = rng.uniform(17.0, 30.0)
-    wall, ground = _grey(rng, 0.16, 0.5, 0.3), _grey(rng, 0.10, 0.34, 0.25)
-    infra = rng.uniform(0.25, 0.5)
-    shift = rng.random()
-    if kind == "park":
-        grass = (rng.uniform(0.05, 0.1), rng.uniform(0.13, 0.22), rng.uniform(0.03, 0.06))
-        path = Feature(
-            Paint(_grey(rng, 0.2, 0.34, 0.15), 0.3), _lines(90.0, rng.uniform(14.0, 24.0), rng.random() < 0.5, shift)
-        )
-        patches = Feature(Paint(_darker(grass, 0.6), 0.45), _blotches(5.0, 0.1))
-        trunks = Feature(Paint((0.09, 0.06, 0.04), 0.3), _boxes(rng.uniform(18.0, 30.0), 2.6, -1.0, 60.0, shift))
-        leaves = Feature(Paint((0.03, 0.09, 0.025), 0.6), _blotches(6.0, -0.15))
-        hedge = (0.07, 0.14, 0.05)
-        return [
-            Surface(1, 0.0, Paint(grass, 0.55), 0.35, 1.2, (patches, path)),
-            Surface(2, back, Paint(hedge, 0.58), 0.4, 3.0, (leaves, trunks)),
-        ]
-    if kind == "street":
-        lane = Feature(Paint((0.75, 0.75, 0.7), 0.5), _lines(rng.uniform(38.0, 60.0), 1.4, False, shift))
-        kerb = Feature(Paint(_grey(rng, 0.3, 0.45, 0.1), 0.4), _lines(120.0, 30.0, True, 0.5))
-        windows = Feature(Paint((0.10, 0.14, 0.19), 0.16), _boxes(rng.uniform(26.0, 40.0), 15.0, 9.0, 25.0, shift))
-        doors = Feature(Paint(_grey(rng, 0.08, 0.3, 0.5), infra * 0.7), _boxes(88.0, 11.0, -1.0, 21.0, shift + 0.3))
-        sill = Feature(Paint(_darker(wall, 0.5), 0.3), _boxes(1e4, 1e4, -1.0, 4.0))
-        return [
-            Surface(1, 0.0, Paint(_grey(rng, 0.10, 0.2, 0.1), 0.22), 0.22, 1.5, (kerb, lane)),
-            Surface(2, back, Paint(wall, infra), 0.12, 8.0, (sill, windows, doors)),
-        ]
-    if kind == "alley":
-        joints = Feature(Paint(_darker(wall, 1.45), infra * 1.2), _bricks(4.2, 1.5, 0.28))
-        bins = Feature(Paint(_grey(rng, 0.05, 0.25, 0.6), 0.3), _boxes(rng.uniform(60.0, 90.0), 12.0, -1.0, 11.0, shift))
-        drain = Feature(Paint(_darker(ground, 0.5), 0.2), _lines(70.0, 3.0, False, 0.5))
-        sides = [Surface(0, s * side, Paint(_darker(wall, 0.9), infra), 0.16, 5.0, (joints,)) for s in (-1, 1)]
-        return [
-            Surface(
-                1, 0.0, Paint(ground, 0.24), 0.25, 2.0, (Feature(Paint(_darker(ground, 0.6), 0.2), _blotches(9.0, 0.2)), drain)
-            ),
-            Surface(2, back, Paint(wall, infra), 0.16, 5.0, (joints, bins)),
-            *sides,
-        ]
+    shell = _Shell(
+        back=-rng.uniform(28.0, 75.0),
+        side=rng.uniform(17.0, 30.0),
+        wall=_grey(rng, 0.16, 0.5, 0.3),
+        ground=_grey(rng, 0.10, 0.34, 0.25),
+        infra=rng.uniform(0.25, 0.5),
+        shift=rng.random(),
+    )
+    outdoors = {"park": _park, "street": _street, "alley": _alley}
+    return outdoors[kind](shell, rng) if kind in outdoors else _indoors(shell, rng, kind)
+
+
+def _park(shell: _Shell, rng: random.Random) -> list[Surface]:
+    grass = (rng.uniform(0.05, 0.1), rng.uniform(0.13, 0.22), rng.uniform(0.03, 0.06))
+    path = Feature(
+        Paint(_grey(rng, 0.2, 0.34, 0.15), 0.3), _lines(90.0, rng.uniform(14.0, 24.0), rng.random() < 0.5, shell.shift)
+    )
+    patches = Feature(Paint(_darker(grass, 0.6), 0.45), _blotches(5.0, 0.1))
+    trunks = Feature(Paint((0.09, 0.06, 0.04), 0.3), _boxes(rng.uniform(18.0, 30.0), 2.6, -1.0, 60.0, shell.shift))
+    leaves = Feature(Paint((0.03, 0.09, 0.025), 0.6), _blotches(6.0, -0.15))
+    hedge = (0.07, 0.14, 0.05)
+    return [
+        Surface(1, 0.0, Paint(grass, 0.55), 0.35, 1.2, (patches, path)),
+        Surface(2, shell.back, Paint(hedge, 0.58), 0.4, 3.0, (leaves, trunks)),
+    ]
+
+
+def _street(shell: _Shell, rng: random.Random) -> list[Surface]:
+    lane = Feature(Paint((0.75, 0.75, 0.7), 0.5), _lines(rng.uniform(38.0, 60.0), 1.4, False, shell.shift))
+    kerb = Feature(Paint(_grey(rng, 0.3, 0.45, 0.1), 0.4), _lines(120.0, 30.0, True, 0.5))
+    windows = Feature(Paint((0.10, 0.14, 0.19), 0.16), _boxes(rng.uniform(26.0, 40.0), 15.0, 9.0, 25.0, shell.shift))
+    doors = Feature(Paint(_grey(rng, 0.08, 0.3, 0.5), shell.infra * 0.7), _boxes(88.0, 11.0, -1.0, 21.0, shell.shift + 0.3))
+    sill = Feature(Paint(_darker(shell.wall, 0.5), 0.3), _boxes(1e4, 1e4, -1.0, 4.0))
+    return [
+        Surface(1, 0.0, Paint(_grey(rng, 0.10, 0.2, 0.1), 0.22), 0.22, 1.5, (kerb, lane)),
+        Surface(2, shell.back, Paint(shell.wall, shell.infra), 0.12, 8.0, (sill, windows, doors)),
+    ]
+
+
+def _alley(shell: _Shell, rng: random.Random) -> list[Surface]:
+    joints = Feature(Paint(_darker(shell.wall, 1.45), shell.infra * 1.2), _bricks(4.2, 1.5, 0.28))
+    bins = Feature(Paint(_grey(rng, 0.05, 0.25, 0.6), 0.3), _boxes(rng.uniform(60.0, 90.0), 12.0, -1.0, 11.0, shell.shift))
+    drain = Feature(Paint(_darker(shell.ground, 0.5), 0.2), _lines(70.0, 3.0, False, 0.5))
+    stains = Feature(Paint(_darker(shell.ground, 0.6), 0.2), _blotches(9.0, 0.2))
+    sides = [Surface(0, s * shell.side, Paint(_darker(shell.wall, 0.9), shell.infra), 0.16, 5.0, (joints,)) for s in (-1, 1)]
+    return [
+        Surface(1, 0.0, Paint(shell.ground, 0.24), 0.25, 2.0, (stains, drain)),
+        Surface(2, shell.back, Paint(shell.wall, shell.infra), 0.16, 5.0, (joints, bins)),
+        *sides,
+    ]
+
+
+def _indoors(shell: _Shell, rng: random.Random, kind: str) -> list[Surface]:
     ceiling = Surface(
         1, rng.uniform(34.0, 46.0), Paint(_grey(rng, 0.45, 0.6, 0.08), 0.35), 0.05, 10.0,
-        (Feature(Paint((1.6, 1.6, 1.5), 0.6), _lines(rng.uniform(24.0, 36.0), 4.0, False, shift)),),
+        (Feature(Paint((1.6, 1.6, 1.5), 0.6), _lines(rng.uniform(24.0, 36.0), 4.0, False, shell.shift)),),
     )  # fmt: skip
     tile = rng.uniform(4.5, 8.0)
-    tiles = [Feature(Paint(_darker(ground, 0.62), 0.2), _lines(tile, 0.3, across)) for across in (False, True)]
-    dado = Feature(Paint(_grey(rng, 0.08, 0.4, 0.5), infra * 0.75), _boxes(1e4, 1e4, -1.0, rng.uniform(8.0, 13.0)))
-    rail = Feature(Paint(_darker(wall, 0.55), infra * 0.6), _boxes(1e4, 1e4, 13.5, 14.6))
-    door = Feature(Paint(_grey(rng, 0.06, 0.4, 0.6), infra * 0.8), _boxes(rng.uniform(40.0, 60.0), 10.0, -1.0, 21.0, shift))
-    poster = Feature(Paint(_grey(rng, 0.1, 0.5, 0.9), 0.45), _boxes(rng.uniform(28.0, 44.0), 6.0, 14.0, 22.0, shift + 0.4))
+    tiles = [Feature(Paint(_darker(shell.ground, 0.62), 0.2), _lines(tile, 0.3, across)) for across in (False, True)]
+    dado = Feature(Paint(_grey(rng, 0.08, 0.4, 0.5), shell.infra * 0.75), _boxes(1e4, 1e4, -1.0, rng.uniform(8.0, 13.0)))
+    rail = Feature(Paint(_darker(shell.wall, 0.55), shell.infra * 0.6), _boxes(1e4, 1e4, 13.5, 14.6))
+    door = Feature(
+        Paint(_grey(rng, 0.06, 0.4, 0.6), shell.infra * 0.8), _boxes(rng.uniform(40.0, 60.0), 10.0, -1.0, 21.0, shell.shift)
+    )
+    poster = Feature(
+        Paint(_grey(rng, 0.1, 0.5, 0.9), 0.45), _boxes(rng.uniform(28.0, 44.0), 6.0, 14.0, 22.0, shell.shift + 0.4)
+    )
     if kind == "car park":
-        bays = Feature(Paint((0.7, 0.68, 0.55), 0.5), _lines(25.0, 1.3, False, shift))
+        bays = Feature(Paint((0.7, 0.68, 0.55), 0.5), _lines(25.0, 1.3, False, shell.shift))
         stripe = Feature(Paint((0.62, 0.45, 0.05), 0.4), _boxes(1e4, 1e4, 9.0, 13.0))
-        pillar = Feature(Paint(_grey(rng, 0.3, 0.5, 0.1), 0.4), _boxes(50.0, 6.0, -1.0, 60.0, shift))
-        stains = Feature(Paint(_darker(ground, 0.55), 0.16), _blotches(8.0, 0.25))
+        pillar = Feature(Paint(_grey(rng, 0.3, 0.5, 0.1), 0.4), _boxes(50.0, 6.0, -1.0, 60.0, shell.shift))
+        stains = Feature(Paint(_darker(shell.ground, 0.55), 0.16), _blotches(8.0, 0.25))
         return [
-            Surface(1, 0.0, Paint(ground, 0.24), 0.15, 3.0, (stains, bays)),
-            Surface(2, back, Paint(wall, infra), 0.1, 8.0, (stripe, pillar)),
+            Surface(1, 0.0, Paint(shell.ground, 0.24), 0.15, 3.0, (stains, bays)),
+            Surface(2, shell.back, Paint(shell.wall, shell.infra), 0.1, 8.0, (stripe, pillar)),
             ceiling,
         ]
-    sides = [Surface(0, s * side, Paint(_darker(wall, 0.93), infra), 0.08, 8.0, (dado, rail, door, poster)) for s in (-1, 1)]
-    panes = Feature(Paint((0.32, 0.4, 0.46), 0.16), _boxes(rng.uniform(20.0, 32.0), 14.0, 10.0, 30.0, shift))
+    sides = [
+        Surface(0, s * shell.side, Paint(_darker(shell.wall, 0.93), shell.infra), 0.08, 8.0, (dado, rail, door, poster))
+        for s in (-1, 1)
+    ]
+    panes = Feature(Paint((0.32, 0.4, 0.46), 0.16), _boxes(rng.uniform(20.0, 32.0), 14.0, 10.0, 30.0, shell.shift))
     return [
-        Surface(1, 0.0, Paint(ground, rng.uniform(0.2, 0.3)), 0.12, 6.0, tuple(tiles)),
-        Surface(2, back, Paint(wall, infra), 0.08, 8.0, (dado, panes if kind == "hall" else door, rail)),
+        Surface(1, 0.0, Paint(shell.ground, rng.uniform(0.2, 0.3)), 0.12, 6.0, tuple(tiles)),
+        Surface(2, shell.back, Paint(shell.wall, shell.infra), 0.08, 8.0, (dado, panes if kind == "hall" else door, rail)),
         ceiling,
         *(sides if kind == "corridor" else ()),
     ]

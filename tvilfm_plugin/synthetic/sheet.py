@@ -14,9 +14,7 @@ from tvilfm_plugin.synthetic.rendering import Camera, Studio, draw_look
 SHEET_CAMERAS = (Camera(1, False), Camera(2, False), Camera(4, False), Camera(3, True), Camera(6, True))
 
 
-def contact_sheet(
-    people: Sequence[Person], studio: Studio, *, columns: int = 12, cameras: Sequence[Camera] = SHEET_CAMERAS
-) -> Image.Image:
+def contact_sheet(people: Sequence[Person], studio: Studio, *, columns: int = 12) -> Image.Image:
     """Photograph people side by side, a row per camera, people who share a grid next to each other.
 
     Args:
@@ -24,7 +22,7 @@ def contact_sheet(
     """
     shown = sorted(people, key=lambda person: (person.block, str(person.shape)))[:columns]
     rows = []
-    for camera in cameras:
+    for camera in SHEET_CAMERAS:
         images = []
         for n, person in enumerate(shown):
             look = draw_look(person, camera, random.Random(f"sheet/{camera.number}/{n}"), wrong=0.0)

@@ -64,9 +64,9 @@ def tube(spine: Sequence[Point], radii: Sequence[float], columns: int = 8, flat:
     return np.asarray(rings, np.float32), _grid(len(spine), columns)
 
 
-def disc(centre: Point, radii: tuple[float, float], thick: float = 0.05, columns: int = 18) -> Solid:
-    """A flat ring-less plate across the vertical."""
-    return rounded_box(centre, (radii[0], thick, radii[1]), 1.0, 5, columns)
+def disc(centre: Point, radii: tuple[float, float], thick: float) -> Solid:
+    """A flat plate across the vertical."""
+    return rounded_box(centre, (radii[0], thick, radii[1]), 1.0, 5, 18)
 
 
 def facing(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
+from tqdm import tqdm
+
 from tvilfm_plugin.files.writing import atomic_file, write_text
 from tvilfm_plugin.synthetic.people import Person, draw_people
+from tvilfm_plugin.synthetic.photos import in_processes
 from tvilfm_plugin.synthetic.writer import Spec, draw_identities, looks_in
 
 
@@ -41,13 +42,18 @@ def draw_strangers(
     return learners, others
 
 
-def in_processes(function: Callable[[Any], Any], chunks: Sequence[Any], workers: int) -> Iterable[Any]:
-    """`map`, shared by up to `workers` processes."""
-    if workers <= 1 or len(chunks) < 2 or "fork" not in multiprocessing.get_all_start_methods():
-        yield from map(function, chunks)
-        return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
-        yield from pool.map(function, chunks)
+def picture_people(
+    take: Callable[[list[tuple[int, Person]]], Any], people: Sequence[Person], name: str, workers: int, progress: bool
+) -> list[Any]:
+    """What `take` makes of people with their numbers, fifty at a time, in their order, shared by up to `workers` processes."""
+    numbered = list(enumerate(people))
+    chunks = [numbered[n : n + 50] for n in range(0, len(people), 50)]
+    made = []
+    with tqdm(total=len(people), desc=f"drawing people to {name}", disable=None if progress else True) as bar:
+        for chunk, taken in zip(chunks, in_processes(take, chunks, workers), strict=True):
+            made.append(taken)
+            bar.update(len(chunk))
+    return made
 
 
 def earlier_facts(out: Path, identity: Mapping[str, Any], mark: str) -> dict[str, Any] | None:

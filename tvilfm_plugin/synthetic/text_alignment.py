@@ -29,7 +29,7 @@ from tvilfm_plugin.modeling.text_encoder import TextEncoder
 from tvilfm_plugin.synthetic.captioning import COLOURED, Statement, describe, observe, rephrase
 from tvilfm_plugin.synthetic.people import Person
 from tvilfm_plugin.synthetic.rendering import Camera, Studio, draw_look
-from tvilfm_plugin.synthetic.strangers import draw_strangers, earlier_facts, in_processes, write_with_facts
+from tvilfm_plugin.synthetic.strangers import draw_strangers, earlier_facts, picture_people, write_with_facts
 from tvilfm_plugin.synthetic.writer import GENERATOR
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -147,17 +147,10 @@ class Album(NamedTuple):
 
 
 def _album(people: Sequence[Person], spec: AlignmentSpec, name: str, workers: int, progress: bool) -> Album:
-    numbers = range(len(people))
-    chunks = [list(zip(numbers[n : n + 50], people[n : n + 50], strict=True)) for n in range(0, len(people), 50)]
-    take = partial(_take_pictures, spec, name)
-    pictures, wordings, owner = [], [], []
-    with tqdm(total=len(people), desc=f"drawing people to {name}", disable=None if progress else True) as bar:
-        for chunk, (images, texts) in zip(chunks, in_processes(take, chunks, workers), strict=True):
-            pictures.append(images)
-            wordings += texts
-            owner += [n for n, _ in chunk for _ in range(spec.images)]
-            bar.update(len(chunk))
-    return album_of(np.concatenate(pictures), wordings, owner)
+    taken = picture_people(partial(_take_pictures, spec, name), people, name, workers, progress)
+    pictures = np.concatenate([images for images, _ in taken])
+    wordings = [texts for _, some in taken for texts in some]
+    return album_of(pictures, wordings, [n for n in range(len(people)) for _ in range(spec.images)])
 
 
 def album_of(pixels: np.ndarray, wordings: Sequence[Sequence[str]], owner: Sequence[int]) -> Album:
@@ -192,9 +185,9 @@ def _take_pictures(
 class _Eye(nn.Module):
     """The picture's side: four convolutions, then each row of the map keeps its place (a red top is not a red skirt)."""
 
-    def __init__(self, dim: int, rows: int = 8) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        widths = (3, 32, 64, 128, 192)
+        rows, widths = 8, (3, 32, 64, 128, 192)
         layers: list[nn.Module] = []
         for n, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
             layers += [
@@ -250,10 +243,10 @@ def _train(data: Album, spec: AlignmentSpec, progress: bool) -> tuple[TextEncode
     return tower.eval(), eye.eval(), scale
 
 
-def _encode_by_length(tower: TextEncoder, tokens: Tensor, groups: int = 3) -> Tensor:
-    """(N, L) token ids -> (N, D). Each group of captions is cut to its own longest: a third less to compute."""
+def _encode_by_length(tower: TextEncoder, tokens: Tensor) -> Tensor:
+    """(N, L) token ids -> (N, D). Each of three groups of captions is cut to its own longest: a third less to compute."""
     order = tower.end_of_text(tokens).argsort()
-    features = torch.cat([tower(tokens[part]) for part in order.chunk(groups)])
+    features = torch.cat([tower(tokens[part]) for part in order.chunk(3)])
     return features[order.argsort()]
 
 

@@ -31,7 +31,7 @@ from tvilfm_plugin.modeling.mip.vit import EPS, Block, init_linear, patch_grid
 from tvilfm_plugin.modeling.schedules import warmup_cosine
 from tvilfm_plugin.synthetic.people import Palette, Person, Shape
 from tvilfm_plugin.synthetic.rendering import Camera, Studio, draw_look
-from tvilfm_plugin.synthetic.strangers import draw_strangers, earlier_facts, in_processes, write_with_facts
+from tvilfm_plugin.synthetic.strangers import draw_strangers, earlier_facts, picture_people, write_with_facts
 from tvilfm_plugin.synthetic.writer import GENERATOR
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -220,12 +220,7 @@ def _album(
     workers: int = 1,
     progress: bool = False,
 ) -> _Album:
-    chunks = [list(enumerate(people))[n : n + 50] for n in range(0, len(people), 50)]
-    pictures = []
-    with tqdm(total=len(people), desc=f"drawing people to {name}", disable=None if progress else True) as bar:
-        for chunk, images in zip(chunks, in_processes(partial(_take_pictures, spec, name), chunks, workers), strict=True):
-            pictures.append(images)
-            bar.update(len(chunk))
+    pictures = picture_people(partial(_take_pictures, spec, name), people, name, workers, progress)
     each = spec.visible + spec.infrared
     labels = torch.tensor([attributes(person, values) for person in people]).repeat_interleave(each, dim=0)
     coloured = (torch.arange(each) < spec.visible).repeat(len(people))

@@ -8,18 +8,17 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from tvilfm_plugin.files.writing import write_text
 from tvilfm_plugin.synthetic.croissant import croissant
 from tvilfm_plugin.synthetic.listing import (
     error_rates,
     facts_of,
     readme,
+    write_captions,
     write_json,
     write_lists,
     write_tables,
     write_views,
-)
-from tvilfm_plugin.synthetic.listing import (
-    write_captions as _write_captions,
 )
 from tvilfm_plugin.synthetic.photos import Photo, mask_file, remembered, take, take_all
 from tvilfm_plugin.synthetic.plans import GENERATOR, Identities, Shot, Spec, draw_identities, plan, spec_of
@@ -98,15 +97,15 @@ def _write(spec: Spec, root: Path, workers: int, progress: bool) -> None:
         write_lists(spec, root, drawn, shots)
         for name, infrared in (("Blip_RGB", False), ("Blip_IR", True)):
             chosen = [photo for photo in photos if photo.shot.camera.infrared is infrared]
-            _write_captions(spec.layout, root / "Text" / name, name, chosen)
+            write_captions(spec.layout, root / "Text" / name, name, chosen)
     (root / "Text").mkdir(exist_ok=True)
     phrases = "".join(f"{pid}\t{text}\n" for pid, text in remembered(drawn.people, spec))
-    (root / "Text" / "human_phrases.txt").write_text(phrases, encoding="utf-8")
+    write_text(root / "Text" / "human_phrases.txt", phrases)
     facts = facts_of(spec, drawn, photos)
     write_json(root / "attributes.json", facts, indent=None)
     write_json(root / "croissant.json", croissant(spec, root, shots[0].path))
     if spec.annotations:
         write_views(root, photos)
     contact_sheet([drawn.people[pid] for pid in drawn.test_ids], Studio(spec.height, spec.seed)).save(root / "people.png")
-    (root / "README.md").write_text(readme(spec, facts), encoding="utf-8")
+    write_text(root / "README.md", readme(spec, facts))
     write_json(root / _SPEC_FILE, spec_of(spec))
