@@ -49,7 +49,7 @@ def main() -> None:
     print(f"\n{table(figures)}")
     if args.out:
         content = {"smoke": args.smoke, "machine": asdict(machine), "torch": torch.__version__}
-        args.out.write_text(json.dumps(content | {"figures": [f.to_dict() for f in figures]}, indent=1) + "\n")
+        args.out.write_text(json.dumps(content | {"figures": [asdict(f) for f in figures]}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

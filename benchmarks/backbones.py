@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import tvilfm_plugin  # noqa: F401  (registers the models)
-from tvilfm_plugin.config import get_cfg, visual_part
+from tvilfm_plugin.config import read_config, visual_part
 from tvilfm_plugin.files.writing import write_text
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.backbones import build_visual_encoder
@@ -50,9 +50,7 @@ class Size(NamedTuple):
 
 def size(name: str, *overrides: Any) -> Size:
     """Of a config in projects/TVILFM/configs; weights are random."""
-    cfg = get_cfg()
-    cfg.merge_from_file(str(CONFIGS / f"{name}.yml"))
-    cfg.merge_from_list(["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", False, *overrides])
+    cfg = read_config(CONFIGS / f"{name}.yml", ["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", False, *overrides])
     visual = build_visual_encoder(cfg).eval().requires_grad_(False)
     dual = isinstance(visual, DualStreamEncoder)
     stem = ", ".join(cfg.MODEL.DUAL_STREAM.STEM) if dual else "none: cameras, prompts"
@@ -71,10 +69,8 @@ def macs(visual: VisualEncoder) -> int:
 
 def command(name: str, out: Path) -> list[str]:
     """Both stages on the synthetic benchmark, with the visual part of a config in its smallest variant."""
-    first, small = get_cfg(), get_cfg()
-    first.merge_from_file(str(CONFIGS / "synthetic_stage1.yml"))
-    small.merge_from_file(str(CONFIGS / f"{name}.yml"))
-    small.merge_from_list([word for pair in SMALLEST[name].items() for word in pair])
+    first = read_config(CONFIGS / "synthetic_stage1.yml")
+    small = read_config(CONFIGS / f"{name}.yml", [word for pair in SMALLEST[name].items() for word in pair])
     words = [*visual_part(small, first), *RECIPE, "OUTPUT_DIR", out / name, "DATASETS.CACHE", out / "cache"]
     return [sys.executable, "tools/train_net.py", "--config-file", str(CONFIGS / "synthetic.yml"), *map(str, words)]
 

@@ -62,13 +62,13 @@ def run(smoke: bool, machine: Machine) -> list[Figure]:
 
     def theirs() -> tuple[list, list]:
         features = [
-            reference.query_features(model, *(models.normalise(model, a), b, c))
+            reference.query_features(model, *(model.visual.normalise(a), b, c))
             for a, b, c in zip(query_pixels.split(BATCH), rgb.split(BATCH), ir.split(BATCH), strict=True)
         ]
         blocks = [torch.cat(rows) for rows in zip(*features, strict=True)]
         scores, results = [], []
         for columns in draws:
-            chosen = models.normalise(model, gallery_pixels[columns])
+            chosen = model.visual.normalise(gallery_pixels[columns])
             rows = torch.cat([reference.gallery_features(model, some) for some in chosen.split(BATCH)])
             similarity = torch.stack([block @ rows.T for block in blocks]).sum(dim=0)
             scores.append(similarity)

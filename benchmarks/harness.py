@@ -5,12 +5,13 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
 import torch
+from tabulate import tabulate
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,6 @@ class Figure:
     runs: int
     gemm_fraction: float | None = None
     note: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -188,16 +186,20 @@ def relative(ours: torch.Tensor, reference: torch.Tensor) -> float:
 
 def table(figures: list[Figure]) -> str:
     """Markdown."""
-    lines = [
-        "| work | ratio | target | ours CPU s | reference CPU s | ours wall s | reference wall s | of GEMM rate | differs by "
-        "| note |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for f in figures:
-        target = "" if f.target is None else f"{f.target:g}x"
-        fraction = "" if f.gemm_fraction is None else f"{f.gemm_fraction:.0%}"
-        lines.append(
-            f"| {f.name} | **{f.ratio:.2f}x** | {target} | {f.ours_cpu:.4g} | {f.reference_cpu:.4g} | {f.ours_wall:.4g} | "
-            f"{f.reference_wall:.4g} | {fraction} | {f.difference:.0e} | {f.note} |"
+    headers = (
+        "work", "ratio", "target", "ours CPU s", "reference CPU s", "ours wall s", "reference wall s", "of GEMM rate",
+        "differs by", "note",
+    )  # fmt: skip
+    rows = [
+        (
+            f.name,
+            f"**{f.ratio:.2f}x**",
+            "" if f.target is None else f"{f.target:g}x",
+            *(f"{seconds:.4g}" for seconds in (f.ours_cpu, f.reference_cpu, f.ours_wall, f.reference_wall)),
+            "" if f.gemm_fraction is None else f"{f.gemm_fraction:.0%}",
+            f"{f.difference:.0e}",
+            f.note,
         )
-    return "\n".join(lines)
+        for f in figures
+    ]
+    return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True)

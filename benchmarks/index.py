@@ -16,6 +16,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+from tabulate import tabulate
 from tqdm import tqdm
 
 from tvilfm_plugin.retrieval.approximation import exact_neighbours
@@ -138,14 +139,20 @@ def measure(
 
 def table(lines: list[dict[str, Any]]) -> str:
     """Markdown."""
-    rows = ["| images | index | build, CPU s | size, GB | CPU ms per query | recall@10 | Rank-1 (flat) |", "|" + "---|" * 7]
-    for line in lines:
-        rank1 = f"{100 * line['rank1']:.1f} ({100 * line['flat_rank1']:.1f})"
-        rows.append(
-            f"| {line['count']:,} | {line['kind']} | {line['build_cpu_s']:.0f} | {line['bytes'] / 1e9:.2f} | "
-            f"{line['cpu_ms_per_query']:.1f} | {line['recall']:.3f} | {rank1} |"
+    headers = ("images", "index", "build, CPU s", "size, GB", "CPU ms per query", "recall@10", "Rank-1 (flat)")
+    rows = [
+        (
+            f"{line['count']:,}",
+            line["kind"],
+            f"{line['build_cpu_s']:.0f}",
+            f"{line['bytes'] / 1e9:.2f}",
+            f"{line['cpu_ms_per_query']:.1f}",
+            f"{line['recall']:.3f}",
+            f"{100 * line['rank1']:.1f} ({100 * line['flat_rank1']:.1f})",
         )
-    return "\n".join(rows)
+        for line in lines
+    ]
+    return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True)
 
 
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:

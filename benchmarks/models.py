@@ -1,6 +1,5 @@
 """The two stages as the configs of the paper build them, at random, and batches of the real sizes."""
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,8 @@ import torch
 from fastreid.modeling.meta_arch import build_model
 from torch import Tensor, nn
 
-from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.config import read_config
+from tvilfm_plugin.data.tokenizer import END, START
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.dual_stream import STREAMS
 
@@ -18,14 +18,12 @@ SMALL = [
     "MODEL.BACKBONE.FEAT_DIM", 64, "MODEL.BACKBONE.SMALL_WIDTH", 8, "MODEL.DUAL_STREAM.BASE", "build_small_resnet_backbone",
     "MODEL.TEXT.ARCH", str(CONFIGS / "text" / "tiny.json"), "INPUT.SIZE_TRAIN", [96, 48], "INPUT.SIZE_TEST", [96, 48],
 ]  # fmt: skip
-START, END = 49406, 49407
 
 
 def build(stage: int, smoke: bool) -> tuple[Any, Any]:
     """Config and model of a stage, on the CPU, with the BN statistics of some images."""
     torch.manual_seed(0)
-    cfg = get_cfg()
-    cfg.merge_from_file(str(CONFIGS / ("Base-VI.yml" if stage == 1 else "Base-TVILFM.yml")))
+    cfg = read_config(CONFIGS / ("Base-VI.yml" if stage == 1 else "Base-TVILFM.yml"))
     cfg.merge_from_list(["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", False, "MODEL.HEADS.NUM_CLASSES", 395])
     cfg.merge_from_list(["MODEL.TEXT.WEIGHTS", "checkpoint", *(SMALL if smoke else [])])
     model = build_model(cfg)
@@ -46,10 +44,6 @@ def _calibrate(model: Any, pixels: Tensor) -> None:
         layer.momentum = momentum
 
 
-def twin(model: nn.Module) -> Any:
-    return copy.deepcopy(model)
-
-
 def images(cfg: Any, count: int, seed: int) -> Tensor:
     """(N, 3, H, W) uint8."""
     generator = torch.Generator().manual_seed(seed)
@@ -63,10 +57,6 @@ def tokens(count: int, seed: int) -> Tensor:
     for row, length in zip(ids, np.clip(rng.normal(36, 9, count).round().astype(int), 12, 77), strict=True):
         row[:length] = [START, *rng.randint(300, 40000, length - 2), END]
     return torch.from_numpy(ids)
-
-
-def normalise(model: Any, pixels: Tensor) -> Tensor:
-    return model.visual.normalise(pixels)
 
 
 def visual_gmac(model: Any, size: tuple[int, int]) -> float:

@@ -16,6 +16,7 @@ import tvilfm_plugin  # noqa: F401  (registers the models)
 from benchmarks import models
 from benchmarks.harness import timed
 from benchmarks.ranking import labels
+from tvilfm_plugin.data.tokenizer import END, START
 from tvilfm_plugin.evaluation.mer import Parts, QueryType, rank_trials
 from tvilfm_plugin.evaluation.protocols import SYSU
 from tvilfm_plugin.evaluation.ranking import MinusInnerProduct, rank_metrics
@@ -76,7 +77,7 @@ def _draws(count: int) -> Callable[[], Any]:
 
 def _captions(count: int, length: int) -> torch.Tensor:
     tokens = torch.full((count, length), 400)
-    tokens[:, 0], tokens[:, -1] = models.START, models.END
+    tokens[:, 0], tokens[:, -1] = START, END
     return tokens
 
 

@@ -4,7 +4,7 @@ import argparse
 
 import torch
 
-from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.config import read_config
 from tvilfm_plugin.engine import TriTrainer
 from tvilfm_plugin.files.shipped import find_config
 from tvilfm_plugin.retrieval.retriever import Retriever
@@ -14,8 +14,7 @@ from tvilfm_plugin.retrieval.web import listen, server
 
 def demo_network() -> Retriever:
     """The demo's network, not trained: what it costs does not depend on that."""
-    cfg = get_cfg()
-    cfg.merge_from_file(str(find_config("synthetic.yml")))
+    cfg = read_config(find_config("synthetic.yml"))
     cfg.MODEL.DEVICE, cfg.MODEL.TEXT.WEIGHTS, cfg.MODEL.BACKBONE.PRETRAIN = "cpu", "checkpoint", False
     torch.manual_seed(0)
     height, width = cfg.INPUT.SIZE_TEST

@@ -19,11 +19,10 @@ CODE = """
 import json, sys, time
 import tvilfm_plugin
 import open_clip
-from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.config import read_config
 from tvilfm_plugin.engine import TriTrainer
 started = time.perf_counter(), time.process_time()
-cfg = get_cfg()
-cfg.merge_from_file(sys.argv[1])
+cfg = read_config(sys.argv[1])
 cfg.merge_from_list(["INPUT.SIZE_TRAIN", [32, 16], "DATALOADER.NUM_WORKERS", 0, "MODEL.DEVICE", "cpu"])
 cfg.merge_from_list(["MODEL.TEXT.WEIGHTS", "checkpoint", "MODEL.BACKBONE.PRETRAIN", False])
 cfg.merge_from_list(["OUTPUT_DIR", sys.argv[2], "DATASETS.TOKEN_CACHE", sys.argv[3] == "True"])

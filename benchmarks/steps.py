@@ -4,6 +4,7 @@ Each side has a process of its own: ours keeps the memory that it frees (SOLVER.
 allocator as it is.
 """
 
+import copy
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -40,8 +41,8 @@ class Step:
         views = {name: models.images(self.cfg, self.pairs, seed) for seed, name in enumerate(("rgb", "rgb_aug", "ir"))}
         self.targets = torch.arange(self.pairs) // 4
         self.batch: dict[str, Any] = views | {"targets": self.targets}
-        visible = models.normalise(self.model, torch.cat([views["rgb"], views["rgb_aug"]]))
-        self.inputs: tuple[Tensor, ...] = (visible, models.normalise(self.model, views["ir"]))
+        visible = self.model.visual.normalise(torch.cat([views["rgb"], views["rgb_aug"]]))
+        self.inputs: tuple[Tensor, ...] = (visible, self.model.visual.normalise(views["ir"]))
         if self.stage == 2:
             full = models.tokens(self.pairs, 1), models.tokens(self.pairs, 2)
             length = int(torch.cat(full).argmax(dim=1).max()) + 1
@@ -144,7 +145,7 @@ def _stage(stage: int, smoke: bool, machine: Machine, pairs: int, runs: int) -> 
 
 def _checked(some: Step) -> tuple[float, tuple[float, ...]]:
     """Our multiplications, and the differences: of the loss and the whole gradient; of the loss on stored features."""
-    other = models.twin(some.model)
+    other = copy.deepcopy(some.model)
     loss, reference_loss = some.loss(), some.reference_loss(other)
     loss.backward()
     reference_loss.backward()

@@ -12,7 +12,7 @@ pytest.importorskip("fastreid")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import backbones
-from tvilfm_plugin.config import get_cfg, stage1_config
+from tvilfm_plugin.config import read_config, stage1_config
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.backbones import build_visual_encoder
 
@@ -23,8 +23,7 @@ SMALL = [
 
 
 def test_multiplications_are_those_of_the_convolutions_that_an_image_passes():
-    cfg = get_cfg()
-    cfg.merge_from_file(str(backbones.CONFIGS / "sysu_stage1.yml"))
+    cfg = read_config(backbones.CONFIGS / "sysu_stage1.yml")
     cfg.merge_from_list([*SMALL, "MODEL.BACKBONE.PRETRAIN", False, "INPUT.SIZE_TRAIN", [64, 32]])
     visual = build_visual_encoder(cfg).eval().requires_grad_(False)
     counted = []
@@ -45,9 +44,7 @@ def test_multiplications_are_those_of_the_convolutions_that_an_image_passes():
 
 def test_a_run_trains_the_smallest_variant_in_both_stages(tmp_path):
     words = backbones.command("sysu_shufflenet", tmp_path)
-    cfg = get_cfg()
-    cfg.merge_from_file(words[words.index("--config-file") + 1])
-    cfg.merge_from_list(words[words.index("--config-file") + 2 :])
+    cfg = read_config(words[words.index("--config-file") + 1], words[words.index("--config-file") + 2 :])
     first = stage1_config(cfg)
     for stage in (cfg, first):
         assert stage.MODEL.DUAL_STREAM.BASE == "build_shufflenetv2_backbone" and stage.MODEL.BACKBONE.DEPTH == "0.5x"

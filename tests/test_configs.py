@@ -21,7 +21,7 @@ from fastreid.config import get_cfg as host_cfg
 from fastreid.utils.events import EventStorage
 from yacs.config import CfgNode
 
-from tvilfm_plugin.config import ConfigError, get_cfg
+from tvilfm_plugin.config import ConfigError, get_cfg, read_config
 from tvilfm_plugin.config.check import check_config
 from tvilfm_plugin.config.names import registered
 from tvilfm_plugin.engine import TriTrainer, config_report, keys_reference, uses_text
@@ -46,9 +46,7 @@ SMALL = [
 
 
 def read(path: Path, *overrides: object) -> CfgNode:
-    cfg = get_cfg()
-    cfg.merge_from_file(str(path))
-    cfg.merge_from_list(list(overrides))
+    cfg = read_config(path, overrides)
     cfg.freeze()
     return cfg
 

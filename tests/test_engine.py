@@ -13,7 +13,7 @@ from tiny_runs import ROOT, rows, same, weights
 pytest.importorskip("fastreid")
 
 from tvilfm_plugin.checkpoints.released_keys import released_key
-from tvilfm_plugin.config import get_cfg, stage1_config
+from tvilfm_plugin.config import get_cfg, read_config, stage1_config
 from tvilfm_plugin.engine import TriTrainer, lr_factor, param_groups
 from tvilfm_plugin.engine.run import Identity, recipe
 
@@ -77,9 +77,7 @@ def test_regdb_in_preset_paper(tmp_path):
 
 
 def config(file, *overrides):
-    cfg = get_cfg()
-    cfg.merge_from_file(str(CONFIGS / file))
-    cfg.merge_from_list(list(overrides))
+    cfg = read_config(CONFIGS / file, overrides)
     return cfg
 
 
@@ -106,8 +104,7 @@ def test_both_stages_leave_their_files(trained):
         checkpoint = torch.load(out / "model_final.pth", weights_only=True)
         assert checkpoint["epoch"] == 1 and checkpoint["data"] == {"batches": 10, "seed": 3}
         assert checkpoint["optimizer"]["state"] and "lr_sched" in checkpoint
-        cfg = get_cfg()
-        cfg.merge_from_file(str(out / "config.yaml"))
+        cfg = read_config(out / "config.yaml")
         assert cfg.MODEL.HEADS.NUM_CLASSES == 4 and cfg.SOLVER.MAX_EPOCH == 2
 
 
@@ -259,9 +256,7 @@ def test_the_reverse_direction_is_images_only(tiny, trained):
 
 
 def test_overrides_reach_both_stages_unless_they_say_otherwise(tiny):
-    cfg = get_cfg()
-    cfg.merge_from_file(str(tiny.config))
-    cfg.merge_from_list(["SOLVER.MAX_EPOCH", "7", "STAGE1.SOLVER.MAX_EPOCH", "9", "INPUT.SIZE_TRAIN", "[64, 32]"])
+    cfg = read_config(tiny.config, ["SOLVER.MAX_EPOCH", "7", "STAGE1.SOLVER.MAX_EPOCH", "9", "INPUT.SIZE_TRAIN", "[64, 32]"])
     cfg.merge_from_list(["OUTPUT_DIR", "logs/x", "MODEL.META_ARCHITECTURE", "TVILFM"])
     cfg.SEED = 11
     cfg.freeze()
@@ -273,8 +268,7 @@ def test_overrides_reach_both_stages_unless_they_say_otherwise(tiny):
 
 
 def test_a_stage_2_file_names_its_backbone_for_both_stages():
-    cfg = get_cfg()
-    cfg.merge_from_file(str(ROOT / "projects" / "TVILFM" / "configs" / "sysu_vit.yml"))
+    cfg = read_config(ROOT / "projects" / "TVILFM" / "configs" / "sysu_vit.yml")
     cfg.merge_from_list(["STAGE1.MODEL.BACKBONE.DROP_PATH_RATIO", "0.2"])
     first = stage1_config(cfg)
     assert first.MODEL.DUAL_STREAM == cfg.MODEL.DUAL_STREAM and first.MODEL.DUAL_STREAM.BASE == "build_vit_backbone"
@@ -286,11 +280,9 @@ def test_a_stage_2_file_names_its_backbone_for_both_stages():
 
 
 def test_mip_is_described_by_its_own_config():
-    cfg = get_cfg()
-    cfg.merge_from_file(str(ROOT / "projects" / "TVILFM" / "configs" / "sysu_mip.yml"))
-    first, alone = stage1_config(cfg), get_cfg()
-    alone.merge_from_file(str(ROOT / "projects" / "MIP" / "configs" / "sysu.yml"))
-    assert recipe(first) == recipe(alone)
+    cfg = read_config(ROOT / "projects" / "TVILFM" / "configs" / "sysu_mip.yml")
+    alone = read_config(ROOT / "projects" / "MIP" / "configs" / "sysu.yml")
+    assert recipe(stage1_config(cfg)) == recipe(alone)
 
 
 def test_odd_overrides_are_refused(tiny):
@@ -298,9 +290,7 @@ def test_odd_overrides_are_refused(tiny):
         get_cfg().merge_from_list(["SEED", "1", "OUTPUT_DIR"])
     with pytest.raises((KeyError, AssertionError), match="NO_SUCH_KEY"):
         get_cfg().merge_from_list(["NO_SUCH_KEY", "1"])
-    cfg = get_cfg()
-    cfg.merge_from_file(str(tiny.config))
-    cfg.merge_from_list(["STAGE1.NO_SUCH_KEY", "1"])
+    cfg = read_config(tiny.config, ["STAGE1.NO_SUCH_KEY", "1"])
     with pytest.raises((KeyError, AssertionError), match="NO_SUCH_KEY"):
         stage1_config(cfg)
 
@@ -309,8 +299,7 @@ def test_stage_1_is_named_relative_to_the_file_that_names_it(tmp_path, tiny):
     leaf = tmp_path / "elsewhere" / "ablation.yml"
     leaf.parent.mkdir()
     leaf.write_text(f"_BASE_: {os.path.relpath(tiny.config, leaf.parent)}\nTVILFM: {{FUSION: Add}}\n")
-    cfg = get_cfg()
-    cfg.merge_from_file(str(leaf))
+    cfg = read_config(leaf)
     assert str(tiny.stage1) == cfg.TVILFM.STAGE1 and cfg.TVILFM.FUSION == "Add"
     other = tmp_path / "other.yml"
     other.write_text("SEED: 5\n")
@@ -319,9 +308,7 @@ def test_stage_1_is_named_relative_to_the_file_that_names_it(tmp_path, tiny):
 
 
 def test_stage_1_has_no_stage_1_of_its_own(tiny):
-    cfg = get_cfg()
-    cfg.merge_from_file(str(tiny.config))
-    cfg.merge_from_list(["TVILFM.STAGE1", str(tiny.stage1)])
+    cfg = read_config(tiny.config, ["TVILFM.STAGE1", str(tiny.stage1)])
     assert stage1_config(cfg).TVILFM.STAGE1 == ""
     cfg.TVILFM.STAGE1 = "no/such/file.yml"
     with pytest.raises(FileNotFoundError, match="no/such/file.yml.*MODEL.WEIGHTS"):

@@ -10,7 +10,7 @@ from tiny_trees import write_regdb
 pytest.importorskip("fastreid")
 
 from tvilfm_plugin.checkpoints.loading import read_checkpoint
-from tvilfm_plugin.config import get_cfg, stage1_config
+from tvilfm_plugin.config import get_cfg, read_config, stage1_config
 from tvilfm_plugin.engine import TriTrainer
 from tvilfm_plugin.engine.epoch_rule import check_epoch_rule, finished_weights, rank_1, read_scores
 from tvilfm_plugin.engine.run import recipe
@@ -104,8 +104,7 @@ def test_a_finished_run_is_resumed_to_the_same_result_and_an_interrupted_choice_
     scores = read_scores(str(out))
     # As if it had been stopped after the last checkpoint, before its evaluation.
     (out / "epochs.json").write_text(json.dumps({name: scores[name] for name in ("0",)}))
-    cfg = get_cfg()
-    cfg.merge_from_file(str(config))
+    cfg = read_config(config)
     cfg.OUTPUT_DIR = str(out)
     assert finished_weights(cfg) == ""
     assert tiny("released", *options, config=config) == results
@@ -155,8 +154,7 @@ def test_rank_1_of_the_first_setting():
 
 
 def test_the_rule_belongs_to_the_recipe_of_stage_1():
-    cfg = get_cfg()
-    cfg.merge_from_file(str(ROOT / "projects/TVILFM/configs/sysu_released.yml"))
+    cfg = read_config(ROOT / "projects/TVILFM/configs/sysu_released.yml")
     first = stage1_config(cfg)
     assert recipe(first)["SOLVER.EPOCH_RULE"] == "test, every 2 epochs"
     cfg.merge_from_list(["SOLVER.EPOCH_RULE", "last"])
@@ -187,8 +185,7 @@ def test_a_model_of_another_split_is_refused(tmp_path):
     with pytest.raises(LeakError, match="training used split 1"):
         runs("stage2", "MODEL.WEIGHTS", final, *regdb, "DATASETS.TRIAL", 2)
     # The stock script loads the weights itself.
-    cfg = get_cfg()
-    cfg.merge_from_file(str(runs.stage1))
+    cfg = read_config(runs.stage1)
     cfg.merge_from_list([*map(str, regdb), "MODEL.WEIGHTS", str(final), "DATASETS.TRIAL", "2", "MODEL.HEADS.NUM_CLASSES", "3"])
     model = TriTrainer.build_model(cfg)
     model.load_state_dict(weights(final))

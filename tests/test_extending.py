@@ -87,13 +87,12 @@ def test_every_page_is_listed_and_every_link_leads_somewhere():
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in ("captioner", "dataset")])
 def test_the_commands_set_keys_that_exist(page):
-    from tvilfm_plugin.config import get_cfg
+    from tvilfm_plugin.config import read_config
 
     (command,) = blocks(page, "bash")
     words = re.sub(r"\\\n", " ", command)
     config = re.search(r"--config-file (\S+)", words).group(1)
-    cfg = get_cfg()
-    cfg.merge_from_file(str(ROOT / config))
+    cfg = read_config(ROOT / config)
     pairs = re.findall(r"""([A-Z0-9_]+(?:\.[A-Z0-9_]+)+) ("[^"]*"|\S+)""", words)
     assert pairs
     cfg.merge_from_list([word.strip('"') for pair in pairs for word in pair])

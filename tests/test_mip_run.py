@@ -17,7 +17,7 @@ from test_resume import pointer, run_until_killed
 
 from tvilfm_plugin.checkpoints.import_released import shapes_of
 from tvilfm_plugin.checkpoints.released_mip import as_stage1
-from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.config import read_config
 from tvilfm_plugin.data.datasets import TriSYSUMM01
 from tvilfm_plugin.evaluation.protocols import MIP, SYSU
 
@@ -100,9 +100,8 @@ def test_weights_of_the_authors(tiny, mip, capsys):
 
 @pytest.mark.parametrize("name", ["synthetic_mip", "sysu_mip"])
 def test_both_stages_have_the_same_encoder(name):
-    cfg, first = get_cfg(), get_cfg()
-    cfg.merge_from_file(str(ROOT / f"projects/TVILFM/configs/{name}.yml"))
-    first.merge_from_file(cfg.TVILFM.STAGE1)
+    cfg = read_config(ROOT / f"projects/TVILFM/configs/{name}.yml")
+    first = read_config(cfg.TVILFM.STAGE1)
     cfg.MODEL.TEXT.ARCH = "RN50-quickgelu"
     second, trained = (
         {key: shape for key, shape in shapes_of(c, 7).items() if key.startswith("visual.")} for c in (cfg, first)
@@ -139,8 +138,7 @@ def test_text_beside_a_frozen_mip(tiny, mip):
 
 def test_a_frozen_mip_sees_every_row_with_its_camera(tmp_path, monkeypatch):
     """Whether it gets all rows at once or a few at a time."""
-    cfg = get_cfg()
-    cfg.merge_from_file(str(ROOT / "projects/TVILFM/configs/synthetic_mip.yml"))
+    cfg = read_config(ROOT / "projects/TVILFM/configs/synthetic_mip.yml")
     cfg.merge_from_list(["MODEL.DEVICE", "cpu", "MODEL.TEXT.ARCH", write_tower(tmp_path), "MODEL.TEXT.WEIGHTS", ""])
     cfg.merge_from_list(["MODEL.BACKBONE.PRETRAIN", False, "MODEL.HEADS.NUM_CLASSES", 3])
     model = build_model(cfg).train()

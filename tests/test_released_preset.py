@@ -14,7 +14,7 @@ pytest.importorskip("fastreid")
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
 from tvilfm_plugin.checkpoints.released_keys import released_key
-from tvilfm_plugin.config import get_cfg, stage1_config
+from tvilfm_plugin.config import read_config, stage1_config
 from tvilfm_plugin.engine import TriTrainer, param_groups
 from tvilfm_plugin.evaluation.evaluator import choose_protocol
 from tvilfm_plugin.evaluation.protocols import SYSU
@@ -24,8 +24,7 @@ DATA = ("sysu", "regdb", "llcm")
 
 
 def config(name):
-    cfg = get_cfg()
-    cfg.merge_from_file(str(ROOT / "projects" / "TVILFM" / "configs" / f"{name}.yml"))
+    cfg = read_config(ROOT / "projects" / "TVILFM" / "configs" / f"{name}.yml")
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.HEADS.NUM_CLASSES = 395
     cfg.MODEL.BACKBONE.PRETRAIN = False

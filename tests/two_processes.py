@@ -9,7 +9,7 @@ import torch
 from fastreid.utils import comm
 from fastreid.utils.events import EventStorage
 
-from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.config import read_config
 from tvilfm_plugin.engine import TriTrainer
 from tvilfm_plugin.host.agreement import take_from_main
 from tvilfm_plugin.host.setup import default_setup
@@ -18,9 +18,7 @@ SYNC = ("MODEL.BACKBONE.NORM", "syncBN", "MODEL.HEADS.NORM", "syncBN", "MODEL.LO
 
 
 def config(file: Path, out: Path, *overrides: object) -> Any:
-    cfg = get_cfg()
-    cfg.merge_from_file(str(file))
-    cfg.merge_from_list(["OUTPUT_DIR", str(out), *overrides])
+    cfg = read_config(file, ["OUTPUT_DIR", str(out), *overrides])
     cfg.freeze()
     return cfg
 

@@ -16,7 +16,7 @@ from released_names import to_official
 from tvilfm_plugin.checkpoints.import_released import import_released, read_released
 from tvilfm_plugin.checkpoints.loading import load_weights, read_checkpoint
 from tvilfm_plugin.checkpoints.released_keys import from_official, released_key
-from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.config import read_config
 from tvilfm_plugin.engine import TriTrainer
 from tvilfm_plugin.evaluation.ensemble import pack
 from tvilfm_plugin.evaluation.mer import batch_norm_affine, unit_after
@@ -71,8 +71,7 @@ def test_a_stage_2_file_gives_the_golden_numbers(tmp_path, capsys):
     del official
     file.unlink()
 
-    cfg = get_cfg()
-    cfg.merge_from_file(str(ROOT / "projects/TVILFM/configs/sysu_released.yml"))
+    cfg = read_config(ROOT / "projects/TVILFM/configs/sysu_released.yml")
     cfg.merge_from_list(["MODEL.WEIGHTS", str(out), "MODEL.TEXT.WEIGHTS", "", "MODEL.HEADS.NUM_CLASSES", 395])
     cfg.MODEL.DEVICE = "cpu"
     model = TriTrainer.build_model(cfg)

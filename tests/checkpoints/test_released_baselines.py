@@ -10,7 +10,7 @@ from tvilfm_plugin.checkpoints.import_released import read_released, reported, s
 from tvilfm_plugin.checkpoints.loading import load_weights, read_checkpoint
 from tvilfm_plugin.checkpoints.released_baselines import IGNORED, from_official, official_key
 from tvilfm_plugin.cli.main import main
-from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.config import read_config
 
 RECIPES = inputs.golden("recipes.json")
 CONFIGS = {
@@ -22,8 +22,7 @@ CONFIGS = {
 
 
 def config(name, folder):
-    cfg = get_cfg()
-    cfg.merge_from_file(str(ROOT / "projects" / CONFIGS[name]))
+    cfg = read_config(ROOT / "projects" / CONFIGS[name])
     cfg.MODEL.DEVICE = "cpu"
     if name.startswith("yyds"):
         transformers = pytest.importorskip("transformers")

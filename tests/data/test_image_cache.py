@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tvilfm_plugin.data import image_cache
+from tvilfm_plugin.data.datasets.own import relative_to
 from tvilfm_plugin.data.image_cache import FILTERS, ImageCache, read_resized
 
 SIZE = (24, 12)
@@ -125,6 +126,17 @@ def test_a_data_set_moves_with_its_cache(monkeypatch, paths, tmp_path):
     monkeypatch.chdir(tmp_path)
     relative = [os.path.relpath(path) for path in moved]
     assert len(ImageCache(relative, SIZE, "moved/.cache")) == len(paths)
+
+
+def test_a_cache_on_another_drive(monkeypatch, paths, tmp_path):
+    """Windows knows no relative path from one drive to another."""
+
+    def relpath(path, start):
+        raise ValueError("path is on mount 'C:', start on mount 'D:'")
+
+    monkeypatch.setattr(os.path, "relpath", relpath)
+    assert len(ImageCache(paths, SIZE, tmp_path / "cache")) == len(paths)
+    assert relative_to(str(tmp_path / "other"), paths[0]) == paths[0]
 
 
 def test_pickles_by_reference(paths, tmp_path):

@@ -43,7 +43,7 @@ def test_other_texts_order_or_tokenizer_are_another_file(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 4
     monkeypatch.setattr(token_cache, "TOKENIZER_VERSION", 2)
     stored_tokens(["a b", "c"], tmp_path)
-    monkeypatch.setattr(token_cache, "version", lambda package: "0.0")
+    monkeypatch.setattr(token_cache, "version_of_software", lambda package: "0.0")
     stored_tokens(["a b", "c"], tmp_path)
     assert len(list(tmp_path.iterdir())) == 6
 

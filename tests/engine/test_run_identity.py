@@ -9,7 +9,7 @@ from tiny_runs import same, weights
 
 pytest.importorskip("fastreid")
 
-from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.config import read_config
 from tvilfm_plugin.engine.run import RunDiffersError, identity, read_run, what_differs
 from tvilfm_plugin.files.writing import sha256_of
 
@@ -17,9 +17,7 @@ ONE = ("SOLVER.MAX_EPOCH", 1, "TEST.DRAWS", 1, "DATASETS.MODES", "('all',)")
 
 
 def config(tiny, out, *words):
-    cfg = get_cfg()
-    cfg.merge_from_file(str(tiny.stage1))
-    cfg.merge_from_list([*words, "OUTPUT_DIR", str(out)])
+    cfg = read_config(tiny.stage1, [*words, "OUTPUT_DIR", str(out)])
     return cfg
 
 

@@ -12,7 +12,7 @@ pytest.importorskip("fastreid")
 from fastreid.engine import train_loop
 from fastreid.utils import events
 
-from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.config import get_cfg, read_config
 from tvilfm_plugin.data.loaders import build_train_loader
 from tvilfm_plugin.engine import TriTrainer
 from tvilfm_plugin.host import devices, setup
@@ -107,9 +107,7 @@ def test_an_overflow_skips_its_step_halves_the_scale_and_leaves_no_trace(options
 def setting(tiny):
     """The small stage 1 and its first batch."""
     with tiny.environment():
-        cfg = get_cfg()
-        cfg.merge_from_file(str(tiny.stage1))
-        cfg.merge_from_list(["MODEL.HEADS.NUM_CLASSES", 4])
+        cfg = read_config(tiny.stage1, ["MODEL.HEADS.NUM_CLASSES", 4])
         yield cfg, next(iter(build_train_loader(cfg, False, cfg.SEED))), tiny
 
 

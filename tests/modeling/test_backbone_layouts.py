@@ -7,7 +7,7 @@ from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from tiny_runs import ROOT
 from torch import nn
 
-from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.config import read_config
 from tvilfm_plugin.files.weights import WeightsError, read_tensors
 from tvilfm_plugin.modeling.backbone_layouts import load_backbone
 from tvilfm_plugin.modeling.backbones import build_dual_stream_backbone
@@ -17,8 +17,7 @@ CONFIGS = ROOT / "projects" / "TVILFM" / "configs"
 
 
 def config(name, depth="", **backbone):
-    cfg = get_cfg()
-    cfg.merge_from_file(str(CONFIGS / f"{name}.yml"))
+    cfg = read_config(CONFIGS / f"{name}.yml")
     cfg.merge_from_list(["MODEL.BACKBONE.PRETRAIN", False, "MODEL.BACKBONE.LAST_STRIDE", 2, "MODEL.DEVICE", "cpu"])
     cfg.MODEL.BACKBONE.DEPTH = depth or cfg.MODEL.BACKBONE.DEPTH
     for key, value in backbone.items():

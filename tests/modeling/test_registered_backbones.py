@@ -11,7 +11,7 @@ from oracles_modeling import small_batch, write_tower
 from tiny_runs import ROOT
 from torch import nn
 
-from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.config import read_config
 from tvilfm_plugin.evaluation.ensemble import unpack
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.backbones import build_visual_encoder
@@ -28,8 +28,7 @@ ZERO = re.compile(r"\.NL_\d\.\d\.W\.0\.bias$|\.layer\d\.\d+\.conv2\.fc1\.bias$")
 
 
 def config(name, *overrides):
-    cfg = get_cfg()
-    cfg.merge_from_file(str(CONFIGS / f"{name}.yml"))
+    cfg = read_config(CONFIGS / f"{name}.yml")
     smallest = [word for pair in SMALLEST[name].items() for word in pair]
     cfg.merge_from_list([*smallest, *SMALL, *overrides])
     return cfg
@@ -119,8 +118,7 @@ def test_a_wrong_stem_lists_the_candidates(name):
 
 def test_a_backbone_that_nobody_configured_needs_its_stem_only(tmp_path):
     """FEAT_DIM 0: the width is measured, and neck, classifier and text get it."""
-    cfg = get_cfg()
-    cfg.merge_from_file(str(CONFIGS / "sysu.yml"))
+    cfg = read_config(CONFIGS / "sysu.yml")
     stem = ["MODEL.DUAL_STREAM.BASE", "build_shufflenetv2_backbone", "MODEL.DUAL_STREAM.STEM", ("first_conv", "maxpool")]
     cfg.merge_from_list([*SMALL, *stem, "MODEL.BACKBONE.DEPTH", "0.5x", "MODEL.BACKBONE.FEAT_DIM", 0])
     cfg.merge_from_list(["MODEL.TEXT.ARCH", write_tower(tmp_path), "MODEL.TEXT.WEIGHTS", ""])

@@ -13,7 +13,7 @@ pytest.importorskip("fastreid")
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.meta_arch import build_model
 
-from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.config import read_config
 from tvilfm_plugin.files.weights import read_tensors
 from tvilfm_plugin.modality import Modality
 
@@ -21,8 +21,7 @@ MODALITIES = ("rgb", "ir")
 
 
 def model_of(file, *options):
-    cfg = get_cfg()
-    cfg.merge_from_file(str(ROOT / "projects" / "TVILFM" / "configs" / file))
+    cfg = read_config(ROOT / "projects" / "TVILFM" / "configs" / file)
     common = ["MODEL.META_ARCHITECTURE", "VIBaseline", "MODEL.DEVICE", "cpu", "MODEL.HEADS.NUM_CLASSES", 4]
     cfg.merge_from_list([*common, *options])
     return build_model(cfg).eval()

@@ -14,7 +14,7 @@ from fastreid.modeling import build_model
 from tvilfm_plugin.checkpoints.loading import load_weights
 from tvilfm_plugin.checkpoints.model_folder import read_description
 from tvilfm_plugin.cli.main import main
-from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.config import read_config
 from tvilfm_plugin.files.json import read_json
 from tvilfm_plugin.files.shipped import find_config
 from tvilfm_plugin.modeling.text_encoder import build_text_encoder
@@ -61,9 +61,7 @@ def test_its_people_are_in_no_training(example):
 
 
 def test_both_stages_of_a_training_start_from_it(retriever):
-    cfg = get_cfg()
-    cfg.merge_from_file(str(find_config("synthetic_stage1.yml")))
-    cfg.merge_from_list(["MODEL.DEVICE", "cpu", "MODEL.HEADS.NUM_CLASSES", 5])
+    cfg = read_config(find_config("synthetic_stage1.yml"), ["MODEL.DEVICE", "cpu", "MODEL.HEADS.NUM_CLASSES", 5])
     first = build_model(cfg)
     loaded = load_weights(first, cfg.MODEL.WEIGHTS, may_differ=("heads.classifier.",))
     assert loaded.kept == ["heads.classifier.weight"] and loaded.provenance.trained_on[0].dataset.startswith("synthetic people")

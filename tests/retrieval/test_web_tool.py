@@ -16,7 +16,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("fastreid")
 from web_server import ask, search
 
-from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.config import read_config
 from tvilfm_plugin.data.loaders import build_dataset
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.web_examples import examples, first_gallery
@@ -30,8 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def dataset(tiny):
-    cfg = get_cfg()
-    cfg.merge_from_file(str(tiny.config))
+    cfg = read_config(tiny.config)
     with tiny.environment():
         return build_dataset(cfg, cfg.DATASETS.TESTS[0], text=True)
 
@@ -116,9 +115,7 @@ def test_examples_are_the_queries_and_texts_of_the_evaluation(dataset):
 
 
 def test_visible_queries_are_refused(tiny):
-    cfg = get_cfg()
-    cfg.merge_from_file(str(tiny.config))
-    cfg.merge_from_list(["DATASETS.TESTS", ("TriRegDB",), "DATASETS.DIRECTION", "visible-to-infrared"])
+    cfg = read_config(tiny.config, ["DATASETS.TESTS", ("TriRegDB",), "DATASETS.DIRECTION", "visible-to-infrared"])
     with tiny.environment():
         reverse = build_dataset(cfg, "TriRegDB", text=False)
     with pytest.raises(ValueError, match="Set DATASETS.DIRECTION infrared-to-visible"):

@@ -177,12 +177,12 @@ def get_cfg() -> TriConfig:
     return cfg
 
 
-def read_config(file: str | os.PathLike[str] = "", opts: Sequence[str] = ()) -> TriConfig:
+def read_config(file: str | os.PathLike[str] = "", opts: Sequence[Any] = ()) -> TriConfig:
     """The config of a file and overrides, merged as training merges it.
 
     Args:
         file: path of a .yml file; empty: the defaults alone.
-        opts: `KEY VALUE` words.
+        opts: keys and values in turn, `[KEY, VALUE, …]`; words are read as YAML.
 
     Raises:
         ConfigError: naming file and line, the fact and the choices.

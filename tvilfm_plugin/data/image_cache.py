@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from tvilfm_plugin.data.resize import FILTERS, read_resized
 from tvilfm_plugin.files.pictures import PictureError, Window
+from tvilfm_plugin.files.places import relative
 from tvilfm_plugin.files.writing import locked
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -172,7 +173,7 @@ def _identify(
     for path in paths:
         head, tail = os.path.split(path)
         if head not in parents:
-            parents[head] = os.path.relpath(head or ".", folder)
+            parents[head] = relative(head or ".", folder)
         names.update(os.fsencode(f"{parents[head]}/{tail}\n"))
         try:
             status = os.stat(path)

@@ -33,6 +33,14 @@ def local(path: str, near: str | os.PathLike[str] = "") -> str:
     return next((str(Path(root) / path) for root in roots if os.path.isfile(os.path.join(root, path))), path)
 
 
+def relative(path: str, start: str | os.PathLike[str]) -> str:
+    """A path as seen from a folder; absolute where no way leads there (another drive of Windows)."""
+    try:
+        return os.path.relpath(path, start)
+    except ValueError:
+        return os.path.abspath(path)
+
+
 def seen_from(folder: str | os.PathLike[str]) -> str:
     """The data sets' folder as a relative path from a folder, with forward slashes; "" where there is none (another drive)."""
     try:

@@ -11,7 +11,7 @@ from tiny_runs import ROOT
 from torch import nn
 
 from tvilfm_plugin.checkpoints.released_baselines import official_key
-from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.config import read_config
 from tvilfm_plugin.modeling.methods.text_losses import overlap_targets
 
 FORWARD = inputs.golden("forward.npz")
@@ -53,8 +53,7 @@ def small_roberta(folder: Path) -> str:
 def config(name, folder):
     """The config of a name, at full size and without what would be fetched."""
     file, *overrides = CONFIGS[name]
-    cfg = get_cfg()
-    cfg.merge_from_file(str(ROOT / "projects" / file))
+    cfg = read_config(ROOT / "projects" / file)
     cfg.merge_from_list([
         *overrides, "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", False, "MODEL.HEADS.NUM_CLASSES", 24,
         "MODEL.DUAL_STREAM.FOLD_BN", False,

@@ -9,7 +9,7 @@ from tiny_runs import ROOT, TOWER
 from torch import nn
 
 from tvilfm_plugin.checkpoints.loading import read_checkpoint
-from tvilfm_plugin.config import get_cfg
+from tvilfm_plugin.config import read_config
 from tvilfm_plugin.data.loaders import _augmentation
 from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.engine import lr_factor, param_groups
@@ -39,9 +39,7 @@ JOINT = ("heads.joint_neck.", "heads.classifier.joint.")
 
 
 def model_of(path):
-    cfg = get_cfg()
-    cfg.merge_from_file(str(path))
-    cfg.merge_from_list(SMALL)
+    cfg = read_config(path, SMALL)
     torch.manual_seed(0)
     model = build_model(cfg)
     for module in model.modules():  # the attention's norms start at zero, and nothing before them would move
@@ -146,9 +144,7 @@ def test_the_graph_joins_in_the_second_epoch():
 
 
 def test_deen_without_its_trunk_is_refused():
-    cfg = get_cfg()
-    cfg.merge_from_file(str(ROOT / "projects" / "DEEN" / "configs" / "sysu.yml"))
-    cfg.merge_from_list([*SMALL, "MODEL.DUAL_STREAM.TRUNK", "plain"])
+    cfg = read_config(ROOT / "projects" / "DEEN" / "configs" / "sysu.yml", [*SMALL, "MODEL.DUAL_STREAM.TRUNK", "plain"])
     with pytest.raises(ValueError, match="set MODEL.DUAL_STREAM.TRUNK DEEN"):
         build_model(cfg)
 
@@ -165,8 +161,7 @@ def test_cajs_distillation_by_its_name():
 
 def test_stems_and_trunk_of_the_model_that_comes_with_the_plugin():
     """The synthetic configs start where TVI-LFM's start; a second trunk starts as the first, another base is refused."""
-    cfg = get_cfg()
-    cfg.merge_from_file(str(ROOT / "projects" / "YYDS" / "configs" / "synthetic.yml"))
+    cfg = read_config(ROOT / "projects" / "YYDS" / "configs" / "synthetic.yml")
     cfg.MODEL.DEVICE, cfg.MODEL.HEADS.NUM_CLASSES = "cpu", 10
     base = build_model(cfg).visual.backbone.base
     given = read_checkpoint("example")[0]

@@ -251,10 +251,9 @@ def test_two_image_sizes_are_refused() -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_configs(path: Path) -> None:
-    from tvilfm_plugin.config import get_cfg
+    from tvilfm_plugin.config import read_config
 
-    cfg = get_cfg()
-    cfg.merge_from_file(str(path))
+    cfg = read_config(path)
     cfg.MODEL.DEVICE, cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.HEADS.NUM_CLASSES = "cpu", False, 7
     with torch.device("meta"):
         model = MIP(cfg)

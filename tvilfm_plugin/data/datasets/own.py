@@ -23,6 +23,7 @@ from tvilfm_plugin.data.image_table import (
 )
 from tvilfm_plugin.data.items import EvalSetting, Item
 from tvilfm_plugin.evaluation.protocols import LLCM, PROTOCOLS
+from tvilfm_plugin.files.places import relative
 from tvilfm_plugin.files.text import is_number
 from tvilfm_plugin.modality import Modality
 
@@ -184,5 +185,5 @@ OWN: dict[str, type[TriTable]] = {"table": TriTable, "folder": TriFolder}
 
 def relative_to(dataset_dir: str, path: str) -> str:
     """A path as a caption's key: relative to the data set's folder, with forward slashes."""
-    path = os.path.relpath(path, dataset_dir) if os.path.isabs(path) else os.path.normpath(path.replace("\\", "/"))
+    path = relative(path, dataset_dir) if os.path.isabs(path) else os.path.normpath(path.replace("\\", "/"))
     return path.replace("\\", "/")
