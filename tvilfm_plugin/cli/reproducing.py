@@ -30,11 +30,16 @@ def _options(parser: Parser) -> None:
     parser.option("--resamples", type=int, default=10_000, help="of the paired tests")
     kinds = "also print the rows re-ranked, marked RR, with every kind that is named (gallery-only uses no other query)"
     parser.option("--rerank", nargs="+", default=[], choices=KINDS, metavar="KIND", help=kinds)
+    parser.option("--check", action="store_true", help="say of every row whether it is what --expected says; status 1 if one is not")
+    parser.option("--write", action="store_true", help="store the table in --expected, for --check")
+    expected = "means and deviations over training seeds (default: those of docs/numbers.md)"
+    parser.option("--expected", type=Path, metavar="FILE", help=expected)
     parser.option("--dry-run", action="store_true", help="list what would run")
 
 
 def checked(args: argparse.Namespace) -> argparse.Namespace:
     """The options with their defaults filled in; ends the process where they contradict each other."""
+    from tvilfm_plugin.analysis.expected import EXPECTED, expected_of
     from tvilfm_plugin.analysis.tables import RUNS, TABLES
 
     error, table = args.parser.error, TABLES[args.table]
@@ -52,6 +57,10 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
         error("--trials are RegDB's splits")
     args.trials = list(dict.fromkeys(args.trials or range(1, 11))) if args.dataset == "regdb" else [1]
     args.out = args.out or Path("logs/reproduce") / args.dataset
+    if args.write and (args.check or args.expected is None):
+        error("--write stores what --check compares with: use one of them, and name the file by --expected FILE.")
+    if args.check:  # known before anything is trained
+        args.wanted = expected_of(args.expected or EXPECTED, args.dataset, args.table)
     return args
 
 
@@ -103,7 +112,20 @@ def make_table(args: argparse.Namespace, begin: Callable[[list[str], Path], int]
         print("\n".join(["No row is complete: there is nothing to print.", *result.notes]), file=sys.stderr)
         return 1
     _write(result, args.out, args.table, _reranked(table, found, args) if args.rerank else "")
-    return 1 if failed else 0
+    return 1 if failed or not _expected(result, args) else 0
+
+
+def _expected(result: Any, args: argparse.Namespace) -> bool:
+    """Store what --check compares with, or compare; whether the table is as expected."""
+    from tvilfm_plugin.analysis.expected import check, write_expected
+
+    if args.write:
+        write_expected(args.expected, result, args.table)
+    if not args.check:
+        return True
+    text, holds = check(result, args.wanted, args.only)
+    print(f"\n{text}")
+    return holds
 
 
 def _reranked(table: Any, found: Any, args: argparse.Namespace) -> str:
