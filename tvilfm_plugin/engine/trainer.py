@@ -26,6 +26,7 @@ from tvilfm_plugin.engine.resuming import check_optimizer_state, resume_run
 from tvilfm_plugin.engine.run import identity, refuse_another_run, write_run
 from tvilfm_plugin.engine.stages import check_unseen, forget_older_run, train_stage1, trained_on
 from tvilfm_plugin.engine.text_trust import calibration
+from tvilfm_plugin.engine.tracking import tracking_writer
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance
 from tvilfm_plugin.files.weights import read_weights_file
 from tvilfm_plugin.host.agreement import take_from_main
@@ -172,6 +173,9 @@ class TriTrainer(DefaultTrainer):
             return BestEpoch(hook._period, select, hook._func, self.cfg.OUTPUT_DIR, LABELS[rule])
 
         return [best(hook) if isinstance(hook, hooks.EvalHook) else hook for hook in ret]
+
+    def build_writers(self) -> list[Any]:
+        return [*super().build_writers(), *tracking_writer(self.cfg)]
 
     def _test_on_validation(self) -> OrderedDict[str, Any]:
         cfg = self.cfg.clone()

@@ -75,6 +75,7 @@ KEYS: tuple[Key, ...] = (
     Key("SOLVER.FUSED", True, "Update each flat parameter buffer in one pass (Adam, AdamW, SGD without clipping; the same to rounding)."),
     Key("SOLVER.KEEP_MEMORY", True, "On a CPU, memory that a training step frees stays with the process for the next one (Linux with glibc)."),
     Key("SOLVER.LOG_PERIOD", 50, "Iterations between two progress lines; 0: none.", low=0),
+    Key("TRACKING.KIND", "none", "An experiment tracker that gets what tensorboard gets, by its own package and settings; stage 1 and 2 are two runs.", choices=("none", "mlflow", "wandb")),
     # --- evaluation ---
     Key("TEST.AMP", False, "Compute the features under autocast (bfloat16 on a CPU, float16 on a GPU), named on the card; distances are float32 in any case."),
     Key("TEST.DRAWS", 10, "Gallery draws (SYSU-MM01, LLCM).", low=1),
