@@ -49,7 +49,7 @@ def test_a_run_is_what_was_stored_of_it_and_another_is_not(folder, tmp_path):
     text, holds = check(result(folder, swapped=True), expected)
     assert not holds and "2 of 4 rows pass" in text and re.search(r"\| B .* \| FAIL: R-1 is \+\d", text)
     assert check(result(folder, swapped=True), expected, ["+SFF"])[1]
-    assert check(result(folder), expected, ["all"]) == (check(result(folder), expected, ["all"])[0], False), "nothing was checked"
+    assert not check(result(folder), expected, ["all"])[1], "nothing was checked"
 
 
 def test_another_protocol_and_a_missing_row_fail(folder, tmp_path):
@@ -76,7 +76,7 @@ def test_the_command_stores_and_checks(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(reproduce, "carry_out", lambda *_: [])
     runs = {name: {seed: [folder / f"{name}{seed}" / "evaluation" / "TriSYSUMM01"] for seed in (0, 1)} for name in ("b", "sff")}
     monkeypatch.setattr(reproduce, "evaluations", lambda *_: runs)
-    words = "reproduce table1 --dataset sysu --seeds 0 1 --only B +SFF --resamples 20".split()
+    words = ["reproduce", "table1", "--dataset", "sysu", "--seeds", "0", "1", "--only", "B", "+SFF", "--resamples", "20"]
     words += ["--out-dir", str(tmp_path), "--expected", str(tmp_path / "mine.json")]
     assert main([*words, "--check"]) == 2 and "mine.json" in capsys.readouterr().err
     assert main([*words, "--write"]) == 0 and main([*words, "--check"]) == 0 and "4 of 4 rows pass." in capsys.readouterr().out

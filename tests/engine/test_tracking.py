@@ -1,4 +1,4 @@
-"""Scalars in an experiment tracker: each once, as tensorboard gets them. The packages themselves: tests/real/test_real_tracking.py."""
+"""Scalars in an experiment tracker: each one once, as tensorboard gets them. Real packages: tests/real."""
 
 import importlib.util
 
@@ -39,5 +39,5 @@ def test_nobody_is_told_by_default_and_a_missing_package_is_named(monkeypatch):
     assert tracking_writer(cfg) == []
     cfg.TRACKING.KIND = "wandb"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match="TRACKING.KIND wandb needs wandb, which is not installed: pip install wandb, or"):
+    with pytest.raises(ModuleNotFoundError, match="TRACKING.KIND wandb needs wandb, which is not installed: pip install wandb"):
         tracking_writer(cfg)

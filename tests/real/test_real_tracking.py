@@ -1,4 +1,4 @@
-"""A training in MLflow and in Weights & Biases, both into files: the scalars of metrics.json, read back by the packages themselves."""
+"""A training in MLflow and Weights & Biases, both into files: read back by the packages, they hold what metrics.json holds."""
 
 import json
 import os
@@ -26,7 +26,8 @@ import mlflow, json
 client = mlflow.MlflowClient()
 run, = mlflow.search_runs(output_format="list")
 history = lambda name: [[one.step, one.value] for one in client.get_metric_history(run.info.run_id, name)]
-said = {"name": run.info.run_name, "seed": run.data.params["SEED"], "metrics": {name: history(name) for name in run.data.metrics}}
+metrics = {name: history(name) for name in run.data.metrics}
+said = {"name": run.info.run_name, "seed": run.data.params["SEED"], "metrics": metrics}
 """,
     "wandb": """
 import glob, json
@@ -69,4 +70,5 @@ def test_a_trackers_run_is_metrics_json(package, version, tmp_path):
             if name != "iteration":
                 expected.setdefault(name, []).append([row["iteration"], value])
     assert "total_loss" in expected and any(name.endswith("mAP") for name in expected)
-    assert {name: pytest.approx(dict(values)) for name, values in expected.items()} == {n: dict(v) for n, v in said["metrics"].items()}
+    found = {name: dict(values) for name, values in said["metrics"].items()}
+    assert {name: pytest.approx(dict(values)) for name, values in expected.items()} == found

@@ -38,7 +38,7 @@ def write_expected(file: Path, result: Result, table: str) -> None:
     missing = [note for note in result.notes if note.startswith("MISSING")]
     missing += [f"{line.row.name} has one training seed." for line in result.lines if len(line.seeds) < 2]
     if missing:
-        raise ValueError(f"{missing[0]} A cell is checked by its deviation over training seeds: give two or more, --seeds 0 1 2.")
+        raise ValueError(f"{missing[0]} A cell is checked by its deviation over training seeds: give several, --seeds 0 1 2.")
     cells = {}
     for line in result.lines:
         of_metric = {metric: line.over("training seeds", metric) for metric in METRICS}
@@ -69,7 +69,8 @@ def check(result: Result, expected: Mapping[str, Any], only: Collection[str] = (
             table.append([*name.split(" | "), *("" for _ in METRICS), "FAIL: not measured"])
             continue
         card, protocol = _card(line), expected["protocol"]
-        verdict = "; ".join(f"{key} {card.get(key)!r}, not {value!r}" for key, value in protocol.items() if card.get(key) != value)
+        unlike = [f"{key} {card.get(key)!r}, not {value!r}" for key, value in protocol.items() if card.get(key) != value]
+        verdict = "; ".join(unlike)
         shown = []
         for metric in METRICS:
             ours, (mean, sd) = line.over("training seeds", metric).mean, cells.get(metric, (0.0, float("inf")))

@@ -30,7 +30,7 @@ def _options(parser: Parser) -> None:
     parser.option("--resamples", type=int, default=10_000, help="of the paired tests")
     kinds = "also print the rows re-ranked, marked RR, with every kind that is named (gallery-only uses no other query)"
     parser.option("--rerank", nargs="+", default=[], choices=KINDS, metavar="KIND", help=kinds)
-    parser.option("--check", action="store_true", help="say of every row whether it is what --expected says; status 1 if one is not")
+    parser.option("--check", action="store_true", help="say of every row whether --expected has it so; status 1 if not")
     parser.option("--write", action="store_true", help="store the table in --expected, for --check")
     expected = "means and deviations over training seeds (default: those of docs/numbers.md)"
     parser.option("--expected", type=Path, metavar="FILE", help=expected)

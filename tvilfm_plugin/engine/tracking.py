@@ -52,7 +52,7 @@ def tracking_writer(cfg: CfgNode) -> list[EventWriter]:
     if kind == "none":
         return []
     if importlib.util.find_spec(kind) is None:
-        raise ModuleNotFoundError(f"TRACKING.KIND {kind} needs {kind}, which is not installed: pip install {kind}, or set none.")
+        raise ModuleNotFoundError(f"TRACKING.KIND {kind} needs {kind}, which is not installed: pip install {kind}, or none.")
     return [TrackingWriter(lambda: _BEGIN[kind](cfg, os.path.basename(os.path.abspath(cfg.OUTPUT_DIR))))]
 
 
