@@ -119,6 +119,27 @@ def _tell(out: Path | None, report: str, values: Any) -> int:
     return 0
 
 
+# --- both -------------------------------------------------------------------------------------------------------------
+
+
+def _both_options(parser: Parser) -> None:
+    run_option(parser)
+
+
+def both(args: argparse.Namespace) -> int:
+    """Print and write the table of each stored evaluation."""
+    from tvilfm_plugin.analysis.both import both_report, search_both
+    from tvilfm_plugin.evaluation.evaluator import load_evaluation
+    from tvilfm_plugin.visualization.stored import evaluations
+
+    for folder in evaluations(args.run):
+        stored = load_evaluation(folder)
+        report = both_report(stored, search_both(stored))
+        print(report)
+        write_report(folder / "both.md", report)
+    return 0
+
+
 EXPORT = Command(
     name="results export",
     help="write the rankings of a run as TREC run and qrels files, for ranx, pytrec_eval and trec_eval",
@@ -152,4 +173,13 @@ ORBENCH = Command(
     overrides=True,
     examples=("tvilfm results orbench logs/tvilfm/sysu --lists NIR TEXT NIR+TEXT",),
 )
-COMMANDS = (EXPORT, SCORE, ORBENCH)
+BOTH = Command(
+    name="results both",
+    help="rank a run's queries (infrared, words, both) in a gallery of visible and infrared images",
+    about="To every gallery draw come all infrared test images. Ignored is what the data set's rules say, and the same person "
+    "by the query's own camera, so also the query's own picture. Needs no network: features come from RUN/evaluation.",
+    options=_both_options,
+    work=both,
+    examples=("tvilfm results both logs/tvilfm/synthetic",),
+)
+COMMANDS = (EXPORT, SCORE, ORBENCH, BOTH)
