@@ -130,16 +130,19 @@ def test_architecture_mistakes(tmp_path):
 # --- weights ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["plain", "ddp", "model", "safetensors", "custom_text", "compiled", "lightning"])
+@pytest.mark.parametrize("form", ["plain", "ddp", "model", "safetensors", "custom_text", "compiled", "lightning", "folder"])
 @torch.no_grad()
 def test_forms_of_weights(tower, tmp_path, form):
     source, ids = random_encoder(tower), tokens()
     state, path = clip_state(source), tmp_path / "weights.pt"
     if form == "custom_text":
         state = {f"text.{n}": v for n, v in source.state_dict().items()} | {"visual.trunk": torch.zeros(1)}
-    if form == "safetensors":
-        path = tmp_path / "weights.safetensors"
+    if form in ("safetensors", "folder"):
+        path = tmp_path / "model.safetensors"
         save_file(state, path)
+        if form == "folder":  # of a model, as an export writes it
+            (tmp_path / "config.json").write_text("{}")
+            path = tmp_path
     elif form == "ddp":
         torch.save({"state_dict": {f"module.{n}": v for n, v in state.items()}, "epoch": 3}, path)
     elif form == "compiled":

@@ -26,7 +26,7 @@ KEYS: tuple[Key, ...] = (
     Key("MODEL.DUAL_STREAM.STEM", ("conv1", "bn1", "relu", "maxpool"), "Names of the base's modules that get one copy per modality (a missing name lists the candidates).", count=(1, None), unique=True),
     Key("MODEL.DUAL_STREAM.STYLE", "released", "released: no ReLU after the stem's BN and a padded max-pool, as the authors' code; torchvision: the ReLU and a padded max-pool (AGW and its heirs); resnet: the base as it is.", choices=("released", "torchvision", "resnet")),
     Key("MODEL.DUAL_STREAM.TRUNK", "plain", "What is built around the base: nothing, DEEN's attention and expansion, these with YYDS's second trunk for colours; -reduced: the form for RegDB without the last stage.", choices=("plain", "DEEN", "DEEN-reduced", "YYDS", "YYDS-reduced")),
-    Key("MODEL.DUAL_STREAM.WEIGHTS", "", "Checkpoint, or the name of a model that comes with the plugin (example), whose stems and trunk the dual stream starts from; what else a method has starts at random. Empty: MODEL.BACKBONE.PRETRAIN."),
+    Key("MODEL.DUAL_STREAM.WEIGHTS", "", "Checkpoint, model folder, or the name of one that comes with the plugin (example), whose stems and trunk the dual stream starts from; what else a method has starts at random. Empty: MODEL.BACKBONE.PRETRAIN."),
     Key("MODEL.DUAL_STREAM.HALF_MAPS", True, "DEEN's spatial attention counts the upper and the lower half of a map as channels of their own (a quirk of the released code, from which its numbers come); False: positions as in the paper."),
     Key("MODEL.DUAL_STREAM.FOLD_BN", True, "On a CPU, evaluate (and use when frozen) with BN folded into the convolutions; exact but for rounding."),
     Key("MODEL.BACKBONE.SMALL_WIDTH", 32, "Channels of the first stage of build_small_resnet_backbone.", low=1),
@@ -34,7 +34,7 @@ KEYS: tuple[Key, ...] = (
     Key("MODEL.HEADS.NECK_BIAS", True, "Whether the bias of IdentityHead's neck trains; False: it stays 0, and the neck's weight starts from N(1, 0.01) (AGW, CAJ)."),
     # --- text encoder ---
     Key("MODEL.TEXT.ARCH", "RN50-quickgelu", "An open_clip architecture name, a local JSON file in open_clip's model-config format, the description itself as JSON, or (for YYDS) roberta."),
-    Key("MODEL.TEXT.WEIGHTS", "", "Local OpenAI or open_clip weights, an open_clip tag (openai), or example, the model that comes with the plugin; empty: random, with a warning; checkpoint: MODEL.WEIGHTS brings them. Of roberta: a local folder or a name on the hub."),
+    Key("MODEL.TEXT.WEIGHTS", "", "Local OpenAI or open_clip weights, a model folder, an open_clip tag (openai), or example, the model that comes with the plugin; empty: random, with a warning; checkpoint: MODEL.WEIGHTS brings them. Of roberta: a local folder or a name on the hub."),
     Key("MODEL.TEXT.PACK", True, "Compute no position behind a caption's end (on a CPU; the same to rounding). False: the padded batch."),
     # --- losses ---
     Key("MODEL.LOSSES.WEIGHTS", (), "One weight per name of MODEL.LOSSES.NAME; empty: 1 each, or MODEL.MIP's own for MIP.", low=0),

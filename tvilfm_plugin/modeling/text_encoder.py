@@ -154,8 +154,8 @@ def build_text_encoder(arch: str, weights: str, dim: int | None) -> TextEncoder:
     Args:
         arch: an open_clip architecture, or a JSON file in the format of open_clip's model configs.
         weights: a local file (OpenAI's TorchScript archive, a state dict as .pt/.pth, or .safetensors), an open_clip tag
-            such as "openai" (which open_clip fetches), the name of a model that comes with the plugin ("example"), "" to
-            start at random, or `FROM_CHECKPOINT`.
+            such as "openai" (which open_clip fetches), a model folder, the name of one that comes with the plugin
+            ("example"), "" to start at random, or `FROM_CHECKPOINT`.
         dim: D, the width of the visual features; None: the tower's own.
     """
     config = _architecture(arch)
