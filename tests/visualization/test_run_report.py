@@ -66,7 +66,7 @@ def test_every_number_is_the_evaluators(wanted, text):
 
 
 def test_the_protocol_is_on_the_page(wanted, text):
-    card = wanted.ours.stored.card(wanted.ours.label)
+    card = wanted.ours.card
     shared, by_row, systems = tables(text)[:3]
     assert dict(shared)["weights sha256"] == card.weights_sha256 and dict(shared)["cmc"] == "identities"
     assert by_row[0][:3] == ["row", "text source", "text seeds"]
@@ -101,7 +101,7 @@ def test_missing_robustness_says_what_to_do(wanted):
 
 
 def test_robustness_curves_that_were_measured_are_in(wanted):
-    card = wanted.ours.stored.card(wanted.ours.label).to_dict()
+    card = wanted.ours.card.to_dict()
     points = [point | {"share": float(point["share"])} for point in described()["points"]]
     path = wanted.ours.folder / "robustness_all_oracle.json"
     path.write_text(json.dumps({"card": card, "points": points}))

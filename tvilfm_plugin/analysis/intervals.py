@@ -89,8 +89,7 @@ def intervals_table(rows: list[RowIntervals]) -> str:
     cells = [["row", "text source", *(f"{metric} [95 % interval]" for metric in METRICS)]]
     cells[0] += ["mAP over draws", "mAP over text seeds"]
     for row in rows:
-        values = (row.intervals[metric] for metric in METRICS)
-        cells.append([row.label, row.source, *(f"{100 * v.mean:.2f} [{100 * v.low:.2f}, {100 * v.high:.2f}]" for v in values)])
+        cells.append([row.label, row.source, *(row.intervals[metric].in_percent() for metric in METRICS)])
         cells[-1] += [_deviation(row.draws), _deviation(row.text_seeds)]
     people = rows[0].intervals[METRICS[0]].n
     note = (

@@ -27,6 +27,10 @@ class Interval(NamedTuple):
     high: float
     n: int
 
+    def in_percent(self) -> str:
+        """E.g. "61.20 [58.03, 64.31]"."""
+        return f"{100 * self.mean:.2f} [{100 * self.low:.2f}, {100 * self.high:.2f}]"
+
 
 class PairedTest(NamedTuple):
     """Difference of two systems (second minus first): the mean over identities, its interval, and a two-sided p-value.

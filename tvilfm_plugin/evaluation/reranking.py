@@ -45,6 +45,11 @@ class Setting(NamedTuple):
     lam: float
     k3: int | None = None
 
+    def check(self) -> None:
+        """Raise for numbers that no re-ranking has."""
+        if self.k1 < 1 or self.k2 < 1 or not 0 <= self.lam <= 1 or (self.k3 is not None and not 0 <= self.k3 <= self.k2):
+            raise ValueError(f"Re-ranking needs k1 and k2 of 1 or more, lam and k3 / k2 in 0..1; got {self}.")
+
 
 def rerank(
     distance: Array, queries: int, kind: str, k1: int, k2: int, lam: float, k3: int | None = None, dtype: type = np.float64
@@ -65,9 +70,8 @@ def rerank(
     count = len(distance)
     if distance.shape != (count, count) or not 0 < queries < count:
         raise ValueError(f"Re-ranking needs square distances of all rows, not {distance.shape} of {queries}.")
-    if k1 < 1 or k2 < 1 or not 0 <= lam <= 1 or (k3 is not None and not 0 <= k3 <= k2):
-        raise ValueError(f"Re-ranking needs k1 and k2 of 1 or more, lam and k3 / k2 in 0..1; got {Setting(k1, k2, lam, k3)}.")
     setting = Setting(k1, k2, lam, k3)
+    setting.check()
     scaled = _scaled(distance) if kind in (K_RECIPROCAL, "extended") else _scaled_by_block(distance, queries)
     jaccard = KINDS[kind](scaled, queries, setting, dtype)
     return (1 - lam) * jaccard + lam * scaled[:queries, queries:]
@@ -205,8 +209,7 @@ def rerank_by_gallery(q_g: Array, g_g: Array, k1: int, k2: int, lam: float) -> A
     """
     if q_g.shape[1:] != g_g.shape[1:] or g_g.shape[0] != g_g.shape[1]:
         raise ValueError(f"Distances {q_g.shape} to a gallery and {g_g.shape} within it do not belong together.")
-    if k1 < 1 or k2 < 1 or not 0 <= lam <= 1:
-        raise ValueError(f"Re-ranking needs k1 and k2 of 1 or more and lam in 0..1; got {Setting(k1, k2, lam)}.")
+    Setting(k1, k2, lam).check()
     within, across = _scaled(g_g), _scaled(q_g)
     rank = _order(within)
     reach = np.sort(g_g, axis=1)[:, min(k1, len(g_g) - 1)]

@@ -37,6 +37,5 @@ def cmc_cells(found: Mapping[str, Cmc]) -> list[list[str]]:
     shown = [k for k in SHOWN if k <= min(len(cmc) for cmc in found.values())]
     cells = [["curve", *(f"R-{k} [95 % interval]" for k in shown)]]
     for name, cmc in found.items():
-        values = (cmc[k - 1] for k in shown)
-        cells.append([name, *(f"{100 * v.mean:.2f} [{100 * v.low:.2f}, {100 * v.high:.2f}]" for v in values)])
+        cells.append([name, *(cmc[k - 1].in_percent() for k in shown)])
     return cells

@@ -22,7 +22,7 @@ from tvilfm_plugin.visualization.robustness_curves import (
 )
 from tvilfm_plugin.visualization.stored import Ranked
 from tvilfm_plugin.visualization.systems import INITIAL, System
-from tvilfm_plugin.visualization.text_offsets import Offsets, build_offsets, offset_cells, text_offsets
+from tvilfm_plugin.visualization.text_offsets import build_offsets, offset_cells, text_offsets
 from tvilfm_plugin.visualization.tsne import build_maps, choose_people, map_of
 
 if TYPE_CHECKING:
@@ -87,6 +87,11 @@ class Wanted:
     def systems(self) -> list[System]:
         return [*self.others, self.ours]
 
+    @property
+    def title(self) -> str:
+        card = self.ours.card
+        return headline(card.dataset, card.setting, card.text_source)
+
 
 def report(wanted: Wanted, progress: Callable[[Sequence[str]], Iterable[str]] = iter) -> str:
     """The whole page.
@@ -107,9 +112,9 @@ def report(wanted: Wanted, progress: Callable[[Sequence[str]], Iterable[str]] = 
     sections = [Section("Protocol", "\n".join(table(cells, names=len(cells[0])) for cells in tables if len(cells[0]) > 1))]
     sections.append(Section("Results", _results(wanted)))
     sections += [Section(TITLES[name], body) for name, body in bodies.items()]
-    card = ours.stored.card(ours.label)
-    subtitle = f"{shown_people(card.dataset)}, {card.direction}. Everything here comes from stored evaluations; no network ran."
-    return page(f"{ours.name} on {shown_people(card.dataset)}", subtitle, sections)
+    people = shown_people(ours.card.dataset)
+    subtitle = f"{people}, {ours.card.direction}. Everything here comes from stored evaluations; no network ran."
+    return page(f"{ours.name} on {people}", subtitle, sections)
 
 
 def card_cells(system: System) -> tuple[list[list[str]], list[list[str]]]:
@@ -131,38 +136,18 @@ def system_cells(systems: Sequence[System]) -> list[list[str]]:
     """Who is who: run, row and weights of every system."""
     cells = [["system", "row", "seed", "weights sha256", "stored evaluation"]]
     for one in systems:
-        card = one.stored.card(one.label)
-        cells.append([one.name, one.label, _shown(card.seed), card.weights_sha256[:16], str(one.folder)])
+        cells.append([one.name, one.label, _shown(one.card.seed), one.card.weights_sha256[:16], str(one.folder)])
     return cells
-
-
-def offsets_of(wanted: Wanted) -> dict[str, Offsets]:
-    """Eq. 6 for the run, and for the run before stage 2 if it is known."""
-    card = wanted.ours.stored.card(wanted.ours.label)
-    states = ([(BEFORE, wanted.before)] if wanted.before else []) + [(AFTER, wanted.ours)]
-    return {name: text_offsets(one.stored, card.setting, card.text_source, seed=wanted.seed) for name, one in states}
 
 
 def query_types(wanted: Wanted) -> dict[str, Cmc]:
     """The curves of all query types of the run with the text source that it is asked with."""
-    ours = wanted.ours
-    card = ours.stored.card(ours.label)
-    found = {}
+    ours, card, found = wanted.ours, wanted.ours.card, {}
     for label, other in ours.stored.cards.items():
         if other.setting == card.setting and other.text_source in (NO_TEXT, card.text_source):
             ranked = Ranked.read(ours.folder, label)
             found[ranked.query_type] = cmc_of(ranked, resamples=wanted.resamples, seed=wanted.seed)
     return found
-
-
-def of_systems(wanted: Wanted) -> dict[str, Cmc]:
-    """The curves of all systems."""
-    return {one.name: cmc_of(one.ranked, resamples=wanted.resamples, seed=wanted.seed) for one in wanted.systems}
-
-
-def title_of(wanted: Wanted) -> str:
-    card = wanted.ours.stored.card(wanted.ours.label)
-    return headline(card.dataset, card.setting, card.text_source)
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------
@@ -178,27 +163,32 @@ def _sheet(wanted: Wanted) -> Drawn:
 
 
 def _cmc(wanted: Wanted) -> Drawn:
-    panels = {"": query_types(wanted)} | ({"_systems": of_systems(wanted)} if wanted.others else {})
+    panels = {"": query_types(wanted)}
+    if wanted.others:
+        curve = lambda one: cmc_of(one.ranked, resamples=wanted.resamples, seed=wanted.seed)
+        panels["_systems"] = {one.name: curve(one) for one in wanted.systems}
     for suffix, found in panels.items():
-        figure = build_curves({"": cmc_panel(found)}, title=title_of(wanted), x_label="k", y_label="R-k, %", width=6)
+        figure = build_curves({"": cmc_panel(found)}, title=wanted.title, x_label="k", y_label="R-k, %", width=6)
         yield suffix, figure, cmc_cells(found)
 
 
 def _distances(wanted: Wanted) -> Drawn:
     found = {one.name: pair_distances(one) for one in wanted.systems}
-    yield "", build_histograms(found, title_of(wanted)), histogram_cells(found)
+    yield "", build_histograms(found, wanted.title), histogram_cells(found)
 
 
 def _tsne(wanted: Wanted) -> Drawn:
     stored = wanted.ours.stored
     people = choose_people(stored.query.pids, stored.gallery.pids, wanted.people, wanted.seed)
     maps = {one.name: map_of(one, people, seed=wanted.seed) for one in wanted.systems}
-    yield "", build_maps(maps, f"{title_of(wanted)}: {len(people)} people"), []
+    yield "", build_maps(maps, f"{wanted.title}: {len(people)} people"), []
 
 
 def _offsets(wanted: Wanted) -> Drawn:
-    found = offsets_of(wanted)
-    yield "", build_offsets(found, title_of(wanted)), offset_cells(found, wanted.resamples, wanted.seed)
+    card = wanted.ours.card
+    states = ([(BEFORE, wanted.before)] if wanted.before else []) + [(AFTER, wanted.ours)]
+    found = {name: text_offsets(one.stored, card.setting, card.text_source, seed=wanted.seed) for name, one in states}
+    yield "", build_offsets(found, wanted.title), offset_cells(found, wanted.resamples, wanted.seed)
 
 
 def _failures(wanted: Wanted) -> Drawn:
@@ -208,7 +198,7 @@ def _failures(wanted: Wanted) -> Drawn:
     cells = [["query", "text with colour (T_rgb)", "text of the IR image (T_ir)", "rank", "mean rank"]]
     for one in listed:
         cells.append([ranked.describe(one.query), *ranked.texts[one.query], str(one.rank), f"{one.mean_rank:.1f}"])
-    yield "", build_figure(rows, f"{title_of(wanted)}: {ranked.query_type} query"), cells
+    yield "", build_figure(rows, f"{wanted.title}: {ranked.query_type} query"), cells
 
 
 def _robustness(wanted: Wanted) -> Drawn:
@@ -216,7 +206,7 @@ def _robustness(wanted: Wanted) -> Drawn:
     if not found:
         raise FileNotFoundError(f"{wanted.ours.folder} holds no robustness curves: measure them with tools/robustness.py.")
     for path in found:
-        described = read_robustness(path, wanted.ours.stored.card(wanted.ours.label).weights_sha256)
+        described = read_robustness(path, wanted.ours.card.weights_sha256)
         suffix = path.stem.removeprefix("robustness") if len(found) > 1 else ""
         yield suffix, build_robustness(described), robustness_cells(described)
 
@@ -230,7 +220,7 @@ PICTURES: Mapping[str, Callable[[Wanted], Drawn]] = {
 
 def _left_out(wanted: Wanted) -> set[str]:
     """Pictures that this run has nothing for."""
-    source = wanted.ours.stored.card(wanted.ours.label).text_source
+    source = wanted.ours.card.text_source
     missing = {"offsets"} if source in (NO_TEXT, "self") else set()
     return missing if stored_robustness(wanted.ours.folder) else missing | {"robustness"}
 

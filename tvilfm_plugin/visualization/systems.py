@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tvilfm_plugin.analysis.comparison import FREE_COLUMNS, ProtocolMismatch, RowName, check_comparable, measured, rows
 from tvilfm_plugin.evaluation.protocols import Labels
-from tvilfm_plugin.evaluation.report import NO_TEXT
+from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
 from tvilfm_plugin.evaluation.stored_files import NotStoredError
 from tvilfm_plugin.modality import Modality
@@ -37,6 +37,11 @@ class System:
     stored: StoredEvaluation
     label: str
 
+    @property
+    def card(self) -> ProtocolCard:
+        """How it was measured."""
+        return self.stored.card(self.label)
+
     @cached_property
     def ranked(self) -> Ranked:
         """The stored ranking."""
@@ -52,7 +57,7 @@ class System:
 
         The ensemble of unit members is brought to length 1, which changes no ranking and makes the product a cosine.
         """
-        card, searched = self.stored.card(self.label), self.stored.searched(self.label)
+        card, searched = self.card, self.stored.searched(self.label)
         members = self.stored.query_type(self.label).members
         seed = card.text_seeds[0] if card.text_seeds else 0
         with torch.no_grad():
@@ -97,7 +102,7 @@ def check_same_queries(systems: Sequence[System]) -> None:
         raise ValueError("There is no system to draw.")
     runs = [measured(one.stored, one.folder, one.label, "mAP", one.name) for one in systems]
     differing = check_comparable(runs, despite=MAY_DIFFER)
-    sources = {one.stored.card(one.label).text_source for one in systems} - {NO_TEXT}
+    sources = {one.card.text_source for one in systems} - {NO_TEXT}
     if len(sources) > 1:
         raise ProtocolMismatch(
             f"The systems were asked with texts of {' and '.join(sorted(sources))} ({differing.get('text_source')}): give one "

@@ -51,11 +51,10 @@ def systems_of_runs(
     query = query or (ENSEMBLE if load(folder).text_index else IMAGE)
     name = name or (OURS if query == ENSEMBLE else query)
     ours = open_system(name, folder, load, query=query, setting=setting, source=source)
-    card = ours.stored.card(ours.label)
 
     def another(name: str, run: Path, query: str) -> System:
         return open_system(
-            name, evaluation_of(run, folder.name), load, query=query, setting=card.setting, source=card.text_source
+            name, evaluation_of(run, folder.name), load, query=query, setting=ours.card.setting, source=ours.card.text_source
         )
 
     if backbone is None and next((run / "stage1").glob("evaluation/*/results.json"), None):
