@@ -75,7 +75,7 @@ def llm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def run(rephraser: Rephraser, images: SourceSet, texts: dict[str, str], out: Path, **options: Any) -> Any:
-    return rephrase_captions(rephraser, images, texts, out, **{"batch_size": 4, "progress": False, **options})
+    return rephrase_captions(rephraser, images, texts, out, **{"batch_size": 4, **options})
 
 
 def test_prompts() -> None:

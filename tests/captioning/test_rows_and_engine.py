@@ -35,7 +35,7 @@ def files_of(out: Path) -> dict[str, bytes]:
 
 
 def run(images: SourceSet, out: Path, **options: object) -> None:
-    options = {"batch_size": 5, "workers": 2, "progress": False, **options}
+    options = {"batch_size": 5, "workers": 2, **options}
     describe_images(options.pop("captioner", ToyCaptioner()), images, out, **options)  # type: ignore[arg-type]
 
 
@@ -166,12 +166,12 @@ def test_unreadable_images_are_listed_skipped_and_tried_again(tmp_path: Path) ->
     content = broken.read_bytes()
     broken.write_bytes(b"no image")
     out = tmp_path / "out"
-    outcome = describe_images(ToyCaptioner(), images, out, batch_size=4, progress=False)
+    outcome = describe_images(ToyCaptioner(), images, out, batch_size=4)
     assert list(outcome.failed) == [images.sources[3].key] and outcome.files
     assert images.sources[3].key in (out / "rows/captions_failed.txt").read_text()
     assert len(read_descriptions(out / "caption_dict_Blip_RGB.json")) == len(images.sources) - 1
     broken.write_bytes(content)
-    outcome = describe_images(ToyCaptioner(), images, out, batch_size=4, progress=False)
+    outcome = describe_images(ToyCaptioner(), images, out, batch_size=4)
     assert outcome.made == 1 and not outcome.failed
     assert len(read_descriptions(out / "caption_dict_Blip_RGB.json")) == len(images.sources)
 

@@ -100,15 +100,10 @@ def run_demo(dataset: Path, out: Path, options: DemoOptions) -> dict[str, Any]:
     clock = _Clock()
 
     withheld = withheld_people(facts)
-    start = SMALL
     if options.others:
         pretrain(dataset, facts, withheld, work, options)
-        start = str(work / "pretrained")
         clock.stop("pre-train on other people")
-    given = read_descriptions(dataset / "Text" / "Blip_RGB" / "caption_dict_Blip_RGB.json")
-    pairs = training_pairs(rgb, {rgb.relative(path): text for path, text in given.items()}, withheld)
-    steps = options.rgb_steps or _VISIBLE_STEPS[bool(options.others)]
-    visible = _train("rgb", start, pairs, work, steps, _VISIBLE_RATE if options.others else _RATE, options.seed)
+    visible = _train_visible(dataset, rgb, withheld, work, options)
     clock.stop("fine-tune visible captioner")
     describe_images(visible, rgb, rgb.text_folder, batch_size=128, workers=2)
     clock.stop("caption visible images")
@@ -157,13 +152,18 @@ def pretrain(
         for number, person in others.items()
         if _colour_pair(person) in kept_out or (*person["shape"].values(), *person["palette"].values()) in known
     }
-    given = read_descriptions(folder / "Text" / "Blip_RGB" / "caption_dict_Blip_RGB.json")
     images = find_sources("sysu", str(work), Modality.RGB, folder=folder.name)
-    captions = {images.relative(path): text for path, text in given.items()}
+    captions = _given_captions(folder, images)
     pairs = [
         TextPair(source.path, (captions[source.key],)) for source in images.sources if source.pid not in refused
     ]
     _train("pretrained", SMALL, pairs, work, options.pretraining_steps, _RATE, options.seed)
+
+
+def _given_captions(dataset: Path, images: SourceSet) -> dict[str, str]:
+    """The captions that a synthetic benchmark was made with, by the keys of the images."""
+    given = read_descriptions(dataset / "Text" / "Blip_RGB" / "caption_dict_Blip_RGB.json")
+    return {images.relative(path): text for path, text in given.items()}
 
 
 def _colour_pair(person: Mapping[str, Any]) -> tuple[str, str]:
@@ -232,6 +232,16 @@ def _train(
         finetune(captioner, pairs, [], folder, options)
     modality = Modality.IR if name.startswith("ir") else Modality.RGB
     return load_captioner("blip", str(folder), modality=modality)
+
+
+def _train_visible(
+    dataset: Path, rgb: SourceSet, withheld: Collection[int], work: Path, options: DemoOptions
+) -> Captioner:
+    pairs = training_pairs(rgb, _given_captions(dataset, rgb), withheld)
+    steps = options.rgb_steps or _VISIBLE_STEPS[bool(options.others)]
+    if options.others:
+        return _train("rgb", str(work / "pretrained"), pairs, work, steps, _VISIBLE_RATE, options.seed)
+    return _train("rgb", SMALL, pairs, work, steps, _RATE, options.seed)
 
 
 def _train_infrared(

@@ -66,7 +66,6 @@ def describe_images(
     shard: Shard | None = None,
     restart: bool = False,
     limit: int = 0,
-    progress: bool = True,
 ) -> Outcome:
     """Caption the images of a data set into files that the loaders read.
 
@@ -89,7 +88,7 @@ def describe_images(
     keys = [source.key for source in images.sources]
     made = run_jobs(
         keys, store, prepare, lambda jobs: _described(captioner, jobs), batch_size=batch_size, workers=workers, shard=shard,
-        limit=limit, progress=progress, label=f"captioning {images.modality.value}",
+        limit=limit, label=f"captioning {images.modality.value}",
     )  # fmt: skip
     rows = store.read()
     failed = {key: str(rows[key]["error"]) for key in keys if "error" in rows.get(key, {})}
@@ -145,7 +144,6 @@ def run_jobs(
     workers: int = 4,
     shard: Shard = Shard(),  # noqa: B008  (a tuple)
     limit: int = 0,
-    progress: bool = True,
     label: str = "",
     holds: Callable[[Row], bool] | None = None,
 ) -> int:
@@ -172,7 +170,7 @@ def run_jobs(
     made = 0
     bar = tqdm(
         total=len(share), initial=finished, unit="img", desc=f"{label} [{shard.rank + 1}/{shard.world_size}]",
-        disable=not progress, position=shard.rank, mininterval=1.0, smoothing=0.05,
+        position=shard.rank, mininterval=1.0, smoothing=0.05,
     )  # fmt: skip
     with store.writer(shard.rank) as append, bar:
         for jobs, failures in _prepared_batches(todo, prepare, batch_size, workers):

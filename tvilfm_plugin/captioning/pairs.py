@@ -190,7 +190,7 @@ def make_ir_pairs(
         texts = [text for text in texts if text]
         if texts:
             image = Path(source.path).relative_to(ir.folder)
-            pairs.append({"image": str(image), "caption": texts})
+            pairs.append({"image": image.as_posix(), "caption": texts})
     if not pairs:
         raise ValueError(
             f"No training person of {ir.name} has both an infrared image and a visible caption "

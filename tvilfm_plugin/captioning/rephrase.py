@@ -183,7 +183,6 @@ def rephrase_captions(
     shard: Shard | None = None,
     restart: bool = False,
     limit: int = 0,
-    progress: bool = True,
 ) -> RephraseOutcome:
     """Rephrase captions into a `caption_llm_dict_*` that the loaders read.
 
@@ -214,7 +213,7 @@ def rephrase_captions(
     holds = lambda row: bool(row.get("caption") == texts.get(row["image"]))
     made = run_jobs(
         keys, store, lambda key: texts[key], work, batch_size=batch_size, workers=1, shard=shard, limit=limit,
-        progress=progress, label=f"rephrasing {images.modality.value}", holds=holds,
+        label=f"rephrasing {images.modality.value}", holds=holds,
     )  # fmt: skip
     rows = store.read(holds)
     failed = {key: str(rows[key]["error"]) for key in keys if "error" in rows.get(key, {})}

@@ -4,7 +4,7 @@ import copy
 import functools
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from tvilfm_plugin.evaluation.mer import (
     Parts,
     QueryType,
     TextIndex,
+    Trial,
     batch_norm_affine,
     minus_inner_product,
 )
@@ -84,7 +85,6 @@ class MEREvaluator(DatasetEvaluator):
         self.image_protocol = choose_protocol(cfg.TEST.IMAGE_PROTOCOL)
         self.epoch_rule = NOT_RECORDED
         self.text_trust: TextTrust | None = None
-        self.other_neck = False
         self.data_hash = functools.cache(partial(data_sha256, data))
         self.reset()
 
@@ -161,28 +161,23 @@ class MEREvaluator(DatasetEvaluator):
         report: list[str] = []
         cards: dict[str, ProtocolCard] = {}
         everything = self._stored(parts, neck, fusion)
-        self.other_neck = image_only is not None
         if image_only is not None:
             everything = replace(everything, image_parts=image_only[0], image_neck=image_only[1])
         turns = Turns(comm.get_rank(), comm.get_world_size(), comm.gather)
         for setting in self.data.settings:
             rows: list[ResultRow] = []
-            for drawn in self._grouped(setting.name):
-                source = drawn[0].source if drawn else NO_TEXT
-                for name, of_seeds in turns.trials(everything, setting.name, source).items():
-                    card = self._card(setting, source, drawn, weights)
-                    rows.append(ResultRow(query=name, text_source=source, trials=per_draw(of_seeds), note=card.note))
-                    label = f"{setting.name}/{name}" + ("" if source in (NO_TEXT, self._first_source()) else f"@{source}")
-                    for metric, value in percent(of_seeds).items():
-                        results[f"{label}/{metric}"] = value
-                    cards[label] = card
-                    arrays.update(row_arrays(label, of_seeds))
-            if not comm.is_main_process():
-                continue
-            drawn_gallery = self.gallery.at(setting.draws[0])
-            table = results_table(rows, [chance_metrics(self.query, drawn_gallery, self.data.protocol)])
-            report.append(f"## {self.data.name}, {setting.name}\n\n{table}")
-            logger.info(f"{self.data.name}, {setting.name}:\n{table}")
+            for card, name, of_seeds in self._trials(everything, setting, turns, weights):
+                source = card.text_source
+                rows.append(ResultRow(query=name, text_source=source, trials=per_draw(of_seeds), note=card.note))
+                label = f"{setting.name}/{name}" + ("" if source in (NO_TEXT, self._first_source()) else f"@{source}")
+                results.update({f"{label}/{metric}": value for metric, value in percent(of_seeds).items()})
+                cards[label] = card
+                arrays.update(row_arrays(label, of_seeds))
+            if comm.is_main_process():
+                drawn_gallery = self.gallery.at(setting.draws[0])
+                table = results_table(rows, [chance_metrics(self.query, drawn_gallery, self.data.protocol)])
+                report.append(f"## {self.data.name}, {setting.name}\n\n{table}")
+                logger.info(f"{self.data.name}, {setting.name}:\n{table}")
         if not comm.is_main_process():
             return OrderedDict()
         results["metric"] = self._headline(results, everything.image_only.name)
@@ -191,6 +186,16 @@ class MEREvaluator(DatasetEvaluator):
             write_text(self.folder / "table.md", "\n\n".join(report))
             logger.info(f"Features, rankings, cards and tables are in {self.folder}")
         return results
+
+    def _trials(
+        self, everything: StoredEvaluation, setting: Any, turns: Turns, weights: str
+    ) -> Iterator[tuple[ProtocolCard, str, list[list[Trial]]]]:
+        """Card, query type and trials (per text seed and draw) of every row; all processes have to go through them."""
+        for drawn in self._grouped(setting.name):
+            source = drawn[0].source if drawn else NO_TEXT
+            card = self._card(setting, source, drawn, weights, other_neck=everything.image_parts is not None)
+            for name, of_seeds in turns.trials(everything, setting.name, source).items():
+                yield card, name, of_seeds
 
     def _headline(self, results: Mapping[str, Any], image_only: str) -> float:
         first = self.data.settings[0].name
@@ -228,13 +233,13 @@ class MEREvaluator(DatasetEvaluator):
         )
 
     def _first_source(self) -> str:
-        return next((one.source for one in next(iter(self.texts.values()), ()) if one.source != "none"), "none")
+        return next((one.source for one in next(iter(self.texts.values()), ()) if one.source != NO_TEXT), NO_TEXT)
 
     def _grouped(self, setting: str) -> list[list[Any]]:
         """The images alone first, then the text draws of a setting by source."""
         groups: dict[str, list[Any]] = {}
         for one in self.texts.get(setting, ()):
-            if one.source != "none":
+            if one.source != NO_TEXT:
                 groups.setdefault(one.source, []).append(one)
         return [[], *groups.values()]
 
@@ -256,10 +261,10 @@ class MEREvaluator(DatasetEvaluator):
             used.append(f"{test.RERANK.KIND} k1={test.RERANK.K1} k2={test.RERANK.K2} lambda={test.RERANK.LAMBDA}")
         return ", ".join(used) or "none"
 
-    def _card(self, setting: Any, source: str, drawn: Sequence[Any], weights: str) -> ProtocolCard:
+    def _card(self, setting: Any, source: str, drawn: Sequence[Any], weights: str, other_neck: bool) -> ProtocolCard:
         cfg = self.cfg
         protocol = (self.image_protocol if source == NO_TEXT else None) or self.data.protocol
-        notes = sorted({one.note for one in drawn if one.note}) if drawn else [self._image_note()]
+        notes = sorted({one.note for one in drawn if one.note}) if drawn else [self._image_note(other_neck)]
         if cfg.TVILFM.BANK.VIEWS:
             notes.append(f"trained on {cfg.TVILFM.BANK.VIEWS} stored views per image")
         if len(cfg.INPUT.IR_SCALING):
@@ -290,11 +295,11 @@ class MEREvaluator(DatasetEvaluator):
             version=version_of_software(),
         )
 
-    def _image_note(self) -> str:
+    def _image_note(self, other_neck: bool) -> str:
         """What must be said of the row without text."""
         protocol = self.image_protocol
         rules = "" if protocol in (None, self.data.protocol) else f"scored by the rules of {protocol.name}"
-        neck = "through pooling and neck of stage 1" if self.other_neck else ""
+        neck = "through pooling and neck of stage 1" if other_neck else ""
         return "; ".join(note for note in (rules, neck, getattr(self.data, "note", "")) if note)
 
 

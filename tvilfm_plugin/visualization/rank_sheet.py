@@ -114,11 +114,7 @@ def build_figure(rows: Sequence[QueryRow], title: str = "") -> "Figure":
         if with_text:
             sheet.texts(row.texts, MARGIN + IMAGE_WIDTH + GAP, top)
         for k, hit in enumerate(row.hits):
-            left = first_hit + k * (IMAGE_WIDTH + GAP)
-            mark = None if hit.correct is None else RIGHT if hit.correct else WRONG
-            sheet.image(hit.image, left, top, mark)
-            middle, below = left + IMAGE_WIDTH / 2, top - IMAGE_HEIGHT - 0.06
-            sheet.text(middle, below, f"{hit.score:.2f}", LABEL_SIZE, mark.colour if mark else INK, centre=True, bold=True)
+            sheet.hit(hit, first_hit + k * (IMAGE_WIDTH + GAP), top)
         top -= row_height
 
     judged = any(hit.correct is not None for row in rows for hit in row.hits) or not columns
@@ -166,6 +162,13 @@ class _Sheet:
             right -= self.width(text, LABEL_SIZE, bold=colour != FAINT)
             self.text(right, top, text, LABEL_SIZE, colour, bold=colour != FAINT)
             right -= GAP
+
+    def hit(self, hit: Hit, left: float, top: float) -> None:
+        """A gallery image with its mark, its similarity below."""
+        mark = None if hit.correct is None else RIGHT if hit.correct else WRONG
+        self.image(hit.image, left, top, mark)
+        middle, below = left + IMAGE_WIDTH / 2, top - IMAGE_HEIGHT - 0.06
+        self.text(middle, below, f"{hit.score:.2f}", LABEL_SIZE, mark.colour if mark else INK, centre=True, bold=True)
 
     def texts(self, texts: tuple[str, str], left: float, top: float) -> None:
         """The texts of a query, each under its heading. Together they get the height of the image and share it."""
