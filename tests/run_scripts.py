@@ -1,10 +1,12 @@
-"""Scripts written to a folder and run in a process of their own: plainly, with the plugin, or through its command."""
+"""Scripts in a process of their own (plainly, with the plugin, or through its command), and those of tools/ in this one."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
 PLUGIN = ("-m", "tvilfm_plugin")
@@ -22,6 +24,14 @@ def run(*words, cwd, status=0, command=PLUGIN, **environment):
     done = start(*words, cwd=cwd, command=command, **environment)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout.splitlines()
+
+
+def load_tool(name: str) -> ModuleType:
+    """tools/NAME.py as a module, for this process: a new one would spend its time on imports."""
+    spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def write(folder, **files):

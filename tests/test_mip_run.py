@@ -1,6 +1,5 @@
 """MIP through tools/train_net.py: trained, resumed, evaluated by both protocols, imported, and as TVI-LFM's visual part."""
 
-import importlib.util
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ pytest.importorskip("fastreid")
 from fastreid.modeling.meta_arch import build_model
 from oracles_modeling import write_tower
 from released_names import to_official
+from run_scripts import load_tool
 from test_epoch_rule import card
 from test_resume import pointer, run_until_killed
 
@@ -87,13 +87,10 @@ def test_the_authors_protocol_is_named(tiny, mip):
 def test_weights_of_the_authors(tiny, mip, capsys):
     """A file with their names -> tools/import_released.py -> --eval-only: the numbers of the run that it came from."""
     config, out, results = mip
-    spec = importlib.util.spec_from_file_location("import_mip", ROOT / "tools" / "import_released.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     theirs, ours = tiny.folder / "their_mip.pth", tiny.folder / "imported_mip.pth"
     torch.save(to_official(weights(out / "model_final.pth")), theirs)
     words = f"--method mip --weights {theirs} --out {ours} --config-file {config} --dataset sysu --root {tiny.folder / 'data'}"
-    assert tool.main(words.split()) == 0
+    assert load_tool("import_released").main(words.split()) == 0
     assert "unexplained: 0" in capsys.readouterr().out
     assert tiny("mip_imported", "--eval-only", "MODEL.WEIGHTS", ours, config=config) == results
 

@@ -1,23 +1,21 @@
 """Both stages at the smallest size that still is the real thing, trained by tools/train_net.py in this process."""
 
 import contextlib
-import importlib.util
 import json
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from fastreid.engine import default_argument_parser
 from fastreid.utils import logger as host_logger
+from run_scripts import ROOT, load_tool
 from tiny_trees import write_llcm, write_own, write_regdb, write_sysu
 
 from tvilfm_plugin.host import replacing
 
-ROOT = Path(__file__).parents[1]
 TOWER = {
     "embed_dim": 32,
     "quick_gelu": True,
@@ -50,14 +48,6 @@ def write_configs(folder: Path) -> Path:
     return config
 
 
-def train_net() -> ModuleType:
-    """tools/train_net.py as a module."""
-    spec = importlib.util.spec_from_file_location("train_net", ROOT / "tools" / "train_net.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def forget_logging() -> None:
     """As in a new process: the logger has no handlers yet, and the set-up forgets that it ran."""
     log = logging.getLogger("fastreid")
@@ -82,7 +72,7 @@ class TinyRuns:
         write_regdb(data, train_ids=(193, 5, 40, 2))
         write_llcm(data, train_ids=(1, 3, 8, 9))
         write_own(data, train_ids=("1", "3", "anna", "9"))
-        self.tool = train_net()
+        self.tool = load_tool("train_net")
 
     @property
     def stage1(self) -> Path:

@@ -1,7 +1,6 @@
 """The paper's tables: planning, skipping and resuming of runs, and what is printed from stored evaluations."""
 
 import csv
-import importlib.util
 import io
 import sys
 from dataclasses import replace
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from run_scripts import load_tool
 from stored_runs import tiny_run
 
 from tvilfm_plugin.analysis.published import published
@@ -24,11 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("reproduce_tool", ROOT / "tools" / "reproduce.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("reproduce")
 
 
 # --- printing ---------------------------------------------------------------------------------------------------------

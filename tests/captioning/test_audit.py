@@ -1,10 +1,10 @@
 """The audit against hand-made texts, its report, and its exit status."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+from run_scripts import load_tool
 from tiny_trees import write_sysu
 
 from tvilfm_plugin.captioning.audit import audit_text, count_tokens
@@ -14,8 +14,6 @@ from tvilfm_plugin.data.captions import Caption
 from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.description.lexicon import garment_colours, garments_in
 from tvilfm_plugin.modality import Modality
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -104,11 +102,8 @@ def test_a_data_set_on_disk_and_the_exit_status(tmp_path: Path, capsys: pytest.C
     assert [audit.modality for audit in audits] == [Modality.RGB, Modality.IR]
     overlap = audits[0].finding("query_text_in_gallery")
     assert 0 < overlap.count <= overlap.of
-    spec = importlib.util.spec_from_file_location("audit_captions", ROOT / "tools/audit_captions.py")
-    assert spec is not None and spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     options = ["--dataset", "sysu", "--root", str(tmp_path), "--out", str(tmp_path / "report")]
+    tool = load_tool("audit_captions")
     assert tool.main(options) == 0
     report = json.loads((tmp_path / "report/audit.json").read_text())
     assert report["text"][1]["findings"]["colour_in_caption"]["count"] == 0

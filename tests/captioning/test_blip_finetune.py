@@ -1,6 +1,5 @@
 """A small BLIP from its configuration learns to name colours, and the tools run it: fine-tune, generate, kill, two ranks."""
 
-import importlib.util
 import json
 import logging
 import multiprocessing
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from run_scripts import load_tool
 from tiny_captioning import write_two_coloured
 
 from tvilfm_plugin.captioning.captioner import Decoding, load_captioner
@@ -22,7 +22,6 @@ from tvilfm_plugin.captioning.rows import read_descriptions
 from tvilfm_plugin.captioning.small_blip import build_small_blip, word_vocabulary
 from tvilfm_plugin.modality import Modality
 
-ROOT = Path(__file__).parents[2]
 SMALL = {"image_size": 32, "patch_size": 8, "width": 64, "vision_layers": 1, "text_layers": 1}
 
 
@@ -49,12 +48,7 @@ def captioner_folder(world: tuple[Path, dict[str, str]], tmp_path_factory: pytes
 
 
 def tool(name: str, *arguments: object) -> None:
-    """Run a tool in this process: a new one would spend its time on imports."""
-    spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.main([str(argument) for argument in arguments]) == 0
+    assert load_tool(name).main([str(argument) for argument in arguments]) == 0
 
 
 def killed_tool(name: str, *arguments: object, until: Callable[[], bool]) -> None:

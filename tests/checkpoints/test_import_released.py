@@ -1,7 +1,6 @@
 """The authors' files as ours: every key accounted for, and the golden numbers come out."""
 
 import gc
-import importlib.util
 from pathlib import Path
 
 import golden_inputs as inputs
@@ -12,6 +11,7 @@ import torch
 from mip_models import small_config as small_mip_config
 from oracles_modeling import golden, golden_json, small_config, small_model, write_tower
 from released_names import to_official
+from run_scripts import load_tool
 
 from tvilfm_plugin.checkpoints.import_released import import_released, read_released
 from tvilfm_plugin.checkpoints.loading import load_weights, read_checkpoint
@@ -30,13 +30,6 @@ ROOT = Path(__file__).parents[2]
 MIP_KEYS = inputs_mip.golden("state_dict_keys.json")
 IR, TEXT, FUSION, RGB = Modality.IR, Modality.TEXT, Modality.FUSION, Modality.RGB
 BACKUP = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-
-
-def tool():
-    spec = importlib.util.spec_from_file_location("import_released_tool", ROOT / "tools" / "import_released.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def with_backup(state, pool):
@@ -64,7 +57,7 @@ def test_a_stage_2_file_gives_the_golden_numbers(tmp_path, capsys):
     assert len(official) == 488
     file, out = tmp_path / "model_Fusion_118.pth", tmp_path / "sysu.pth"
     torch.save({"net": {f"module.{name}": value for name, value in official.items()}, "epoch": 118}, file)
-    assert tool().main(["--method", "tvilfm", "--weights", str(file), "--out", str(out)]) == 0
+    assert load_tool("import_released").main(["--method", "tvilfm", "--weights", str(file), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "mapped: 486" in printed and "ignored: 3" in printed and "missing: 0" in printed and "unexplained: 0" in printed
     assert "logit_scale: the temperature" in printed and "backup_classifier.classifier.weight: stage 1's" in printed
@@ -223,10 +216,10 @@ def test_the_keys_of_the_authors_mip_are_all_accounted_for(tmp_path, capsys):
     keys = {name: entry["shape"] for name, entry in MIP_KEYS["keys"].items() if name not in MIP_KEYS["only_in_b_b3"]}
     torch.save({f"module.{name}": torch.zeros(()).expand(shape) for name, shape in keys.items()}, tmp_path / "mip.pth")
     words = ["--method", "mip", "--weights", str(tmp_path / "mip.pth"), "--out", str(tmp_path / "ours.pth")]
-    assert tool().main(words) == 0
+    assert load_tool("import_released").main(words) == 0
     printed = capsys.readouterr().out
     assert "missing: 0" in printed and "unexplained: 0" in printed and "(IAEL)" in printed
-    assert tool().main([*words[:3], str(tmp_path / "none.pth"), *words[4:]]) == 1
+    assert load_tool("import_released").main([*words[:3], str(tmp_path / "none.pth"), *words[4:]]) == 1
     assert "--weights names" in capsys.readouterr().err
 
 
