@@ -77,7 +77,8 @@ def test_every_shipped_config_loads_and_survives_a_dump(path, tmp_path):
 @pytest.mark.parametrize("path", [path for path in SHIPPED if path.parent.parent != ROOT], ids=lambda path: path.stem)
 def test_the_visual_part_of_every_shipped_config_can_be_built_as_it_is(path):
     cfg = read(path, "MODEL.BACKBONE.PRETRAIN", False, "MODEL.DUAL_STREAM.WEIGHTS", "", "MODEL.DEVICE", "cpu")
-    with torch.device("meta"):
+    # fast-reid's ViT asks a tensor for a number while it is built, which one without memory cannot give.
+    with torch.device("cpu" if cfg.MODEL.DUAL_STREAM.BASE == "build_vit_backbone" else "meta"):
         encoder = build_visual_encoder(cfg)
     assert encoder.dim >= 256
 

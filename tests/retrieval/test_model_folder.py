@@ -77,7 +77,7 @@ def test_evaluation_search_and_training_take_it(folder, tiny, trained, pictures,
     first = json.loads((trained / "evaluation/TriSYSUMM01/results.json").read_text())
     assert stored["cards"]["all/ensemble"]["weights_sha256"] == first["cards"]["all/ensemble"]["weights_sha256"]
     assert stored["cards"]["all/ensemble"]["epoch_rule"] == "last epoch"
-    monkeypatch.setattr("tvilfm_plugin.checkpoints.model_folder.PRETRAINED", folder.parent)
+    monkeypatch.setattr("tvilfm_plugin.files.shipped.PRETRAINED", folder.parent)
     words = ["search", folder.name, "--gallery", str(pictures), "--text", TEXTS[0], "--top", "2"]
     assert main(words) == 0 and ".png" in capsys.readouterr().out
     tiny("tuned", "MODEL.WEIGHTS", folder, "SOLVER.MAX_EPOCH", 1, "SOLVER.STEPS", "()", "TEST.EVAL_PERIOD", 0)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tvilfm_plugin.files.json import JsonError, checked, expect_object, read_json
-from tvilfm_plugin.files.shipped import DESCRIPTION, PRETRAINED, WEIGHTS, is_model_folder
+from tvilfm_plugin.files.shipped import DESCRIPTION, WEIGHTS, folder_of, is_model_folder, shipped_models
 from tvilfm_plugin.files.weights import WeightsError
 from tvilfm_plugin.files.writing import sha256_of
 
@@ -61,9 +61,9 @@ def find_pretrained(name: str | os.PathLike[str]) -> Path:
     """
     if os.path.isdir(name):
         return Path(name)
-    if is_model_folder(PRETRAINED / name):
-        return PRETRAINED / name
-    shipped = sorted(path.name for path in PRETRAINED.glob("*") if is_model_folder(path))
+    if folder := folder_of(name):
+        return folder
+    shipped = shipped_models()
     known = f"With the plugin come {', '.join(shipped)}." if shipped else "No model comes with this installation."
     asked = _HUB.fullmatch(os.fspath(name))
     if not asked:

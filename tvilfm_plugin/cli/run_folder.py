@@ -31,10 +31,11 @@ def model_options(parser: Parser, run: str = "") -> None:
 def folder_of_model(run: Path) -> Path:
     """The folder that RUN names: itself, or that of a model that comes with the plugin or from the hub."""
     from tvilfm_plugin.checkpoints.model_folder import find_pretrained
-    from tvilfm_plugin.files.shipped import PRETRAINED
+    from tvilfm_plugin.files.shipped import folder_of
 
-    elsewhere = str(run).startswith("hf:") or (PRETRAINED / run).is_dir()
-    return find_pretrained(str(run)) if elsewhere and not run.is_dir() else run
+    if run.is_dir():
+        return run
+    return find_pretrained(str(run)) if str(run).startswith("hf:") else folder_of(run) or run
 
 
 def config_and_weights(args: argparse.Namespace) -> tuple[Path, Path]:

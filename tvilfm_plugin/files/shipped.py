@@ -80,6 +80,11 @@ def folder_of(weights: str | os.PathLike[str]) -> Path | None:
     return found if is_model_folder(found) else None
 
 
+def shipped_models() -> list[str]:
+    """The names of the models that come with the plugin."""
+    return sorted(path.name for path in PRETRAINED.glob("*") if is_model_folder(path))
+
+
 def weights_file(weights: str | os.PathLike[str]) -> Path:
     """The weight file that a path names: the file itself, or that of a model folder."""
     folder = folder_of(weights)
