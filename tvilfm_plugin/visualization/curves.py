@@ -26,8 +26,8 @@ STYLES = (
     (BLUE, "o", "-"),
     (GREEN, "^", "--"),
     (PURPLE, "D", "-."),
-    (ORANGE, "v", ":"),
-    (SKY, "P", "--"),
+    (SKY, "v", ":"),
+    (ORANGE, "P", "--"),
 )
 LEVELS = ((VERMILION, (0, (1, 2))), (PURPLE, (0, (6, 3))))
 
