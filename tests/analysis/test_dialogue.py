@@ -40,7 +40,7 @@ def test_answers_find_people(world):
     curves = Curves(steps=3)
     for _ in range(2):
         curves.add(similarity, answers, remembered, query, gallery, MARKET)
-    found = {curve.witness: curve for curve in curves.curves(query.pids)}
+    found = {curve.witness: curve for curve in curves.curves()}
     truthful, wrong = (found[witness.name].steps for witness in WITNESSES[:2])
     start = np.mean(similarity.argmax(axis=1) == np.arange(40))
     assert truthful[0].mean == wrong[0].mean == pytest.approx(start)
@@ -58,9 +58,11 @@ def test_who_knows_nothing_changes_nothing(world):
     assert np.diag(lied).mean() < np.diag(weights[0]).mean() < np.diag(told).mean()
 
 
-def test_the_command_measures_a_run(trained, tiny, capsys):
+def test_the_command_measures_runs(trained, tiny, tmp_path, capsys):
     with tiny.environment():
-        for by in ("captions", "model"):
-            assert main(["results", "dialogue", str(trained), "--by", by, "--steps", "1", "--draws", "1"]) == 0
-            assert f"answers by {by}" in capsys.readouterr().out
-    assert len(list(trained.glob("evaluation/*/dialogue_*.md"))) == 2
+        words = ["results", "dialogue", f"{trained},{trained}/../{trained.name}", "--steps", "1", "--draws", "1"]
+        assert main([*words, "--by", "captions", "model"]) == 2 and "name a folder" in capsys.readouterr().err
+        assert main([*words, "--by", "captions", "model", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "2 trainings, answers by captions" in said and "2 trainings, answers by model" in said
+    assert (tmp_path / "dialogue_all_infrared.md").is_file() and (tmp_path / "dialogue_all_infrared.png").is_file()

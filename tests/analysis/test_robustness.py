@@ -14,11 +14,14 @@ from tvilfm_plugin.analysis.robustness import (
     Condition,
     as_table,
     conditions,
-    cost_and_gain,
+    curve_points,
     damage,
+    damaged_modalities,
+    damaged_words,
     default_source,
+    joined,
     modality_table,
-    robustness_curves,
+    trust_table,
 )
 from tvilfm_plugin.analysis.text_noise import swap_colours
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
@@ -51,12 +54,12 @@ def curves(evaluation):
         return torch.randn(len(texts), DIM, generator=generator)
 
     stored = trusting(evaluation)
-    points = robustness_curves(stored, encode, setting="all", source="oracle", text_seed=1, shares=(0.0, 0.5, 1.0))
-    return {(p.kind, p.share, p.query): p for p in points}, encoded
+    words = damaged_words(stored, encode, setting="all", source="oracle", text_seed=1, shares=(0.0, 0.5, 1.0))
+    return {(p.kind, p.share, p.query): p for p in curve_points(words, stored.query.pids)}, encoded, words
 
 
 def test_undamaged_texts_give_the_stored_numbers(evaluation, curves):
-    points, _ = curves
+    points, *_ = curves
     stored = StoredEvaluation.load(evaluation.folder)
     trials = stored.trials("all", "oracle", seeds=[1])
     for kind in (WRONG, SWAPPED, DROPPED):
@@ -67,13 +70,13 @@ def test_undamaged_texts_give_the_stored_numbers(evaluation, curves):
 
 
 def test_only_new_strings_are_encoded_and_once(evaluation, curves):
-    _, encoded = curves
+    _, encoded, _ = curves
     assert len(encoded) == len(set(encoded)) and not set(encoded) & set(StoredEvaluation.load(evaluation.folder).texts)
     assert "" in encoded and swap_colours(evaluation.strings[3]) in encoded
 
 
 def test_bad_text_harms_and_trust_saves_most_of_it(curves):
-    points, _ = curves
+    points, *_ = curves
     image = points["none", 0.0, "infrared"].mAP
     good, bad = points[WRONG, 0.0, "ensemble"].mAP, points[WRONG, 1.0, "ensemble"].mAP
     safe = points[WRONG, 1.0, TRUSTED]
@@ -85,11 +88,13 @@ def test_bad_text_harms_and_trust_saves_most_of_it(curves):
 
 
 def test_one_table_of_bad_and_missing_modalities(evaluation, curves):
-    points, _ = curves
+    points, *_ = curves
     stored = trusting(evaluation)
     encode = lambda texts: torch.randn(len(texts), DIM, generator=torch.Generator().manual_seed(0))
     noise = {"dark": torch.zeros_like(stored.parts.query) + 1}
-    table = modality_table(stored, encode, noise, setting="all", source="oracle", text_seed=1).splitlines()
+    found = damaged_modalities(stored, encode, noise, setting="all", source="oracle", text_seed=1)
+    table = modality_table([found]).splitlines()
+    assert modality_table([found, found]).splitlines() == table
     rows = {tuple(cells[:2]): cells[2:] for line in table if (cells := [one.strip() for one in line.split("|")[1:-1]])}
     clean, wrong = rows["clean", "clean"], rows["clean", "wrong"]
     value = lambda cell: float(cell.split("/")[1])
@@ -107,18 +112,29 @@ def test_one_table_of_bad_and_missing_modalities(evaluation, curves):
 
 
 def test_table_names_cost_and_gain(evaluation, curves):
-    points = list(curves[0].values())
-    card = StoredEvaluation.load(evaluation.folder).card("all/ensemble")
-    table = cost_and_gain(points, card).splitlines()
+    points, _, words = curves
+    stored = StoredEvaluation.load(evaluation.folder)
+    table = trust_table(words, stored.query.pids, stored.card("all/ensemble")).splitlines()
     assert table[2].startswith("| undamaged (oracle)") and sum("| undamaged" in line for line in table) == 1
     assert len([line for line in table if line.startswith("|")]) == 2 + 1 + 3 * 2 + 1
-    assert {"kind", "share", "query", "mAP", "trust"} <= set(as_table(points)[0])
+    cells = next(line for line in table if "wrong person, 100 %" in line).split("|")
+    blind, safe = (points[WRONG, 1.0, name] for name in ("ensemble", TRUSTED))
+    assert cells[3].strip() == f"{blind.R1:.2f} / {blind.mAP:.2f}" and float(cells[2]) == pytest.approx(safe.trust, abs=0.006)
+    assert float(cells[5].split()[0]) == pytest.approx(safe.mAP - blind.mAP, abs=0.3)  # means over people, not over queries
+    assert float(cells[6].split()[0]) == pytest.approx(safe.R1 - points["none", 0.0, "infrared"].R1, abs=0.3)
+    assert safe.mAP_low < safe.mAP < safe.mAP_high and {"kind", "share", "mAP", "trust"} <= set(as_table([safe])[0])
+
+
+def test_trainings_are_joined_query_by_query(curves):
+    words = curves[2]
+    twice = joined([words, words])
+    assert all(np.array_equal(twice[key], np.concatenate([found] * 2), equal_nan=True) for key, found in words.items())
 
 
 def test_without_a_calibration_trust_cannot_be_measured(evaluation):
     stored = StoredEvaluation.load(evaluation.folder)
     with pytest.raises(ValueError, match="text_trust"):
-        robustness_curves(stored, lambda texts: None, setting="all", source="oracle")
+        damaged_words(stored, lambda texts: None, setting="all", source="oracle")
 
 
 def test_default_source_prefers_the_honest_one(evaluation):

@@ -353,6 +353,23 @@ def test_gguf_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         LocalRephraser.load(str(file))
 
 
+class OnlyMen:
+    """In the place of a sentence encoder."""
+
+    provenance = {"sentence_encoder": "toy", "least": 0.7}
+
+    def objection(self, caption: str, rephrase: str) -> str:
+        return "" if "man" in rephrase else "says something else: similarity 0.10"
+
+
+def test_a_second_fence_stands_behind_the_guards(images: SourceSet, tmp_path: Path) -> None:
+    texts = {images.sources[0].key: "a person in a red shirt"}
+    answers = ["Someone in a red shirt.", "A human in a red shirt."]
+    outcome = run(Scripted(answers), images, texts, tmp_path, fence=OnlyMen(), retries=1)
+    assert outcome.refused == {"says something else": 1} and outcome.empty == 0
+    assert any(b"sentence_encoder" in file.read_bytes() for file in (tmp_path / "rows").rglob("*") if file.is_file())
+
+
 def test_a_refused_rephrase_is_asked_for_with_what_was_missing(images: SourceSet, tmp_path: Path) -> None:
     heard: list[str] = []
 

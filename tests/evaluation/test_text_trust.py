@@ -46,6 +46,7 @@ def test_fitting_words_are_trusted_and_others_are_not(learned):
     unfit = learned.log_odds(infrared, wrong(text, pids), caption, wrong(said, pids), seen)
     assert np.median(fit) > 1 > -1 > np.median(unfit)
     assert trust(fit).mean() > 0.8 > 0.2 > trust(unfit).mean()
+    assert trust(unfit, stakes=1).mean() < trust(unfit, stakes=4).mean()
     # All queries together know better how often words are wrong than each by itself.
     assert trust(fit, JOINT).mean() > trust(fit).mean() and trust(unfit, JOINT).mean() < trust(unfit).mean()
 
@@ -82,6 +83,8 @@ def test_agreement_leaves_colours_out_and_names_what_both_say():
 def test_it_travels_with_the_run(learned, tmp_path):
     learned.save(tmp_path / FILE)
     assert TextTrust.load(tmp_path / FILE, "abc") == learned
+    older = {name: value for name, value in json.loads((tmp_path / FILE).read_text()).items() if name not in ("how", "stakes")}
+    assert TextTrust.from_dict(older, "here") == learned
     assert TextTrust.load(tmp_path / FILE, "other weights") is None and TextTrust.load(tmp_path / "none", "abc") is None
     (tmp_path / FILE).write_text(json.dumps({"both": [1]}))
     with pytest.raises(ValueError, match="no calibration"):

@@ -36,7 +36,7 @@ def test_a_trained_run_gives_its_numbers_back_without_the_network(run):
 
 def test_curves_are_measured_and_drawn(run, tiny, capsys):
     with tiny.environment():
-        assert robustness.main([str(run), "--shares", "0", "1", "--pictures"]) == 0
+        assert robustness.main([str(run), "--shares", "0", "1", "--pictures", "--stakes", "1"]) == 0
     folder = next(run.glob("evaluation/*"))
     described = json.loads((folder / "robustness_all_witness.json").read_text())
     stored = StoredEvaluation.load(folder)

@@ -7,11 +7,11 @@ from tvilfm_plugin.visualization import robustness_curves as curves
 
 
 def described():
-    points = [measured.Point("none", 0.0, "infrared", 20.0, 25.0, 1.0, 1.0, 0.0)]
+    points = [measured.Point("none", 0.0, "infrared", 20.0, 25.0, 24.0, 26.0, 0.0)]
     for share in (0.0, 1.0):
         for query, start in (("fusion", 47.0), ("ensemble", 49.0), (measured.TRUSTED, 46.0)):
-            points.append(measured.Point(measured.WRONG, share, query, start + 1, start - 30 * share, 1.0, 1.0, 1.0))
-    points.append(measured.Point(measured.EMPTY, 1.0, "ensemble", 18.0, 17.5, 1.0, 1.0, 0.0))
+            points.append(measured.Point(measured.WRONG, share, query, start + 1, start - 30 * share, 10.0, 60.0, 1.0))
+    points.append(measured.Point(measured.EMPTY, 1.0, "ensemble", 18.0, 17.5, 16.0, 19.0, 0.0))
     card = {"dataset": "Tri-SYSU-MM01", "setting": "all", "text_source": "witness", "weights_sha256": "abc"}
     return {"card": card, "points": measured.as_table(points)}
 
@@ -27,6 +27,7 @@ def test_stored_points_become_curves_and_levels(tmp_path):
     panels = curves.robustness_panels(found["points"])
     assert list(panels) == [measured.WRONG] and list(panels[measured.WRONG]) == list(curves.QUERIES[1:])
     assert panels[measured.WRONG]["ensemble"].x == [0, 100] and panels[measured.WRONG]["ensemble"].y == [49, 19]
+    assert panels[measured.WRONG]["ensemble"].low == [10, 10] and panels[measured.WRONG]["ensemble"].high == [60, 60]
     (axis,) = curves.build_robustness(found).axes
     heights = [line.get_ydata()[0] for line in axis.lines if line.get_label() in ("infrared alone", "ensemble, empty text")]
     assert heights == pytest.approx([25.0, 17.5])

@@ -106,10 +106,11 @@ class Curve(NamedTuple):
 
 
 class Curves:
-    """R-1 of every witness, gathered draw by draw."""
+    """R-1 of every witness, gathered draw by draw, of one or more trainings with the same queries."""
 
     def __init__(self, steps: int, seed: int = 0) -> None:
         self.steps, self.seed = steps, seed
+        self.pids: np.ndarray | None = None
         self.found: dict[str, list[np.ndarray]] = {witness.name: [] for witness in WITNESSES}
 
     def add(
@@ -122,17 +123,17 @@ class Curves:
         protocol: Protocol,
     ) -> None:
         """One gallery draw; arguments as for `interview` and `per_query`."""
+        if self.pids is not None and not np.array_equal(self.pids, query.pids):
+            raise ValueError("The runs were tested on other queries than the first of them: name runs of one data set.")
+        self.pids = query.pids
         for witness in WITNESSES:
             steps = interview(similarity, answers, remembered, witness, self.steps, self.seed)
             found = [per_query(-weights, query, gallery, protocol) for weights in steps]
             self.found[witness.name].append(np.array([np.where(one.valid, one.first_match_rank == 1, np.nan) for one in found]))
 
-    def curves(self, pids: np.ndarray) -> list[Curve]:
-        """Over all draws.
-
-        Args:
-            pids: (Q,) who is on the queries.
-        """
+    def curves(self) -> list[Curve]:
+        """Over all draws."""
+        assert self.pids is not None
         means = {
             name: [query_means(np.array([draw[step] for draw in draws])[None]) for step in range(self.steps + 1)]
             for name, draws in self.found.items()
@@ -141,8 +142,8 @@ class Curves:
         return [
             Curve(
                 name,
-                [identity_bootstrap(step, pids) for step in steps],
-                None if name == fixed else paired_randomisation(means[fixed][-1], steps[-1], pids),
+                [identity_bootstrap(step, self.pids) for step in steps],
+                None if name == fixed else paired_randomisation(means[fixed][-1], steps[-1], self.pids),
             )
             for name, steps in means.items()
         ]

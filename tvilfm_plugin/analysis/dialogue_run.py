@@ -9,7 +9,7 @@ import torch
 from tvilfm_plugin.analysis.dialogue import memory
 from tvilfm_plugin.data.items import group_by_person
 from tvilfm_plugin.data.loaders import build_dataset
-from tvilfm_plugin.description.questions import Answers, answers_read, answers_scored, sentences
+from tvilfm_plugin.description.questions import NOISE, Answers, answers_read, answers_scored, sentences
 from tvilfm_plugin.description.reading import read
 from tvilfm_plugin.evaluation.evaluator import encode_texts
 from tvilfm_plugin.evaluation.protocols import Labels, Protocol
@@ -21,7 +21,7 @@ Draw = tuple[np.ndarray, Mapping[str, Answers], Sequence[Mapping[str, str]], Lab
 
 
 def dialogue_draws(
-    cfg: Any, model: Any, stored: StoredEvaluation, label: str, *, by_model: bool, draws: int
+    cfg: Any, model: Any, stored: StoredEvaluation, label: str, *, by_model: bool, draws: int, noise: float = NOISE
 ) -> Iterator[Draw]:
     """Gallery draws of a row of the result table.
 
@@ -30,6 +30,7 @@ def dialogue_draws(
         label: e.g. "all/infrared".
         by_model: whether the text tower says what an image would answer, not its caption.
         draws: how many, at most.
+        noise: of `answers_read`.
     """
     data = build_dataset(cfg, cfg.DATASETS.TESTS[0], text=True, verbose=False)
     captions = {item.path: data.captions[Modality.RGB][data.relative(item.path)].text for item in data.visible_pool}
@@ -46,7 +47,7 @@ def dialogue_draws(
         if by_model:
             answers = answers_scored(stored.drawn_gallery(card.setting, draw)[0].numpy(), stated)
         else:
-            answers = answers_read([read(captions[path]) for path in shown])
+            answers = answers_read([read(captions[path]) for path in shown], noise=noise)
         hidden = set(shown)
         known = {
             pid: memory(captions[path] for row in people.get(pid, ()) if (path := data.visible_pool[row].path) not in hidden)

@@ -1,22 +1,23 @@
 """What bad words and bad pictures do to retrieval, with and without trust in words, from stored image features.
 
 Only new texts pass the text encoder and only damaged pictures the network: one extraction per damage. Queries, gallery and the
-captions of the query images come from the stored evaluation.
+captions of the query images come from the stored evaluation. Trainings that were tested on the same people are `joined`.
 """
 
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tvilfm_plugin.analysis.intervals import query_means
+from tvilfm_plugin.analysis.statistics import identity_bootstrap, paired_randomisation
 from tvilfm_plugin.analysis.text_noise import drop_attributes, swap_colours, wrong_person
 from tvilfm_plugin.evaluation.ensemble import ensemble
 from tvilfm_plugin.evaluation.mer import TextIndex, minus_inner_product, query_embeddings
-from tvilfm_plugin.evaluation.ranking import aggregate, cmc_length, per_query
+from tvilfm_plugin.evaluation.ranking import PerQuery, per_query
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard, aligned
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
 from tvilfm_plugin.modality import Modality
@@ -38,16 +39,25 @@ class Condition(NamedTuple):
     share: float
 
 
+Values = dict[tuple[Condition, str], np.ndarray]
+"""Condition, query type -> (T, 3, Q) in T gallery draws: whether the first hit is right (NaN: the query does not count),
+average precision, trust in the words."""
+Cells = dict[tuple[str, str, str], np.ndarray]
+"""Picture, words, query type -> the same."""
+
+Key = TypeVar("Key")
+
+
 class Point(NamedTuple):
-    """One point of a curve: means over gallery draws, in percent, their deviations, and the mean trust in the words."""
+    """One point of a curve: means in percent, the 95 % interval of the mAP over people, and the mean trust in the words."""
 
     kind: str
     share: float
     query: str
     R1: float
     mAP: float
-    R1_sd: float
-    mAP_sd: float
+    mAP_low: float
+    mAP_high: float
     trust: float
 
 
@@ -76,7 +86,7 @@ def damage(texts: Sequence[str], index: np.ndarray, pids: np.ndarray, condition:
     return [[changed[i] for i in row.tolist()] for row in index]
 
 
-def robustness_curves(
+def damaged_words(
     stored: StoredEvaluation,
     encode: Encode,
     *,
@@ -87,7 +97,7 @@ def robustness_curves(
     seed: int = 0,
     draws: Sequence[int] | None = None,
     progress: Callable[[Sequence[int]], Iterable[int]] = iter,
-) -> list[Point]:
+) -> Values:
     """Every query type under every condition of the words, and the ensemble that weighs them by how well they fit.
 
     Args:
@@ -101,15 +111,17 @@ def robustness_curves(
     """
     chosen = list(range(len(stored.draws[setting])) if draws is None else draws)
     damaged = _Damaged.of(stored, encode, (setting, source, text_seed), chosen, conditions(shares), seed)
-    values: dict[tuple[Condition, str], list[tuple[float, float, float]]] = {}
+    alone = stored.trials(setting, NO_TEXT, draws=chosen)[stored.image_only.name][0]
+    untrusted = np.zeros(len(stored.query.pids))
+    found = {(Condition(NO_TEXT, 0.0), stored.image_only.name): [_values(trial.per_query, untrusted) for trial in alone]}
     for t, draw in enumerate(progress(chosen)):
         for condition in damaged.rows:
             for name, numbers in _measure(damaged.stored, setting, draw, damaged.text(condition), t, left_out=IMAGE).items():
-                values.setdefault((condition, name), []).append(numbers)
-    return [_image_point(stored, setting, chosen), *(_point(*key, numbers) for key, numbers in values.items())]
+                found.setdefault((condition, name), []).append(numbers)
+    return {key: np.array(numbers) for key, numbers in found.items()}
 
 
-def modality_table(
+def damaged_modalities(
     stored: StoredEvaluation,
     encode: Encode,
     pictures: Mapping[str, Tensor],
@@ -119,41 +131,53 @@ def modality_table(
     text_seed: int = 0,
     seed: int = 0,
     draws: Sequence[int] | None = None,
-) -> str:
-    """A Markdown table: infrared, words and both (with and without trust) where either is bad or missing.
+) -> Cells:
+    """Infrared, words and both (with and without trust) where either is bad.
 
     Args:
         pictures: damage -> raw (Q, D) features of the damaged query pictures.
-        The others as in `robustness_curves`.
+        The others as in `damaged_words`.
     """
     chosen = list(range(len(stored.draws[setting])) if draws is None else draws)
     words = {"clean": Condition(WRONG, 0.0), "incomplete": Condition(DROPPED, INCOMPLETE), "wrong": Condition(WRONG, 1.0)}
     damaged = _Damaged.of(stored, encode, (setting, source, text_seed), chosen, list(words.values()), seed)
-
-    @functools.cache  # who is missing leaves what is there as it is
-    def measured(picture: str, said: str) -> dict[str, str]:
+    found: Cells = {}
+    for picture, said in [*(("clean", said) for said in words), *((picture, "clean") for picture in pictures)]:
         now = damaged.stored
         if picture in pictures:
             now = replace(now, parts=now.parts._replace(query=pictures[picture]))
-        text = damaged.text(words[said])
-        numbers = [_measure(now, setting, draw, text, t) for t, draw in enumerate(chosen)]
-        shown = {name: _point(Condition("", 0.0), name, [one[name] for one in numbers]) for name in numbers[0]}
-        return {name: f"{one.R1:.2f} / {one.mAP:.2f}" for name, one in shown.items()}
+        numbers = [_measure(now, setting, draw, damaged.text(words[said]), t) for t, draw in enumerate(chosen)]
+        found |= {(picture, said, name): np.array([one[name] for one in numbers]) for name in numbers[0]}
+    return found
+
+
+def joined(runs: Sequence[Mapping[Key, np.ndarray]]) -> dict[Key, np.ndarray]:
+    """What several trainings do with the same queries, as if it were in further gallery draws."""
+    return {key: np.concatenate([run[key] for run in runs]) for key in runs[0]}
+
+
+def modality_table(runs: Sequence[Cells]) -> str:
+    """A Markdown table of `damaged_modalities` of one or more trainings, and what is left where one is missing."""
+    found = joined(runs)
+
+    def cell(picture: str, said: str, name: str) -> str:
+        right, precision = (100 * np.nanmean(found[picture, said, name][:, row]) for row in (0, 1))
+        return f"{right:.2f} / {precision:.2f}"
 
     def cells(picture: str, said: str) -> list[str]:
-        found = measured(picture if picture in pictures else "clean", said if said in words else "clean")
-        both = [found["ensemble"], found[TRUSTED]]
-        alone = [found[IMAGE] if picture != "absent" else "", found.get(WORDS, "") if said != "absent" else ""]
+        there = (picture.replace("absent", "clean"), said.replace("absent", "clean"))
+        alone = [cell(*there, name) if shown != "absent" and (*there, name) in found else ""
+                 for name, shown in ((IMAGE, picture), (WORDS, said))]  # fmt: skip
+        both = [cell(*there, name) for name in ("ensemble", TRUSTED)]
         if "absent" in (picture, said):  # who is missing does not vote
             both = [next(filter(None, alone))] * 2
         return [picture, said, *alone, *both]
 
-    bad_words = [("clean", said) for said in (*words, "absent")]
-    rows = [*bad_words, *((picture, "clean") for picture in (*pictures, "absent"))]
+    known = list(dict.fromkeys((picture, said) for picture, said, _ in found))
+    rows = sorted([*known, ("clean", "absent"), ("absent", "clean")], key=lambda one: one[0] != "clean")
     names = ["picture", "words", "infrared, R-1 / mAP", "words", "both", "both, with trust"]
     left_out = f"{100 * INCOMPLETE:.0f} % of the attributes left out"
-    note = f"- Percent, means over {len(chosen)} gallery draws. Incomplete: {left_out}."
-    return "\n".join([*aligned([names, *(cells(*row) for row in rows)], names=2), "", note])
+    return "\n".join([*aligned([names, *(cells(*row) for row in rows)], names=2), "", f"- Percent. Incomplete: {left_out}."])
 
 
 def default_source(stored: StoredEvaluation) -> tuple[str, str, int]:
@@ -167,33 +191,46 @@ def default_source(stored: StoredEvaluation) -> tuple[str, str, int]:
     raise LookupError(f"The evaluation has no texts to damage in setting {setting!r}; evaluate with TEST.TEXT_SOURCES witness.")
 
 
-def cost_and_gain(points: Sequence[Point], card: ProtocolCard) -> str:
-    """A Markdown table: what trust costs when the words are good and brings when they are bad."""
-    image = next(p for p in points if p.kind == NO_TEXT)
-    found: dict[tuple[str, float], dict[str, Point]] = {}
-    for point in points:
-        found.setdefault((point.kind, point.share), {})[point.query] = point
-    cells = [["text", "trust"]]
-    for metric in ("mAP", "R-1"):
-        cells[0] += [f"{image.query} {metric}", "ensemble", "with trust", "change"]
-    seen_clean = False
-    for (kind, share), row in found.items():
-        if kind == NO_TEXT or (share == 0 and seen_clean):
-            continue
-        seen_clean = seen_clean or share == 0
-        blind, safe = row["ensemble"], row[TRUSTED]
-        name = f"undamaged ({card.text_source})" if share == 0 else kind if kind == EMPTY else f"{kind}, {100 * share:.0f} %"
-        cells.append([name, f"{safe.trust:.2f}"])
-        for three in ((image.mAP, blind.mAP, safe.mAP), (image.R1, blind.R1, safe.R1)):
-            cells[-1] += [*(f"{value:.2f}" for value in three), f"{three[2] - three[1]:+.2f}"]
+def trust_table(values: Values, pids: np.ndarray, card: ProtocolCard) -> str:
+    """A Markdown table: what trust costs when the words are good and brings when they are bad, tested over people.
+
+    Args:
+        pids: (Q,) identity of every query.
+    """
+    alone = next(found for (condition, _), found in values.items() if condition.kind == NO_TEXT)
+    kinds = [one for one in dict.fromkeys(condition for condition, _ in values) if one.kind != NO_TEXT]
+    cells = [["text", "trust", "ensemble, R-1 / mAP", "with trust", "mAP, against the ensemble", "R-1, against infrared alone"]]
+    for kind in kinds[:1] + [one for one in kinds[1:] if one.share]:
+        blind, safe = values[kind, "ensemble"], values[kind, TRUSTED]
+        name = f"{kind.kind}, {100 * kind.share:.0f} %" if kind.kind != EMPTY else EMPTY
+        cells.append([name if kind.share else f"undamaged ({card.text_source})", f"{np.mean(safe[:, 2]):.2f}"])
+        cells[-1] += [f"{100 * np.nanmean(one[:, 0]):.2f} / {100 * np.nanmean(one[:, 1]):.2f}" for one in (blind, safe)]
+        for row, other in ((1, blind), (0, alone)):
+            test = paired_randomisation(query_means(other[:, row]), query_means(safe[:, row]), pids)
+            change, low, high = (100 * value for value in test[:3])
+            cells[-1].append(f"{change:+.2f} [{low:+.2f}, {high:+.2f}] (p = {test.p_value:.4f})")
+    means = [100 * np.nanmean(alone[:, row]) for row in (0, 1)]
     notes = [
-        "- Percent, means over the gallery draws. Change: weighing words by how well they fit (TEST.TEXT_TRUST) against "
-        "trusting them blindly, its cost in the first line and its gain where they are bad.",
-        "- Trust: mean weight of the words.",
+        f"- Percent. Infrared alone: {means[0]:.2f} / {means[1]:.2f}. Trust: mean weight of the words (TEST.TEXT_TRUST).",
+        "- Changes with 95 % intervals and paired randomisation over people.",
     ]
     if card.reranking != "none":
         notes.append(f"- Plain similarities: the evaluation's re-ranking ({card.reranking}) is not used here.")
     return "\n".join([*aligned(cells, names=1), "", *notes])
+
+
+def curve_points(values: Values, pids: np.ndarray) -> list[Point]:
+    """The points of the curves.
+
+    Args:
+        pids: (Q,) identity of every query.
+    """
+    points = []
+    for (condition, name), found in values.items():
+        interval = identity_bootstrap(query_means(found[:, 1]), pids)
+        r1, mean, low, high = (100 * float(value) for value in (np.nanmean(found[:, 0]), *interval[:3]))
+        points.append(Point(condition.kind, condition.share, name, r1, mean, low, high, float(found[:, 2].mean())))
+    return points
 
 
 def as_table(points: Sequence[Point]) -> list[dict[str, Any]]:
@@ -230,8 +267,8 @@ class _Damaged(NamedTuple):
 
 def _measure(
     stored: StoredEvaluation, setting: str, draw: int, text: TextIndex, t: int, left_out: str = ""
-) -> dict[str, tuple[float, float, float]]:
-    """R-1, mAP and mean trust of every query type but one in one gallery draw; row t of the texts is the draw's."""
+) -> dict[str, np.ndarray]:
+    """`_values` of every query type but one in one gallery draw; row t of the texts is the draw's."""
     embeddings, gallery = stored.drawn_gallery(setting, draw)
     with torch.no_grad():
         queries = query_embeddings(stored.parts, text.rgb[t], text.ir, stored.members, stored.fusion, stored.embed)
@@ -239,28 +276,17 @@ def _measure(
     ranked = {m.value: queries[m] for m in stored.members if m.value != left_out}
     ranked["ensemble"] = ensemble(queries, stored.members)
     ranked[TRUSTED] = ensemble(queries, stored.members, trust)
-    length, result = cmc_length(gallery, stored.protocol), {}
-    for name, vectors in ranked.items():
-        found = per_query(minus_inner_product(vectors, embeddings), stored.query, gallery, stored.protocol)
-        metrics = aggregate(found, length)
-        result[name] = (metrics.rank(1), metrics.mAP, float(trust.mean()))
-    return result
+    return {
+        name: _values(
+            per_query(minus_inner_product(vectors, embeddings), stored.query, gallery, stored.protocol), trust.numpy()
+        )
+        for name, vectors in ranked.items()
+    }
 
 
-def _image_point(stored: StoredEvaluation, setting: str, draws: Sequence[int]) -> Point:
-    trials = stored.trials(setting, NO_TEXT, draws=draws)[stored.image_only.name][0]
-    values = [(trial.metrics.rank(1), trial.metrics.mAP, 0.0) for trial in trials]
-    return _point(Condition(NO_TEXT, 0.0), stored.image_only.name, values)
-
-
-def _point(condition: Condition, query: str, values: Sequence[tuple[float, float, float]]) -> Point:
-    numbers = np.array(values)
-    r1, mean_ap, trust = numbers.mean(axis=0)
-    r1_sd, map_sd, _ = numbers.std(axis=0, ddof=1) if len(numbers) > 1 else (np.nan, np.nan, np.nan)
-    return Point(
-        condition.kind, condition.share, query, 100 * float(r1), 100 * float(mean_ap), 100 * float(r1_sd), 100 * float(map_sd),
-        float(trust),
-    )  # fmt: skip
+def _values(found: PerQuery, trust: np.ndarray) -> np.ndarray:
+    right, precision = (np.where(found.valid, one, np.nan) for one in (found.first_match_rank == 1, found.ap))
+    return np.stack([right, precision, trust])
 
 
 def _with_texts(

@@ -1,4 +1,4 @@
-"""Robustness of a stored evaluation, with the model that was evaluated, written beside it."""
+"""Robustness of stored evaluations, with the models that were evaluated, written beside them."""
 
 import csv
 import io
@@ -6,20 +6,27 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
 from tvilfm_plugin.analysis.robustness import (
     SHARES,
+    Cells,
     Point,
+    Values,
     as_table,
-    cost_and_gain,
+    curve_points,
+    damaged_modalities,
+    damaged_words,
     default_source,
+    joined,
     modality_table,
-    robustness_curves,
+    trust_table,
 )
+from tvilfm_plugin.evaluation.report import ProtocolCard
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
 from tvilfm_plugin.evaluation.stored_files import NotStoredError
 from tvilfm_plugin.files.writing import write_text
@@ -49,23 +56,29 @@ class RobustnessOptions:
             raise ValueError(f"Damaged shares lie in 0 to 1, not {', '.join(map(str, wrong))}.")
 
 
+class Measured(NamedTuple):
+    """What one training did with the queries `pids` (Q,), by the protocol of `card`."""
+
+    card: ProtocolCard
+    pids: np.ndarray
+    words: Values
+    both: Cells
+
+
 def measure_robustness(
     stored: StoredEvaluation,
     encode: Callable[[Any], Tensor],
     options: RobustnessOptions,
-    folder: Path,
+    run: Path,
     pictures: Mapping[str, Tensor],
-) -> tuple[dict[str, Any], str, Path]:
-    """Measure the curves and write their points (CSV, JSON) and the tables.
+) -> Measured:
+    """Measure one training.
 
     Args:
         stored: with `text_trust`.
         encode: texts -> (N, D) raw features by the model that was evaluated.
-        folder: RUN/evaluation/DATASET, where the evaluation lies.
+        run: its folder.
         pictures: damage -> raw (Q, D) features of the damaged query pictures.
-
-    Returns:
-        What the JSON file says, the tables under their heading, and the files' path without suffix.
     """
     setting, source, text_seed = default_source(stored)
     setting, source = options.setting or setting, options.source or source
@@ -73,24 +86,43 @@ def measure_robustness(
         raise NotStoredError(f"There is no setting {setting!r}; choices are {', '.join(stored.draws)}.")
     text_seed = next(iter(stored.seeds(setting, source)), text_seed)
     assert stored.parts.texts is not None
-    check_same_weights(encode(stored.texts[:16]), stored.parts.texts[:16], folder.parents[1])
-    points = robustness_curves(
+    check_same_weights(encode(stored.texts[:16]), stored.parts.texts[:16], run)
+    draws = range(len(stored.draws[setting]))[: options.draws]
+    words = damaged_words(
         stored, encode, setting=setting, source=source, text_seed=text_seed, shares=options.shares, seed=options.seed,
-        draws=range(len(stored.draws[setting]))[: options.draws],
-        progress=lambda draws: tqdm(draws, desc="Ranking", unit="draw", disable=None, leave=False),
+        draws=draws, progress=lambda draws: tqdm(draws, desc="Ranking", unit="draw", disable=None, leave=False),
     )  # fmt: skip
+    both = damaged_modalities(
+        stored, encode, pictures, setting=setting, source=source, text_seed=text_seed, seed=options.seed, draws=draws
+    )
     card = next(c for c in stored.cards.values() if (c.setting, c.text_source) == (setting, source))
-    both = modality_table(
-        stored, encode, pictures, setting=setting, source=source, text_seed=text_seed, seed=options.seed,
-        draws=range(len(stored.draws[setting]))[: options.draws],
-    )  # fmt: skip
-    table = f"{cost_and_gain(points, card)}\n\n{both}"
-    out = folder / f"robustness_{setting}_{source}"
-    described = {"card": card.to_dict(), "seed": options.seed, "points": as_table(points)}
+    return Measured(card, stored.query.pids, words, both)
+
+
+def write_robustness(runs: Sequence[Measured], seed: int, folder: Path) -> tuple[dict[str, Any], str, Path]:
+    """Write the points of the curves (CSV, JSON) and the tables of one or more trainings with the same test people.
+
+    Args:
+        seed: of the damage.
+        folder: of the files.
+
+    Returns:
+        What the JSON file says, the tables under their heading, and the files' path without suffix.
+    """
+    card, pids = runs[0].card, runs[0].pids
+    if any(not np.array_equal(run.pids, pids) for run in runs):
+        raise ValueError("The runs were tested on other queries than the first of them: name runs of one data set.")
+    words = joined([run.words for run in runs])
+    points = curve_points(words, pids)
+    table = f"{trust_table(words, pids, card)}\n\n{modality_table([run.both for run in runs])}"
+    out = folder / f"robustness_{card.setting}_{card.text_source}"
+    described = {"card": card.to_dict(), "trainings": len(runs), "seed": seed, "points": as_table(points)}
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out.with_suffix(".csv"), as_csv(points))
     write_text(out.with_suffix(".json"), json.dumps(described, indent=1) + "\n")
     write_text(out.with_suffix(".md"), table + "\n")
-    return described, f"## {card.dataset}, {setting}, text source {source}\n\n{table}", out
+    several = f", {len(runs)} trainings" if len(runs) > 1 else ""
+    return described, f"## {card.dataset}, {card.setting}, text source {card.text_source}{several}\n\n{table}", out
 
 
 def check_same_weights(encoded: Tensor, stored: Tensor, run: Path) -> None:

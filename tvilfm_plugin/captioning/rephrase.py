@@ -14,6 +14,7 @@ from tvilfm_plugin.captioning.colour_filter import remove_colours
 from tvilfm_plugin.captioning.engine import Job, Shard, begin, run_jobs, write_failures
 from tvilfm_plugin.captioning.guards import clean_answer, objection, reminder
 from tvilfm_plugin.captioning.rows import Row, RowStore, write_json
+from tvilfm_plugin.captioning.sentence_encoder import SentenceFence
 from tvilfm_plugin.captioning.sources import SourceSet
 from tvilfm_plugin.captioning.weights import find_weights
 from tvilfm_plugin.modality import Modality
@@ -183,6 +184,7 @@ def rephrase_captions(
     shard: Shard | None = None,
     restart: bool = False,
     limit: int = 0,
+    fence: SentenceFence | None = None,
 ) -> RephraseOutcome:
     """Rephrase captions into a `caption_llm_dict_*` that the loaders read.
 
@@ -196,11 +198,13 @@ def rephrase_captions(
         colour_filter: "released" or "strict" takes colours out of infrared rephrases before the guards look; "" leaves
             them to the guards.
         retries: attempts after the first one.
+        fence: refuses rephrases that the guards accept and a sentence encoder does not.
     """
     shard = shard or Shard.from_environment()
     if colour_filter and images.modality is not Modality.IR:
         raise ValueError("A colour filter is for infrared texts; visible captions need their colours.")
     how = {"instruction": instruction, "colour_filter": colour_filter, "retries": retries}
+    how |= fence.provenance if fence else {}
     store = RowStore(out / "rows" / "rephrases", {**rephraser.provenance(), **how}, result="rephrase", may_be_empty=True)
     target = out / f"caption_llm_dict_{images.text_name}.json"
     begin(store, shard, restart, [target])
@@ -208,7 +212,7 @@ def rephrase_captions(
     if not keys:
         raise ValueError(f"None of the {len(images.sources)} images has a caption among the {len(texts)} given texts.")
 
-    work = lambda jobs: _rephrase_batch(rephraser, jobs, images.modality, colour_filter, instruction, retries)
+    work = lambda jobs: _rephrase_batch(rephraser, jobs, images.modality, colour_filter, instruction, retries, fence)
     # A row is about the caption that it rephrases; a new caption needs a new one.
     holds = lambda row: bool(row.get("caption") == texts.get(row["image"]))
     made = run_jobs(
@@ -227,8 +231,9 @@ def rephrase_captions(
 
 
 def _rephrase_batch(
-    rephraser: Rephraser, jobs: Sequence[Job], modality: Modality, colour_filter: str, instruction: str, retries: int
-) -> list[Row]:
+    rephraser: Rephraser, jobs: Sequence[Job], modality: Modality, colour_filter: str, instruction: str, retries: int,
+    fence: SentenceFence | None,
+) -> list[Row]:  # fmt: skip
     rows: list[Row] = [{"image": j.key, "caption": j.prepared, "rephrase": "", "refused": []} for j in jobs]
     waiting = list(range(len(jobs)))
     for attempt in range(1 + retries):
@@ -245,6 +250,8 @@ def _rephrase_batch(
             text = clean_answer(answer)
             text = remove_colours(text, colour_filter) if colour_filter else text
             reason = objection(jobs[n].prepared, text, modality)
+            if fence and not reason:
+                reason = fence.objection(jobs[n].prepared, text)
             if reason:
                 rows[n]["refused"].append(reason)
                 still.append(n)

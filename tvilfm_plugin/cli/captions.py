@@ -94,6 +94,8 @@ def _rephrase_options(parser: Parser) -> None:
     parser.option("--max-new-tokens", type=int, default=160, help="length of a rephrase")
     parser.option("--seed", type=int, default=0, help="of sampling")
     parser.option("--retries", type=int, default=3, help="further attempts when the guards refuse a rephrase")
+    parser.option("--sentence-encoder", default="", help="folder or Hugging Face id: refuses what it finds unlike the caption")
+    parser.option("--least-similarity", type=float, default=0.7, help="cosine that --sentence-encoder asks for")
     parser.option("--colour-filter", choices=FILTERS, help="of rephrases (default: strict for ir, none for rgb)")
     parser.option("--concurrency", type=int, default=16, help="requests to the server at a time")
     parser.option("--timeout", type=float, default=120.0, help="seconds for one answer of the server")
@@ -130,6 +132,7 @@ def rephrase(args: argparse.Namespace) -> int:
     import tvilfm_plugin  # noqa: F401  (before transformers: it imports torchvision)
     from tvilfm_plugin.captioning.rephrase import rephrase_captions
     from tvilfm_plugin.captioning.rows import read_descriptions
+    from tvilfm_plugin.captioning.sentence_encoder import SentenceFence
     from tvilfm_plugin.modality import Modality
 
     completed(args.parser, args)
@@ -143,6 +146,7 @@ def rephrase(args: argparse.Namespace) -> int:
         colour_filter="" if chosen == "none" else chosen, instruction=args.instruction, retries=args.retries,
         batch_size=max(args.batch_size, args.concurrency) if is_address(args.llm) else args.batch_size,
         shard=_shard(args), restart=args.restart, limit=args.limit,
+        fence=SentenceFence(args.sentence_encoder, args.least_similarity, args.device) if args.sentence_encoder else None,
     )  # fmt: skip
     print(f"{outcome.made} rephrases made now, {outcome.done} done, {outcome.empty} left empty by the guards.")
     for reason, count in outcome.refused.items():

@@ -155,8 +155,23 @@ def thresholds(args: argparse.Namespace) -> int:
 # --- robustness -------------------------------------------------------------------------------------------------------
 
 
+def _runs_options(parser: Parser, about: str) -> None:
+    """One or more trainings, and where their joint result goes."""
+    parser.positional("run", help=f"{about}; a quoted glob or a comma-separated list for several training seeds")
+    parser.option("--out", type=Path, help="folder of the files (default: the evaluation's; several runs need it)")
+
+
+def _runs(args: argparse.Namespace) -> list[Path]:
+    from tvilfm_plugin.analysis.run_comparison import find_runs
+
+    runs = find_runs(args.run)
+    if len(runs) > 1 and args.out is None:
+        raise ValueError(f"{len(runs)} runs: name a folder for what they give together, --out FOLDER.")
+    return runs
+
+
 def _robustness_options(parser: Parser) -> None:
-    run_option(parser, "output folder of a stage-2 run that was evaluated with TEST.STORE True")
+    _runs_options(parser, "output folder of a stage-2 run that was evaluated with TEST.STORE True")
     parser.option("--setting", default="", help="e.g. all (default: the first)")
     parser.option("--source", default="", help="text source that is damaged (default: witness, else human, oracle, self)")
     parser.option("--weights", default="model_final.pth", help="file in the run's folder")
@@ -165,16 +180,18 @@ def _robustness_options(parser: Parser) -> None:
     parser.option("--draws", type=int, help="gallery draws to use (default: all)")
     parser.option("--pictures", action="store_true", help="damaged pictures as well, which pass the network")
     parser.option("--trust", choices=("single", "joint"), default="single", help="see TEST.TEXT_TRUST")
+    parser.option("--stakes", type=float, help="how much more right words bring than wrong ones cost (default: as calibrated)")
 
 
 def robustness(args: argparse.Namespace) -> int:
     """Measure the curves, write their points, draw them."""
     from dataclasses import replace
+    from functools import partial
 
     import torch
 
     from tvilfm_plugin.analysis.picture_noise import DAMAGES
-    from tvilfm_plugin.analysis.robustness_run import RobustnessOptions, measure_robustness
+    from tvilfm_plugin.analysis.robustness_run import Measured, RobustnessOptions, measure_robustness, write_robustness
     from tvilfm_plugin.engine import load_model
     from tvilfm_plugin.engine.text_trust import calibration, encode_pictures
     from tvilfm_plugin.evaluation.evaluator import encode_texts, load_evaluation
@@ -185,21 +202,19 @@ def robustness(args: argparse.Namespace) -> int:
     options = RobustnessOptions(
         setting=args.setting, source=args.source, shares=args.shares, seed=args.seed, draws=args.draws
     )  # fmt: skip
-    folders = evaluations(args.run)
-    opts = ["OUTPUT_DIR", str(args.run)]
-    cfg, model = load_model(args.run / "config.yaml", args.run / args.weights, opts=opts)
-    trust = calibration(cfg, model)
-
-    @torch.no_grad()
-    def encode(texts: list[str]) -> torch.Tensor:
-        return encode_texts(model, texts, quiet=False)
-
-    for folder in folders:
-        stored = replace(load_evaluation(folder), text_trust=replace(trust, how=args.trust))
-        damages = DAMAGES if args.pictures else {}
-        camids = stored.query.camids.tolist()
-        pictures = {name: encode_pictures(cfg, model, stored.query_paths, camids, change) for name, change in damages.items()}
-        described, table, out = measure_robustness(stored, encode, options, folder, pictures)
+    found: dict[str, list[Measured]] = {}
+    for run in (runs := _runs(args)):
+        folders = evaluations(run)
+        cfg, model = load_model(run / "config.yaml", run / args.weights, opts=["OUTPUT_DIR", str(run)])
+        trust = replace(calibration(cfg, model), how=args.trust, **({"stakes": args.stakes} if args.stakes else {}))
+        encode = torch.no_grad()(partial(encode_texts, model, quiet=False))
+        for folder in folders:
+            stored = replace(load_evaluation(folder), text_trust=trust)
+            damaged = partial(encode_pictures, cfg, model, stored.query_paths, stored.query.camids.tolist())
+            pictures = {name: damaged(change) for name, change in (DAMAGES if args.pictures else {}).items()}
+            found.setdefault(folder.name, []).append(measure_robustness(stored, encode, options, run, pictures))
+    for name, measured in found.items():
+        described, table, out = write_robustness(measured, args.seed, args.out or runs[0] / "evaluation" / name)
         picture = save_figure(build_robustness(described), out.with_suffix(".png"))
         print(f"{table}\n\nCurves: {picture} (also .csv, .json, .md)")
     return 0
@@ -209,35 +224,55 @@ def robustness(args: argparse.Namespace) -> int:
 
 
 def _dialogue_options(parser: Parser) -> None:
-    run_option(parser)
+    from tvilfm_plugin.description.questions import NOISE
+
+    _runs_options(parser, "output folder of a run")
     parser.option("--row", default="", help="row of the result table that is searched first (default: the row without text)")
-    parser.option("--by", choices=("captions", "model"), default="captions", help="how it is known what an image would answer")
+    known = "how it is known what an image would answer"
+    parser.option("--by", choices=("captions", "model"), nargs="+", default=["captions"], help=known)
+    parser.option("--noise", type=float, default=NOISE, help="how often answer and caption of a person are taken to differ")
     parser.option("--steps", type=int, default=5, help="questions")
     parser.option("--draws", type=int, default=2, help="gallery draws to use")
     parser.option("--seed", type=int, default=0, help="of wrong and missing answers")
 
 
 def dialogue(args: argparse.Namespace) -> int:
-    """Print and write R-1 after every answer."""
+    """Print, write and draw R-1 after every answer."""
     from tqdm import tqdm
 
     from tvilfm_plugin.analysis.dialogue import Curves, dialogue_table
     from tvilfm_plugin.analysis.dialogue_run import dialogue_draws
     from tvilfm_plugin.engine.trained import load_run
     from tvilfm_plugin.evaluation.evaluator import load_evaluation
+    from tvilfm_plugin.visualization.curves import build_curves, of_intervals
+    from tvilfm_plugin.visualization.figures import save_figure
     from tvilfm_plugin.visualization.stored import evaluations
 
-    cfg, model = load_run(args.run)
-    for folder in evaluations(args.run):
-        stored = load_evaluation(folder)
-        label = args.row or next(iter(stored.cards))
-        curves = Curves(args.steps, args.seed)
-        draws = dialogue_draws(cfg, model, stored, label, by_model=args.by == "model", draws=args.draws)
-        for draw in tqdm(draws, total=args.draws, desc="Asking", unit="draw", disable=None, leave=False):
-            curves.add(*draw)
-        table = dialogue_table(curves.curves(stored.query.pids))
-        print(f"## {stored.card(label).dataset}, {label}, answers by {args.by}\n\n{table}")
-        write_report(folder / f"dialogue_{label.replace('/', '_')}_{args.by}.md", table)
+    found: dict[str, dict[str, Curves]] = {}
+    titles = {}
+    for run in (runs := _runs(args)):
+        cfg, model = load_run(run)
+        for folder in evaluations(run):
+            stored = load_evaluation(folder)
+            label = args.row or next(iter(stored.cards))
+            several = f", {len(runs)} trainings" if len(runs) > 1 else ""
+            titles[folder.name] = f"{stored.card(label).dataset}, {label}{several}"
+            for by in args.by:
+                curves = found.setdefault(folder.name, {}).setdefault(f"answers by {by}", Curves(args.steps, args.seed))
+                draws = dialogue_draws(cfg, model, stored, label, by_model=by == "model", draws=args.draws, noise=args.noise)
+                for draw in tqdm(draws, total=args.draws, desc="Asking", unit="draw", disable=None, leave=False):
+                    curves.add(*draw)
+    for name, kinds in found.items():
+        measured = {kind: curves.curves() for kind, curves in kinds.items()}
+        report = "\n\n".join(f"## {titles[name]}, {kind}\n\n{dialogue_table(curves)}" for kind, curves in measured.items())
+        out = (args.out or runs[0] / "evaluation" / name) / f"dialogue_{label.replace('/', '_')}.md"
+        write_report(out, report)
+        panels = {
+            kind: {one.witness: of_intervals(range(args.steps + 1), one.steps) for one in curves}
+            for kind, curves in measured.items()
+        }
+        figure = build_curves(panels, title=f"A witness asked: {titles[name]}", x_label="answers", y_label="R-1, %")
+        print(f"{report}\n\nCurves: {save_figure(figure, out.with_suffix('.png'))}")
     return 0
 
 

@@ -147,7 +147,8 @@ class StoredEvaluation:
                 for raw in (self.parts.query, self.parts.texts[torch.from_numpy(rgb)], self.parts.texts[torch.from_numpy(ir)])
             )
         said, seen = ([self.texts[row] for row in rows] for rows in (rgb, ir))
-        return torch.from_numpy(trust(self.text_trust.log_odds(picture, words, caption, said, seen), self.text_trust.how))
+        odds = self.text_trust.log_odds(picture, words, caption, said, seen)
+        return torch.from_numpy(trust(odds, self.text_trust.how, self.text_trust.stakes))
 
     def drawn_gallery(self, setting: str, draw: int) -> tuple[Tensor, Labels]:
         """Unit (g, D) embeddings and labels of one gallery draw."""

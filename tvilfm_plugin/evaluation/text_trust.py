@@ -9,7 +9,8 @@ the evidence of all queries together says, which expectation maximisation finds 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
@@ -42,7 +43,7 @@ class TextTrust:
         picture: the same where the infrared picture has no caption.
         people: training people that it was learned on.
         weights_sha256: of the model.
-        how: see `trust`.
+        how, stakes: see `trust`.
     """
 
     infrared: Sequence[float]
@@ -54,6 +55,7 @@ class TextTrust:
     people: int
     weights_sha256: str
     how: str = SINGLE
+    stakes: float = STAKES
 
     @property
     def note(self) -> str:
@@ -83,10 +85,10 @@ class TextTrust:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any], where: str) -> Self:
         """Of parsed JSON; raises ValueError with `where` if it is something else."""
-        missing = [name for name in cls.__dataclass_fields__ if name not in fields]
+        missing = [one.name for one in dataclass_fields(cls) if one.default is MISSING and one.name not in fields]
         if missing or len(fields["both"]) != 1 + len(_KINDS) or len(fields["picture"]) != 2:
             raise ValueError(f"{where} is no calibration of trust in words; evaluate with TEST.TEXT_TRUST to write one.")
-        return cls(**{name: fields[name] for name in cls.__dataclass_fields__})
+        return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})
 
     @classmethod
     def load(cls, file: Path, weights: str) -> Self | None:
@@ -101,16 +103,17 @@ class TextTrust:
         write_text(file, json.dumps(asdict(self)) + "\n")
 
 
-def trust(log_odds: np.ndarray, how: str = SINGLE) -> np.ndarray:
-    """(Q,) weights in [0, 1]: the odds that each query's words fit it, times `STAKES`, as a share.
+def trust(log_odds: np.ndarray, how: str = SINGLE, stakes: float = STAKES) -> np.ndarray:
+    """(Q,) weights in [0, 1]: the odds that each query's words fit it, times the stakes, as a share.
 
     Args:
         log_odds: (Q,), see `TextTrust.log_odds`.
         how: "single": words are right as often as wrong, and no query looks at another; "joint": as often as the evidence of
             the Q queries together says.
+        stakes: how much more right words bring than wrong ones cost.
     """
     prior = _prior(log_odds) if how == JOINT else 0.5
-    return _sigmoid(log_odds + np.log(STAKES * prior / (1 - prior)))
+    return _sigmoid(log_odds + np.log(stakes * prior / (1 - prior)))
 
 
 def _prior(log_odds: np.ndarray, steps: int = 200) -> float:

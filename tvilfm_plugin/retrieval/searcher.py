@@ -216,7 +216,7 @@ class Searcher(ABC):
         rows = self.embed_texts([text, *([infrared_text] if infrared_text else [])])
         caption = rows[1:] if infrared_text else None
         odds = self.text_trust.log_odds(queries[Modality.IR][None], rows[:1], caption, [text], [infrared_text or ""])
-        fit = float(trust(odds)[0])
+        fit = float(trust(odds, stakes=self.text_trust.stakes)[0])
         if self.weighs:
             queries = {m: vector if m is Modality.IR else fit * vector for m, vector in queries.items()}
         unfit = f"these words do not fit this picture (trust {fit:.2f})" if fit < UNFIT else ""

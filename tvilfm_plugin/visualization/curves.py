@@ -42,6 +42,12 @@ class Curve(NamedTuple):
     high: Sequence[float] = ()
 
 
+def of_intervals(x: Sequence[float], intervals: Sequence[Sequence[float]]) -> Curve:
+    """Means, lower and upper ends (as fractions) as a curve in percent."""
+    mean, low, high = ([100 * one[n] for one in intervals] for n in range(3))
+    return Curve(x, mean, low=low, high=high)
+
+
 Panels = Mapping[str, Mapping[str, Curve]]
 """Panel title -> curve name -> curve."""
 

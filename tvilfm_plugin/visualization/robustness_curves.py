@@ -25,6 +25,8 @@ class _Point(TypedDict):
     share: float
     query: str
     mAP: float
+    mAP_low: float
+    mAP_high: float
 
 
 class _Robustness(TypedDict):
@@ -59,7 +61,8 @@ def robustness_panels(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str
         for name in QUERIES:
             some = [p for p in of_kind if p["query"] == name]
             if some:
-                found[kind][name] = Curve([100 * p["share"] for p in some], [p["mAP"] for p in some])
+                shares, low, high = ([p[key] for p in some] for key in ("share", "mAP_low", "mAP_high"))
+                found[kind][name] = Curve([100 * share for share in shares], [p["mAP"] for p in some], low=low, high=high)
     return found
 
 
