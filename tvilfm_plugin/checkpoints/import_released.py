@@ -13,7 +13,8 @@ from yacs.config import CfgNode
 from tvilfm_plugin.checkpoints import released_baselines, released_keys, released_mip
 from tvilfm_plugin.checkpoints.released_keys import Translation
 from tvilfm_plugin.evaluation.provenance import KEY, NOT_RECORDED, Provenance
-from tvilfm_plugin.files.weights import read_weights_file, some, tensors_of
+from tvilfm_plugin.files.listing import in_lines, some
+from tvilfm_plugin.files.weights import read_weights_file, tensors_of
 from tvilfm_plugin.files.writing import atomic_file
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -66,8 +67,7 @@ class KeyReport(NamedTuple):
             reasons.setdefault(reason, []).append(name)
         lines += [f"  {some(names, 4)}: {reason}" for reason, names in reasons.items()]
         for title, names in (("missing", self.missing), ("shape", self.misshapen), ("unexplained", self.unexplained)):
-            lines.append(f"{title}: {len(names)}")
-            lines += [f"  {name}" for name in names[:20]] + ([f"  ... and {len(names) - 20} more"] if len(names) > 20 else [])
+            lines += [f"{title}: {len(names)}", *([in_lines(names)] if names else [])]
         return "\n".join(lines)
 
 

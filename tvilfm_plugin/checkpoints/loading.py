@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from tvilfm_plugin.checkpoints.model_folder import read_description
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance
+from tvilfm_plugin.files.listing import in_lines
 from tvilfm_plugin.files.shipped import folder_of, weights_file
-from tvilfm_plugin.files.weights import WeightsError, best_prefix, read_weights_file, tensors_of
+from tvilfm_plugin.files.weights import WeightsError, best_prefix, misfits, read_weights_file, tensors_of
 from tvilfm_plugin.modeling.token_rows import whole_tables
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -95,10 +96,9 @@ def load_weights(
     absent = tuple(part for part in may_miss if not any(name.startswith(part) for name in state))
     excused = [name for name in missing if name.startswith((*absent, *may_differ))]
     excused += [name for name in misshapen if name.startswith(tuple(may_differ))]
-    if problems := _problems(state, own, excused):
-        shown = "\n  ".join(problems[:20]) + (f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else "")
+    if problems := misfits(state, own, excused):
         raise RuntimeError(
-            f"{str(path)!r} does not fit this {type(model).__name__} ({len(problems)} keys):\n  {shown}\n"
+            f"{str(path)!r} does not fit this {type(model).__name__} ({len(problems)} keys):\n{in_lines(problems)}\n"
             "Use the config that the checkpoint was trained with (config.yaml lies beside it)."
         )
     if excused:
@@ -109,18 +109,3 @@ def load_weights(
         model.get_submodule(part).known_tokens = rows
     logger.info(f"Loaded {len(state) - len(misshapen)} tensors from {path}")
     return Loaded(excused, provenance, content)
-
-
-def _problems(state: Mapping[str, Tensor], own: Mapping[str, Tensor], excused: Sequence[str]) -> list[str]:
-    """What of a file's tensors does not fit a model's own, but for the names that are excused."""
-    both = [name for name in own if name in state]
-    found = [f"missing {name}" for name in own if name not in state and name not in excused]
-    for name in both:
-        if state[name].shape != own[name].shape and name not in excused:
-            found.append(f"shape {tuple(state[name].shape)} instead of {tuple(own[name].shape)} {name}")
-    found += [f"unexpected {name}" for name in state if name not in own]
-    for name in both:
-        if state[name].is_floating_point() != own[name].is_floating_point():
-            kinds = (str(one[name].dtype).removeprefix("torch.") for one in (state, own))
-            found.append(f"{' instead of '.join(kinds)} {name}")
-    return found

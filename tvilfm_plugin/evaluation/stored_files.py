@@ -14,7 +14,7 @@ from tvilfm_plugin.evaluation.report import ProtocolCard
 from tvilfm_plugin.files.arrays import open_arrays
 from tvilfm_plugin.files.json import checked, digest_of, expect_object, read_json
 from tvilfm_plugin.files.places import local
-from tvilfm_plugin.files.weights import WeightsError, read_weights_file, tensors_of
+from tvilfm_plugin.files.weights import WeightsError, read_tensors
 from tvilfm_plugin.files.writing import sha256_of, write_text
 
 REMEDY = "Evaluate the run with tools/train_net.py and TEST.STORE True."
@@ -101,7 +101,7 @@ def read_parts(folder: Path) -> dict[str, Tensor]:
     """parts.pt: the tensors."""
     path = file_of(folder, "parts.pt")
     try:
-        tensors, _ = tensors_of(read_weights_file(path), path)
+        tensors = read_tensors(path)
     except WeightsError as error:
         raise WeightsError(f"{error} {REMEDY}") from None
     missing = [key for key in ("query", "gallery", "neck_scale", "neck_shift") if key not in tensors]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tvilfm_plugin.files.listing import some
 from tvilfm_plugin.files.writing import sha256_of
 
 SUFFIXES = (".pt", ".pth", ".pyth", ".bin", ".safetensors", ".ckpt")
@@ -84,12 +85,11 @@ def tensors_of(content: Any, path: str | Path) -> tuple[dict[str, Tensor], list[
     if not isinstance(content, Mapping) or not content:
         kind = "nothing" if isinstance(content, Mapping) else f"a {type(content).__name__}"
         raise WeightsError(f"{str(path)!r} holds {kind}, not a state dict {{name: tensor}}, bare or in {WRAPPERS}.")
-    strange = [str(name) for name, value in content.items() if not isinstance(value, Tensor) or type(name) is not str]
+    strange = [name for name, value in content.items() if not isinstance(value, Tensor) or type(name) is not str]
     if strange:
-        shown = ", ".join(strange[:4]) + (f", ... ({len(strange)})" if len(strange) > 4 else "")
         raise WeightsError(
-            f"{str(path)!r} has entries that are no tensors: {shown}. Expected a state dict {{name: tensor}}, bare or below "
-            f"one of {', '.join(WRAPPERS)}."
+            f"{str(path)!r} has entries that are no tensors: {some(strange, 4)}. Expected a state dict {{name: tensor}}, "
+            f"bare or below one of {', '.join(WRAPPERS)}."
         )
     state = {name: _plain(value) for name, value in content.items()}
     _check_numbers(state, path)
@@ -136,10 +136,19 @@ def best_prefix(state: Iterable[str], wanted: Collection[str]) -> str:
     return max(found, key=lambda prefix: found[prefix])
 
 
-def some(names: Iterable[str], count: int = 6) -> str:
-    """The first of many names, and how many there are."""
-    listed = list(names)
-    return (", ".join(listed[:count]) + (f", ... ({len(listed)})" if len(listed) > count else "")) or "none"
+def misfits(state: Mapping[str, Tensor], own: Mapping[str, Tensor], excused: Collection[str] = ()) -> list[str]:
+    """What of a file's tensors does not fit a model's own, but for the names that are excused."""
+    both = [name for name in own if name in state]
+    found = [f"missing {name}" for name in own if name not in state and name not in excused]
+    for name in both:
+        if state[name].shape != own[name].shape and name not in excused:
+            found.append(f"shape {tuple(state[name].shape)} instead of {tuple(own[name].shape)} {name}")
+    found += [f"unexpected {name}" for name in state if name not in own]
+    for name in both:
+        if state[name].is_floating_point() != own[name].is_floating_point():
+            kinds = (str(one[name].dtype).removeprefix("torch.") for one in (state, own))
+            found.append(f"{' instead of '.join(kinds)} {name}")
+    return found
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

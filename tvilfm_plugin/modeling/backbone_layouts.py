@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tvilfm_plugin.files.weights import WeightsError, below, prefixes_of, some
+from tvilfm_plugin.files.listing import some
+from tvilfm_plugin.files.weights import WeightsError, below, prefixes_of
 
 State = dict[str, Tensor]
 # The classifiers of published models, which no backbone has.

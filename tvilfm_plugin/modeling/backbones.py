@@ -11,8 +11,9 @@ from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_backbone
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from tvilfm_plugin.files.listing import some
 from tvilfm_plugin.files.shipped import weights_file
-from tvilfm_plugin.files.weights import WeightsError, below, read_tensors, read_weights_file, some, tensors_of
+from tvilfm_plugin.files.weights import WeightsError, below, read_tensors
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.backbone_layouts import load_backbone
 from tvilfm_plugin.modeling.distributed import synchronised, use_portable_sync_bn
@@ -54,7 +55,7 @@ def _start_from(doubled: DualStream, name: str) -> None:
         raise FileNotFoundError(
             f"MODEL.DUAL_STREAM.WEIGHTS {name!r} is neither a file nor a model folder, nor a model that comes with the plugin."
         )
-    given = below(tensors_of(read_weights_file(path), path)[0], "visual.backbone.")
+    given = below(read_tensors(path), "visual.backbone.")
     own = doubled.state_dict()
     wrong = [key for key, value in given.items() if key not in own or own[key].shape != value.shape]
     if wrong or not given:

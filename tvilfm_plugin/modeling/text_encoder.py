@@ -13,14 +13,15 @@ from torch import Tensor, nn
 
 from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, VOCABULARY, end_of_text
 from tvilfm_plugin.files.json import expect_object, parse_json, read_json
+from tvilfm_plugin.files.listing import in_lines
 from tvilfm_plugin.files.shipped import weights_file
 from tvilfm_plugin.files.weights import (
     WeightsError,
     below,
     best_prefix,
     is_archive,
-    read_weights_file,
-    tensors_of,
+    misfits,
+    read_tensors,
 )
 from tvilfm_plugin.modeling.packed_text import can_pack, packed_transformer
 from tvilfm_plugin.modeling.token_rows import whole_tables
@@ -302,7 +303,7 @@ def _find_weights(arch: str, weights: str) -> _Source:
 
 def _read_weights(path: Path) -> _Weights:
     """The text tensors of a file, in the names of a CLIP state dict."""
-    state = _from_transformers(tensors_of(read_weights_file(path), path)[0])
+    state = _from_transformers(read_tensors(path))
     # OpenAI's files carry these three numbers; nobody else's do.
     openai = is_archive(path) or {"input_resolution", "context_length", "vocab_size"} <= set(state)
     names = ("token_embedding.weight", "ln_final.weight", "ln_final.bias", "text_projection")
@@ -346,18 +347,9 @@ def _from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _load(encoder: TextEncoder, state: Mapping[str, Tensor], path: Path) -> None:
     """Every parameter must come from the file, in its shape."""
-    own = encoder.state_dict()
-    problems = [f"missing {name}" for name in own if name not in state]
-    problems += [f"unexpected {name}" for name in state if name not in own]
-    problems += [
-        f"{name} is {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in own
-        if name in state and state[name].shape != own[name].shape
-    ]
-    if problems:
-        shown = "\n  ".join(problems[:12]) + (f"\n  ... and {len(problems) - 12} more" if len(problems) > 12 else "")
+    if problems := misfits(state, encoder.state_dict()):
         raise WeightsError(
-            f"{str(path)!r} does not hold the text tower that MODEL.TEXT.ARCH describes:\n  {shown}\nChoose the "
+            f"{str(path)!r} does not hold the text tower that MODEL.TEXT.ARCH describes:\n{in_lines(problems)}\nChoose the "
             "architecture that the weights were made for."
         )
     encoder.load_state_dict(dict(state), assign=True)

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from tvilfm_plugin.files.listing import some
+
 UNKNOWN = np.iinfo(np.int64).min
 """Stands for an unknown identity or camera in an array of integers; data sets use -1 for persons of their own."""
 
@@ -78,8 +80,8 @@ class Filter(NamedTuple):
                 )
         if self.cameras is not None and not np.isin(records.camids, list(self.cameras)).any():
             there = sorted(set(records.camids[records.camids != UNKNOWN].tolist()))
-            shown = ", ".join(map(str, there[:20])) + (", ..." if len(there) > 20 else "")
-            return f"no image is of camera {', '.join(map(str, self.cameras)) or '(none was named)'}; the gallery has {shown}"
+            named = ", ".join(map(str, self.cameras)) or "(none was named)"
+            return f"no image is of camera {named}; the gallery has {some(there, 20)}"
         return "no image of the gallery passes the filter"
 
 

@@ -23,6 +23,7 @@ from tvilfm_plugin.data.image_table import (
 )
 from tvilfm_plugin.data.items import EvalSetting, Item
 from tvilfm_plugin.evaluation.protocols import LLCM, PROTOCOLS
+from tvilfm_plugin.files.listing import in_lines
 from tvilfm_plugin.files.places import relative
 from tvilfm_plugin.files.text import is_number
 from tvilfm_plugin.modality import Modality
@@ -93,10 +94,9 @@ class TriTable(TriDataset):
         """The rows, if every one of them could be understood."""
         table = cls.read_rows(dataset_dir)
         if table.problems:
-            shown = "\n  ".join(table.problems[:SHOWN])
-            more = f"\n  ... and {len(table.problems) - SHOWN} more" if len(table.problems) > SHOWN else ""
             raise ValueError(
-                f"{cls.name}: {len(table.problems)} rows of {table.source} cannot be understood:\n  {shown}{more}\n"
+                f"{cls.name}: {len(table.problems)} rows of {table.source} cannot be understood:\n"
+                f"{in_lines(table.problems, SHOWN)}\n"
                 f"`python tools/check_dataset.py {cls.key} --folder {Path(dataset_dir).name}` explains them all."
             )
         return table
