@@ -75,12 +75,15 @@ def test_the_command(evaluation, tmp_path, capsys):
     assert main([*words[:5], "all/nothing", *words[6:]]) == 2 and "no row 'all/nothing'" in capsys.readouterr().err
 
 
+def written(stored, folder):
+    """The files of every trial of the ensemble, and the trial."""
+    return zip(write_trec(stored, "all/ensemble", folder), trials(stored, "all/ensemble"), strict=True)
+
+
 def test_ranx_gives_the_same_numbers(evaluation, tmp_path):
     ranx = pytest.importorskip("ranx")
     stored, _ = evaluation
-    for files, trial in zip(
-        write_trec(stored, "all/ensemble", tmp_path), trials(stored, "all/ensemble"), strict=True
-    ):
+    for files, trial in written(stored, tmp_path):
         qrels, run = ranx.Qrels.from_file(str(files.qrels), kind="trec"), ranx.Run.from_file(str(files.run), kind="trec")
         found = ranx.evaluate(qrels, run, ["map", "hit_rate@1", "hit_rate@5"])
         assert found["map"] == pytest.approx(trial.metrics.mAP, abs=1e-9)
@@ -92,9 +95,7 @@ def test_ranx_gives_the_same_numbers(evaluation, tmp_path):
 def test_pytrec_eval_gives_the_same_numbers(evaluation, tmp_path):
     pytrec_eval = pytest.importorskip("pytrec_eval")
     stored, _ = evaluation
-    for files, trial in zip(
-        write_trec(stored, "all/ensemble", tmp_path), trials(stored, "all/ensemble"), strict=True
-    ):
+    for files, trial in written(stored, tmp_path):
         with open(files.qrels) as qrels, open(files.run) as run:
             scorer = pytrec_eval.RelevanceEvaluator(pytrec_eval.parse_qrel(qrels), {"map", "success_1"})
             found = scorer.evaluate(pytrec_eval.parse_run(run)).values()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from tvilfm_plugin.captioning.colour_filter import remove_colours
 from tvilfm_plugin.captioning.sources import SourceSet
 from tvilfm_plugin.files.json import kind_of, parse_json, read_json, shorten
-from tvilfm_plugin.files.tables import Table
+from tvilfm_plugin.files.tables import Table, check_read
 from tvilfm_plugin.files.text import read_lines
 
 logger = logging.getLogger(__name__)
@@ -102,8 +102,7 @@ def _entries(file: Path, image_key: str, text_key: str) -> list[Mapping[str, Any
         table = Table(file, (), (image_key.lower(), text_key.lower()))
         names = {image_key.lower(): image_key, text_key.lower(): text_key}
         rows: list[Mapping[str, Any]] = [{names.get(key, key): value for key, value in row.items()} for _, row in table]
-        if table.problems:
-            raise ValueError(f"{file}: {table.problems[0]}" + f" ({len(table.problems)} problems)" * (len(table.problems) > 1))
+        check_read(file, table.problems)
         return rows
     if kind == ".jsonl":
         lines = enumerate(read_lines(file), start=1)

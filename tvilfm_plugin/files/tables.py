@@ -99,6 +99,13 @@ def is_table(path: str | os.PathLike[str]) -> bool:
     return os.fspath(path).lower().endswith(SUFFIXES)
 
 
+def check_read(file: str | os.PathLike[str], problems: Sequence[str], hint: str = "") -> None:
+    """Raise with the first problem of a table, if it has any."""
+    if problems:
+        more = f" ({len(problems)} problems)" if len(problems) > 1 else ""
+        raise ValueError(f"{os.fspath(file)}: {problems[0]}{more}{hint}")
+
+
 def _csv(table: Table) -> Iterator[tuple[str, list[tuple[Any, Any]]]]:
     text = read_text(table.source)
     header = text.lstrip("\r\n").split("\n", 1)[0].split("\r", 1)[0]

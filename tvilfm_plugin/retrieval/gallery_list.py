@@ -20,7 +20,7 @@ from tvilfm_plugin.data.image_table import (
     read_table,
 )
 from tvilfm_plugin.files.pictures import SUFFIXES, find_pictures
-from tvilfm_plugin.files.tables import Table, is_table
+from tvilfm_plugin.files.tables import Table, check_read, is_table
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.records import Record
 
@@ -86,9 +86,7 @@ def _of_table(file: Path) -> list[Record]:
     rows = list(table)
     if table.columns and "path" not in table.columns:
         raise ValueError(f"The table has no column 'path', only {', '.join(table.columns)}.")
-    if table.problems:
-        more = f" ({len(table.problems)} problems)" if len(table.problems) > 1 else ""
-        raise ValueError(f"{file}: {table.problems[0]}{more}")
+    check_read(file, table.problems)
     if set(REQUIRED) <= set(table.columns):
         return _of_own_data(file)
     columns: dict[str, list[Any]] = {name: [row.get(name) for _, row in rows] for name in COLUMNS if name in table.columns}
@@ -111,9 +109,7 @@ def _of_table(file: Path) -> list[Record]:
 
 def _of_own_data(file: Path) -> list[Record]:
     table = read_table(file)
-    if table.problems:
-        more = f" ({len(table.problems)} problems)" if len(table.problems) > 1 else ""
-        raise ValueError(f"{file}: {table.problems[0]}{more} tools/check_dataset.py explains every row.")
+    check_read(file, table.problems, " tools/check_dataset.py explains every row.")
     cameras = camera_numbers([row.camera for row in table.rows])
     chosen = [row for row in table.rows if row.modality is Modality.RGB and row.split == "test"]
     _say_what_is_left_out(file, len(table.rows) + table.junk, len(chosen))
