@@ -63,6 +63,8 @@ def test_the_folder_says_what_it_is(folder, trained, tiny):
     assert protocol["cards"]["all/ensemble"]["text_source"] == "witness" and len(protocol["intervals"]["all/text"]["mAP"]) == 3
     assert described["provenance"]["trained_on"][0]["dataset"] == "sysu"
     assert str(tiny.folder) not in (folder / "config.json").read_text() + (folder / "README.md").read_text()
+    # Whoever may read the card may read the weights.
+    assert len({(folder / name).stat().st_mode for name in ("README.md", "config.json", "model.safetensors")}) == 1
     card = (folder / "README.md").read_text()
     front = card.split("---")[1]
     assert "library_name: tvilfm-plugin" in front and "SYSU-MM01" in card and described["weights"]["sha256"] in card

@@ -6,7 +6,6 @@
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from tvilfm_plugin.data.tokenizer import END, START, tokenize
 from tvilfm_plugin.evaluation.evaluator import load_evaluation
 from tvilfm_plugin.evaluation.fingerprint import version_of_software, weights_sha256
 from tvilfm_plugin.files.shipped import DESCRIPTION, WEIGHTS, folder_of
-from tvilfm_plugin.files.writing import sha256_of, write_text
+from tvilfm_plugin.files.writing import atomic_file, sha256_of, write_text
 from tvilfm_plugin.modeling.token_rows import fewer_rows
 from tvilfm_plugin.retrieval.model_card import model_card
 
@@ -131,14 +130,12 @@ def _rounded(name: str, value: Tensor) -> Tensor:
 
 def _write_weights(state: dict[str, Tensor], folder: Path) -> str:
     """Whole or absent; the sha256 of the file."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    # Its writer takes a name and nothing else, and refuses tensors that share memory.
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as aside:
-        path = Path(aside) / WEIGHTS
-        save_file({name: value.clone().contiguous() for name, value in state.items()}, path, metadata={"format": "pt"})
+    # It refuses tensors that share memory; its own files nobody but their owner may read.
+    with atomic_file(folder / WEIGHTS) as file:
+        file.write(save({name: value.clone().contiguous() for name, value in state.items()}, metadata={"format": "pt"}))
         (folder / DESCRIPTION).unlink(missing_ok=True)  # of an older model: it does not describe this one
-        os.replace(path, folder / WEIGHTS)
     return sha256_of(folder / WEIGHTS)
 
 
