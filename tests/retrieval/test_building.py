@@ -116,6 +116,21 @@ def interrupted(file, kind="flat"):
         embed_to_file(IMAGES, StopsAt(), PRINT, file, kind, BLOCK)
 
 
+def test_the_exact_vectors_of_two_stages_are_read_where_they_lie(tmp_path):
+    """The same file as from memory; what is then added lies beside them."""
+    vectors, records, _ = Network()([image for n, image in enumerate(IMAGES) if n % 50 != 49])
+    flat, file = tmp_path / "flat.index", tmp_path / "refined.index"
+    GalleryIndex.build(vectors, records, PRINT).save(flat)
+    mapped = GalleryIndex.build(vectors, records, PRINT, "refined", say=None, stored=flat)
+    embed_to_file(IMAGES, Network(), PRINT, file, "refined", BLOCK)
+    mapped.save(tmp_path / "mapped.index")
+    GalleryIndex.build(vectors, records, PRINT, "refined", say=None).save(tmp_path / "memory.index")
+    assert (tmp_path / "mapped.index").read_bytes() == (tmp_path / "memory.index").read_bytes() == file.read_bytes()
+    mapped.add(vectors[:1], [Record("new.jpg")])
+    flat.unlink()
+    assert mapped.search(vectors[:1], 2)[1].tolist() == [[0, len(records)]]
+
+
 @pytest.mark.parametrize("kind", ["flat", "fp16"])
 def test_a_torn_line_and_vectors_without_one_are_dropped(tmp_path, kind):
     file = tmp_path / "gallery.index"

@@ -149,7 +149,7 @@ class _Unfinished:
             os.replace(part, path)
             return
         # An index of another type learns from the vectors of the flat one, which stay on the disk.
-        GalleryIndex.build(self.flat.vectors(len(records)), records, self.fingerprint, kind).save(path)
+        GalleryIndex.build(self.flat.vectors(len(records)), records, self.fingerprint, kind, stored=part).save(path)
 
     def _write(self, line: dict[str, Any]) -> None:
         self.journal.append([{**line, "line": _digest_of_line(line)}])

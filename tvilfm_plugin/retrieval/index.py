@@ -92,10 +92,12 @@ class GalleryIndex:
         kind: str = "flat",
         *,
         say: Callable[[str], object] | None = print,
+        stored: Path | None = None,
     ) -> Self:
         """Index (N, D) unit vectors, e.g. a memory map.
 
         Args:
+            stored: the flat index file whose vectors these are: a type of two stages then reads them there, not in memory.
             say: every type but flat is compared with flat, and this is told the result; None compares nothing.
         """
         if not len(vectors) and kind != "flat":
@@ -103,9 +105,15 @@ class GalleryIndex:
         made = cls(fingerprint, kind, count=len(vectors))
         made._fit(vectors)
         records = records if isinstance(records, Records) else Records.of(records)
+        if not isinstance(made._index, faiss.IndexRefine):
+            stored = None
+        growing = made._index if stored is None else made._index.base_index
         for start in range(0, len(vectors), BLOCK):
             rows = slice(start, start + BLOCK)
-            made._index.add(made._checked(vectors[rows]))
+            growing.add(made._checked(vectors[rows]))
+        if stored is not None:
+            made._mapped = identity_of(stored)
+            kinds.put_exact(made._index, faiss.read_index(str(stored), faiss.IO_FLAG_MMAP_IFC))
         made.records = made._one_each(records, len(vectors))
         if kind != "flat" and say is not None:
             made.report = compare_with_flat(made, vectors)

@@ -72,6 +72,12 @@ def two_stages(vectors: np.ndarray) -> faiss.Index:
     return index
 
 
+def put_exact(index: faiss.IndexRefine, exact: faiss.Index) -> None:
+    """Give an index of two stages, which has its codes, the exact vectors of the same images."""
+    index.refine_index, index.ntotal = exact, exact.ntotal
+    index.referenced_objects.append(exact)  # SWIG keeps no reference of its own
+
+
 KINDS: dict[str, Kind] = {
     "flat": Kind(lambda dim, count: "Flat", "exact; 4 D bytes per image"),
     "fp16": Kind(lambda dim, count: "SQfp16", "half precision; 2 D bytes"),
