@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,3 +99,10 @@ def token_table(texts: Sequence[tuple[Tensor, Tensor | None]]) -> TokenTable:
     numbers = iter(range(len(rows)))
     index = [[-1 if some is None else next(numbers) for some in pair] for pair in texts]
     return TokenTable(torch.stack(rows).numpy(), np.array(index))
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two samples or batches are equal bit for bit."""
+    return one.keys() == other.keys() and all(
+        torch.equal(one[k], other[k]) if isinstance(one[k], Tensor) else one[k] == other[k] for k in one
+    )

@@ -3,11 +3,11 @@
 import contextlib
 import json
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from fastreid.engine import default_argument_parser
 from fastreid.utils import logger as host_logger
@@ -97,16 +97,13 @@ class TinyRuns:
     @contextlib.contextmanager
     def environment(self) -> Iterator[None]:
         """The data sets of this folder and a fresh log, for a while."""
-        before = os.environ.get("FASTREID_DATASETS")
-        os.environ["FASTREID_DATASETS"] = str(self.folder / "data")
-        forget_logging()
-        try:
-            yield
-        finally:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FASTREID_DATASETS", str(self.folder / "data"))
             forget_logging()
-            os.environ.pop("FASTREID_DATASETS")
-            if before is not None:
-                os.environ["FASTREID_DATASETS"] = before
+            try:
+                yield
+            finally:
+                forget_logging()
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ from PIL import Image
 pytest.importorskip("fastreid")
 
 from fastreid.utils import comm
+from oracles_data import same
 from two_processes import config
 
 from tvilfm_plugin.data.loaders import build_eval_loader, build_train_loader
@@ -28,15 +29,9 @@ def take(loader, count):
     return list(itertools.islice(iter(loader), count))
 
 
-def equal(a, b):
-    return a.keys() == b.keys() and all(
-        torch.equal(a[key], b[key]) if isinstance(a[key], torch.Tensor) else a[key] == b[key] for key in a
-    )
-
-
 def test_batches_continue_exactly_where_a_run_stopped(loader):
     whole = take(loader(), 7)
-    assert not equal(whole[0], whole[1])
+    assert not same(whole[0], whole[1])
     stopped = loader()
     take(stopped, 3)
     state = stopped.state_dict()
@@ -45,7 +40,7 @@ def test_batches_continue_exactly_where_a_run_stopped(loader):
     resumed.sampler.seed = 99
     later = iter(resumed)  # the host asks for the iterator before it loads the state
     resumed.load_state_dict(state)
-    assert all(equal(next(later), batch) for batch in whole[3:])
+    assert all(same(next(later), batch) for batch in whole[3:])
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -62,7 +57,7 @@ def test_of_two_processes_each_continues_its_own_share_where_it_stopped(loader, 
     resumed = loader()
     later = iter(resumed)
     resumed.load_state_dict(stopped.state_dict())
-    assert all(equal(next(later), batch) for batch in whole[3:])
+    assert all(same(next(later), batch) for batch in whole[3:])
 
 
 def test_workers_change_nothing(loader):
@@ -70,7 +65,7 @@ def test_workers_change_nothing(loader):
     batches = stopped.__iter__()
     first = [next(batches) for _ in range(3)]
     assert stopped.batches == 3, "what workers have read ahead does not count"
-    assert all(equal(a, b) for a, b in zip(first, take(loader(), 3), strict=True))
+    assert all(same(a, b) for a, b in zip(first, take(loader(), 3), strict=True))
 
 
 def test_an_epoch_has_the_batches_of_the_larger_modality(loader):

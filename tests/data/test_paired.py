@@ -3,7 +3,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from oracles_data import token_table
+from oracles_data import same, token_table
 from PIL import Image
 from torch.utils.data import BatchSampler, DataLoader
 
@@ -43,12 +43,6 @@ def make(text=True, augmentation=None, rephrase_prob=0.5, **changes):
         "batch_size": 8,
     }
     return PairedDataset(**(arguments | changes))
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(
-        torch.equal(one[k], other[k]) if isinstance(one[k], torch.Tensor) else one[k] == other[k] for k in one
-    )
 
 
 def test_a_sample():

@@ -61,4 +61,9 @@ def test_a_file_is_whole_or_absent(tmp_path):
     write_text(tmp_path / "a.txt", "é")
     with pytest.raises(UnicodeEncodeError):
         write_text(tmp_path / "a.txt", "\ud800")
+    with pytest.raises(RuntimeError), atomic_file(tmp_path / "a.txt") as stream:
+        stream.write(b"half")
+        raise RuntimeError
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "é" and os.listdir(tmp_path) == ["a.txt"]
+    (tmp_path / "b.txt").touch()
+    assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "b.txt").stat().st_mode, "readable as any other file"

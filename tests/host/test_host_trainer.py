@@ -19,7 +19,6 @@ from fastreid.solver import build_optimizer
 from fastreid.utils import checkpoint, comm, events
 
 from tvilfm_plugin.config import add_tvilfm_config
-from tvilfm_plugin.files import writing
 from tvilfm_plugin.host import replacing, setup, steps
 
 
@@ -138,23 +137,6 @@ def test_checkpoints_are_whole_or_absent(tmp_path):
         saver.save("a/b")
     checkpoint.Checkpointer(TwoLayers(), str(tmp_path / "absent"), save_to_disk=False).save("model")
     assert not (tmp_path / "absent").exists()
-
-
-def test_atomic_text(tmp_path):
-    file = tmp_path / "a.txt"
-    writing.write_text(file, "ä\n")
-    assert file.read_text(encoding="utf-8") == "ä\n"
-    with pytest.raises(RuntimeError), writing.atomic_file(file) as stream:
-        stream.write(b"half")
-        raise RuntimeError
-    assert file.read_text(encoding="utf-8") == "ä\n" and os.listdir(tmp_path) == ["a.txt"]
-    assert file.stat().st_mode & 0o777 == 0o666 & ~current_umask()
-
-
-def current_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def stub_trainer(**values):

@@ -4,9 +4,6 @@ The flows share one process (importing fast-reid takes seconds); several process
 test_launch.py.
 """
 
-import json
-import logging
-import os
 import sys
 from pathlib import Path
 
@@ -17,10 +14,9 @@ from tiny_market import write_market
 pytest.importorskip("fastreid")
 
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY, Distiller
-from fastreid.utils import logger as host_logger
+from tiny_runs import forget_logging, rows, weights
 
 from tvilfm_plugin.__main__ import main
-from tvilfm_plugin.host import replacing
 
 SCRIPT = str(Path(__file__).parents[1] / "stock_script.py")
 
@@ -42,38 +38,18 @@ class Runs:
         return out
 
 
-def forget_logging() -> None:
-    """As in a new process: the logger has no handlers yet, and the set-up forgets that it ran."""
-    log = logging.getLogger("fastreid")
-    for handler in list(log.handlers):
-        log.removeHandler(handler)
-    replacing.original(host_logger, "setup_logger").cache_clear()
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    before = os.environ.get("FASTREID_DATASETS")
     folder = tmp_path_factory.mktemp("stock")
-    os.environ["FASTREID_DATASETS"] = str(folder / "data")
-    yield Runs(folder)
-    forget_logging()
-    if before is None:
-        del os.environ["FASTREID_DATASETS"]
-    else:
-        os.environ["FASTREID_DATASETS"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTREID_DATASETS", str(folder / "data"))
+        yield Runs(folder)
+        forget_logging()
 
 
 @pytest.fixture(scope="module")
 def trained(runs):
     return runs("trained", "SEED", 3)
-
-
-def metrics(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "metrics.json").read_text().splitlines()]
-
-
-def weights(path: Path) -> dict[str, torch.Tensor]:
-    return torch.load(path)["model"]
 
 
 def test_training_changes_every_weight_and_keeps_the_optimizer_state(trained):
@@ -84,14 +60,14 @@ def test_training_changes_every_weight_and_keeps_the_optimizer_state(trained):
     assert set(first) - changed <= constant
     assert checkpoint["optimizer"]["state"], "the optimizer never stepped"
     assert (trained / "last_checkpoint").read_text() == "model_final.pth"
-    losses = [row["total_loss"] for row in metrics(trained)]
+    losses = [row["total_loss"] for row in rows(trained)]
     assert losses[-1] < losses[0]
 
 
 def test_every_evaluation_reaches_metrics_and_tensorboard(trained):
-    rows = metrics(trained)
-    assert [row["iteration"] for row in rows] == [1, 3], "one line per epoch of two iterations"
-    assert all({"mAP", "Rank-1", "total_loss"} <= row.keys() for row in rows)
+    lines = rows(trained)
+    assert [row["iteration"] for row in lines] == [1, 3], "one line per epoch of two iterations"
+    assert all({"mAP", "Rank-1", "total_loss"} <= row.keys() for row in lines)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(trained)).Reload()
@@ -109,15 +85,15 @@ def test_resume_continues_and_a_finished_run_is_only_evaluated(runs, trained):
     runs("trained", "--resume", "SEED", 3, "SOLVER.MAX_EPOCH", 3)
     log = (trained / "log.txt").read_text()
     assert "Starting training from epoch 2" in log
-    assert [row["iteration"] for row in metrics(trained)] == [1, 3, 5]
+    assert [row["iteration"] for row in rows(trained)] == [1, 3, 5]
     after = weights(trained / "model_final.pth")
     assert not torch.equal(before["heads.weight"], after["heads.weight"])
     runs("trained", "--resume", "SEED", 3, "SOLVER.MAX_EPOCH", 3)
     again = weights(trained / "model_final.pth")
     assert all(torch.equal(again[name], after[name]) for name in after)
-    evaluation = metrics(trained)[-1]
+    evaluation = rows(trained)[-1]
     assert evaluation["iteration"] == 6 and "total_loss" not in evaluation
-    assert evaluation["mAP"] == metrics(trained)[-2]["mAP"]
+    assert evaluation["mAP"] == rows(trained)[-2]["mAP"]
 
 
 def test_eval_only_with_every_option_of_the_test(runs, trained, caplog):
@@ -135,8 +111,8 @@ def test_one_iteration_with_mixed_precision_repeats_with_its_seed(runs):
     first, second = (runs(name, "SEED", 5, *short, *never) for name in ("once", "twice"))
     a, b = weights(first / "model_final.pth"), weights(second / "model_final.pth")
     assert all(torch.equal(a[name], b[name]) for name in a)
-    assert [row.get("mAP") for row in metrics(first)] == [row.get("mAP") for row in metrics(second)]
-    assert "mAP" in metrics(first)[-1], "EVAL_PERIOD 0 evaluates at the end"
+    assert [row.get("mAP") for row in rows(first)] == [row.get("mAP") for row in rows(second)]
+    assert "mAP" in rows(first)[-1], "EVAL_PERIOD 0 evaluates at the end"
     assert "bfloat16" not in str(a["heads.weight"].dtype)
 
 
@@ -166,7 +142,7 @@ def test_a_distiller_of_ones_own_learns_from_a_trained_teacher(runs, trained):
         out = runs("distilled", "SEED", 3, *names)
     finally:
         del META_ARCH_REGISTRY._obj_map["FeatureDistiller"]
-    row = metrics(out)[-1]
+    row = rows(out)[-1]
     assert "mAP" in row and {"loss_feature", "loss_jsdiv"} <= row.keys()
     assert torch.load(out / "model_final.pth")["model"]["connector.weight"].shape == (512, 512, 1, 1)
 

@@ -1,7 +1,6 @@
 """Two processes (gloo) through the trainer: evaluation, training steps, and both stages in one command."""
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -22,16 +21,10 @@ from tvilfm_plugin.host.launch import launch
 def out(tiny, trained):
     folder = tiny.folder / "two"
     folder.mkdir()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    try:
-        with tiny.environment():
-            arguments = (str(folder), str(tiny.stage1), str(tiny.config), str(trained))
-            launch(two_processes.work, 2, dist_url="auto", args=arguments)
-    finally:
-        os.environ.pop("CUDA_VISIBLE_DEVICES")
-        if visible is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = visible
+    with pytest.MonkeyPatch.context() as patch, tiny.environment():
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        arguments = (str(folder), str(tiny.stage1), str(tiny.config), str(trained))
+        launch(two_processes.work, 2, dist_url="auto", args=arguments)
     return folder
 
 

@@ -52,14 +52,10 @@ def worker(rank, folder):
 @pytest.fixture(scope="module")
 def ranks():
     paths = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1]), *sys.path]
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            mp.spawn(worker, args=(folder,), nprocs=2)
-            return [torch.load(os.path.join(folder, f"{rank}.pt"), weights_only=True) for rank in range(2)]
-    finally:
-        os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
+        mp.spawn(worker, args=(folder,), nprocs=2)
+        return [torch.load(os.path.join(folder, f"{rank}.pt"), weights_only=True) for rank in range(2)]
 
 
 def test_a_step_of_two_processes_equals_the_full_batch(ranks):
