@@ -1,15 +1,13 @@
 """The retriever on a trained run: it answers what the evaluator measured."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from run_scripts import load_tool
 
 pytest.importorskip("fastreid")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import retrieve
 
 from tvilfm_plugin.evaluation.ensemble import ensemble
 from tvilfm_plugin.modality import Modality
@@ -17,6 +15,8 @@ from tvilfm_plugin.retrieval.fingerprint import FingerprintError
 from tvilfm_plugin.retrieval.records import Filter, Record
 from tvilfm_plugin.retrieval.retriever import Retriever
 from tvilfm_plugin.retrieval.tracker import CropEncoder
+
+retrieve = load_tool("retrieve")
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from run_scripts import load_tool
 
 pytest.importorskip("starlette")
 pytest.importorskip("fastreid")
@@ -21,9 +22,9 @@ from tvilfm_plugin.data.loaders import build_dataset
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.web_examples import examples, first_gallery
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+web = load_tool("web")
 
-import web
+
 
 ROOT = Path(__file__).resolve().parents[2]
 

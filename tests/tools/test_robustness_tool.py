@@ -2,20 +2,19 @@
 
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from run_scripts import load_tool
 
 from tvilfm_plugin.analysis.verify import verified, verify
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
 from tvilfm_plugin.evaluation.summary import percent
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+robustness = load_tool("robustness")
+
 
 pytest.importorskip("fastreid")
-import robustness
 
 
 @pytest.fixture(scope="module")

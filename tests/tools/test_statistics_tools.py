@@ -1,14 +1,13 @@
-import sys
-from pathlib import Path
 
 import pytest
+from run_scripts import load_tool
 from stored_runs import add_images, tiny_run
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+compare = load_tool("compare")
+compare_rules = load_tool("compare_rules")
+show_results = load_tool("show_results")
 
-import compare
-import compare_rules
-import show_results
+
 
 
 @pytest.fixture(scope="module")

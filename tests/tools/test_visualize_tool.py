@@ -1,20 +1,18 @@
 """tools/visualize.py: stored evaluations without a network, and MIP's pictures with tiny models of random weights."""
 
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from run_scripts import load_tool
 from stored_runs import tiny_systems
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-
 pytest.importorskip("fastreid")
-import visualize
 from mip_models import small_config
 
 from tvilfm_plugin.modeling.mip.mip import MIP
+
+visualize = load_tool("visualize")
 
 
 @pytest.fixture(scope="module")
