@@ -52,18 +52,20 @@ def test_texts_that_are_no_utf8_have_a_fingerprint():
     assert token_cache._fingerprint(TEXTS) != token_cache._fingerprint(TEXTS[:3])
 
 
-@pytest.mark.parametrize("damage", ["cut", "shape", "dtype", "pickle"])
+@pytest.mark.parametrize("damage", ["cut", "header", "shape", "dtype", "pickle"])
 def test_a_damaged_file_is_written_anew(tmp_path, caplog, damage):
     stored_tokens(["a", "b"], tmp_path)
     (path,) = tmp_path.iterdir()
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-50])
+    elif damage == "header":
+        path.write_bytes(path.read_bytes().replace(b"}", b" ", 1))
     else:
         other = {"shape": np.zeros((3, 77), np.uint16), "dtype": np.zeros((2, 77), np.int64)}
         np.save(path, other.get(damage, np.array([{}, {}])), allow_pickle=True)
     with caplog.at_level(logging.WARNING):
         store = stored_tokens(["a", "b"], tmp_path)
-    assert "written anew" in caplog.text and torch.equal(store["b"], tokenize(["b"])[0])
+    assert "made again" in caplog.text and torch.equal(store["b"], tokenize(["b"])[0])
     assert (np.load(path) == store.ids).all() and [p.name for p in tmp_path.iterdir()] == [path.name]
 
 

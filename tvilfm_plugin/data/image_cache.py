@@ -24,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tvilfm_plugin.data.resize import FILTERS, read_resized
+from tvilfm_plugin.files.arrays import known_array
 from tvilfm_plugin.files.pictures import PictureError, Window
 from tvilfm_plugin.files.places import relative
 from tvilfm_plugin.files.writing import locked
@@ -70,7 +71,7 @@ class ImageCache(Sequence[np.ndarray]):
         folder = Path(folder).absolute()
         names, state = _identify(paths, self.size, folder, resample, window)
         self.path = folder / f"{names}-{state}.npy"
-        planes = _open(self.path, self._shape)
+        planes = known_array(self.path, self._shape, np.uint8, "image cache")
         if planes is None:
             planes = self._build([os.fspath(path) for path in paths], names, resample, window)
         self._planes = planes
@@ -87,7 +88,7 @@ class ImageCache(Sequence[np.ndarray]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        planes = _open(self.path, self._shape)
+        planes = known_array(self.path, self._shape, np.uint8, "image cache")
         if planes is None:
             raise FileNotFoundError(
                 f"The image cache {self.path} has gone while it was in use: deleted, or replaced because its images "
@@ -101,7 +102,7 @@ class ImageCache(Sequence[np.ndarray]):
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder / f"{names}.lock", "image cache"):
                 # Another process may have finished while this one waited.
-                planes = _open(self.path, self._shape)
+                planes = known_array(self.path, self._shape, np.uint8, "image cache")
                 if planes is not None:
                     return planes
                 # Only the holder of the lock writes here, so these were left behind by a process that died.
@@ -121,7 +122,7 @@ class ImageCache(Sequence[np.ndarray]):
                 f"Cannot build the image cache in {folder}: {error.strerror or error}. Point DATASETS.CACHE to a "
                 f"writable folder on a disk with {self._bytes / 1e9:.2f} GB free; finished cache files are untouched",
             ) from error
-        planes = _open(self.path, self._shape)
+        planes = known_array(self.path, self._shape, np.uint8, "image cache")
         if planes is None:
             raise OSError(f"The image cache {self.path} vanished once it was written; is the folder being cleaned?")
         return planes
@@ -186,22 +187,6 @@ def _identify(
     if missing:
         raise ImageError(_named(missing, len(paths), "do not exist"))
     return names.hexdigest()[:16], state.hexdigest()[:16]
-
-
-def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The memory-mapped planes, or None if there is no such file or it is not what its name says."""
-    try:
-        planes = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (ValueError, EOFError) as error:
-        logger.warning("The image cache %s is damaged (%s) and will be rebuilt.", path, error)
-        return None
-    if planes.shape != shape or planes.dtype != np.uint8:
-        logger.warning("The image cache %s holds %s %s; it will be rebuilt.", path, planes.shape, planes.dtype)
-        return None
-    # A plain array of the same memory: indexing a np.memmap costs several times more.
-    return np.asarray(planes)
 
 
 def _decode_all(

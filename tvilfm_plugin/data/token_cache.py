@@ -4,6 +4,7 @@ A file is `tokens-<fingerprint>.npy`, an ordinary (S, 77) uint16 array. The fing
 and of the tokenizer's versions, so a file is never stale; what nobody asks for any more may be deleted.
 """
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ import numpy as np
 from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, TokenStore
 from tvilfm_plugin.data.words import CLIP, Tokenizer
 from tvilfm_plugin.evaluation.fingerprint import SOURCE, version_of_software
+from tvilfm_plugin.files.arrays import known_array
 from tvilfm_plugin.files.writing import atomic_file
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -33,7 +35,9 @@ def stored_tokens(texts: Iterable[str], folder: Path, tokenizer: Tokenizer = CLI
     """
     distinct = list(dict.fromkeys(texts))
     path = folder / f"tokens-{_fingerprint(distinct, tokenizer.name)}.npy"
-    known = _read(path, (len(distinct), tokenizer.length))
+    known = None
+    with contextlib.suppress(OSError):  # what cannot be read is written again; why that fails is said then
+        known = known_array(path, (len(distinct), tokenizer.length), np.uint16, "token file")
     store = TokenStore(distinct, known, tokenizer)
     if known is None:
         try:
@@ -54,17 +58,3 @@ def _fingerprint(texts: list[str], name: str = "") -> str:
         encoded = text.encode("utf-8", "surrogatepass")
         digest.update(f"\n{len(encoded)} ".encode() + encoded)
     return digest.hexdigest()[:20]
-
-
-def _read(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
-    try:
-        ids = np.load(path, allow_pickle=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (ValueError, EOFError, OSError) as error:
-        logger.warning("The token file %s is damaged (%s) and will be written anew.", path, error)
-        return None
-    if ids.shape != shape or ids.dtype != np.uint16:
-        logger.warning("The token file %s holds %s %s; it will be written anew.", path, ids.shape, ids.dtype)
-        return None
-    return np.asarray(ids)

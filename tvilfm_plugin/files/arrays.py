@@ -1,6 +1,7 @@
-"""Files of numpy arrays that others wrote: plain values, or an error that names the file."""
+"""Files of numpy arrays: plain values, or an error that names the file; or None, where they can be made again."""
 
 import contextlib
+import logging
 import os
 import zipfile
 import zlib
@@ -8,6 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+logger = logging.getLogger("fastreid." + __name__)
 
 
 def read_array(path: str | os.PathLike[str]) -> np.ndarray:
@@ -27,6 +30,31 @@ def read_array(path: str | os.PathLike[str]) -> np.ndarray:
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         raise ValueError(f"{name} is damaged, or holds Python objects, which are never loaded ({why}).") from None
+
+
+def known_array(path: str | os.PathLike[str], shape: tuple[int, ...], dtype: type, what: str) -> np.ndarray | None:
+    """The memory-mapped array of a .npy file; None, with a warning, if it is damaged or another one than asked for.
+
+    Args:
+        what: the file is, for the warning.
+
+    Raises:
+        OSError: the file cannot be read; one that is absent is None.
+    """
+    try:
+        mapped = np.lib.format.open_memmap(os.fspath(path), mode="r")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        raise
+    except Exception as error:  # what damage may raise: see read_array
+        logger.warning("The %s %s is damaged (%s) and will be made again.", what, path, error)
+        return None
+    if mapped.shape != shape or mapped.dtype != dtype:
+        logger.warning("The %s %s holds %s %s; it will be made again.", what, path, mapped.shape, mapped.dtype)
+        return None
+    # A plain array of the same memory: indexing a np.memmap costs several times more.
+    return np.asarray(mapped)
 
 
 @contextlib.contextmanager
