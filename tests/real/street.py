@@ -1,0 +1,132 @@
+"""People of a street video: detected, tracked, cut out; visible crops then look for the same people among grey ones.
+
+    PYTHONPATH=.:tests python tests/real/street.py CONFIG WEIGHTS [KEY VALUE ...]
+
+prints what a stage-1 model finds. The protocol:
+
+- every third frame of vtest.avi (768 x 576, 10 frames a second); OpenCV's HOG detector, stride 8, scale 1.05, no threshold;
+- tracks by overlap with SORT's settings (Bewley et al., ICIP 2016): the window moved on by the mean velocity of the last
+  detections, the best one-to-one assignment, IoU above 0.3, the end with the first look that misses it (in a crowd, tracks that
+  wait longer go on with somebody else); six detections or more make a person;
+- a crop is the detector's window without its margin (Dalal and Triggs, CVPR 2005: 16 of 64 x 128 pixels on each side);
+- a query is a visible crop; the gallery holds one crop of each person in grey, through the infrared stem, drawn 100 times; a
+  crop whose grey picture is in the gallery is no query. Rank-1 over queries, its interval over people.
+
+Who is who comes from the tracker: one person seen twice counts as two, which no encoder can mend.
+"""
+
+import functools
+import sys
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import real_parts
+import torch
+from scipy.optimize import linear_sum_assignment
+from torchvision.ops import box_iou
+
+from tvilfm_plugin.analysis.statistics import Interval, identity_bootstrap
+from tvilfm_plugin.retrieval.retriever import Retriever
+from tvilfm_plugin.retrieval.tracker import CropEncoder
+
+STEP, OVERLAP, LOST, LEAST = 3, 0.3, 1, 6
+DRAWS = 100
+
+
+class Sighting(NamedTuple):
+    """One detection: the frame's number, the window (x1, y1, x2, y2), and the person in it, (h, w, 3) BGR."""
+
+    frame: int
+    window: np.ndarray
+    crop: np.ndarray
+
+
+def sightings() -> list[list[Sighting]]:
+    """The detections of each frame that is looked at."""
+    video = cv2.VideoCapture(str(real_parts.pedestrians()))
+    detector = cv2.HOGDescriptor()
+    detector.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())
+    looks, number = [], -1
+    while (number := number + 1) >= 0:
+        there, frame = video.read()
+        if not there:
+            return looks
+        if number % STEP:
+            continue
+        found = []
+        for x, y, w, h in detector.detectMultiScale(frame, winStride=(8, 8), scale=1.05)[0]:
+            crop = frame[max(0, y + h // 8) : y + h - h // 8, max(0, x + w // 4) : x + w - w // 4]
+            found.append(Sighting(number, np.array([x, y, x + w, y + h], float), crop.copy()))
+        looks.append(found)
+    return looks
+
+
+def expected(track: list[Sighting], frame: int) -> np.ndarray:
+    """(4,) where the track's window is by then, at the mean velocity of its last four detections."""
+    first, last = track[-4:][0], track[-1]
+    if first is last:
+        return last.window
+    moved = (last.window - first.window).reshape(2, 2).mean(axis=0) / (last.frame - first.frame)
+    return last.window + np.tile(moved * (frame - last.frame), 2)
+
+
+def people_of(looks: list[list[Sighting]]) -> list[list[np.ndarray]]:
+    """The crops of each person."""
+    tracks: list[list[Sighting]] = []
+    for found in filter(None, looks):
+        now = found[0].frame
+        open_tracks = [track for track in tracks if now - track[-1].frame <= LOST * STEP]
+        new = set(range(len(found)))
+        if open_tracks:
+            windows = [np.stack([expected(track, now) for track in open_tracks]), np.stack([one.window for one in found])]
+            overlap = box_iou(*map(torch.from_numpy, windows)).numpy()
+            for row, column in zip(*linear_sum_assignment(-overlap), strict=True):
+                if overlap[row, column] > OVERLAP:
+                    open_tracks[row].append(found[column])
+                    new.remove(int(column))
+        tracks += [[found[n]] for n in sorted(new)]
+    return [[one.crop for one in track] for track in tracks if len(track) >= LEAST]
+
+
+@functools.cache
+def people() -> list[list[np.ndarray]]:
+    """All of it, once: the crops (BGR) of each person."""
+    return people_of(sightings())
+
+
+class Features(NamedTuple):
+    """(N, D) unit vectors of the same N crops in grey and in colour, and (N,) whose they are."""
+
+    grey: np.ndarray
+    colour: np.ndarray
+    people: np.ndarray
+
+
+def features(retriever: Retriever, followed: list[list[np.ndarray]]) -> Features:
+    visible, infrared = (CropEncoder(retriever, modality=modality, order="bgr") for modality in ("rgb", "ir"))
+    crops = [crop for person in followed for crop in person]
+    owners = np.repeat(np.arange(len(followed)), [len(person) for person in followed])
+    return Features(infrared([cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY) for crop in crops]), visible(crops), owners)
+
+
+def rank_1(found: Features, seed: int = 0) -> Interval:
+    """Percent of visible queries whose nearest grey crop, of one per person, is of the same person."""
+    rng, count = np.random.default_rng(seed), found.people.max() + 1
+    right = np.full((DRAWS, len(found.people)), np.nan)
+    for draw in right:
+        gallery = np.array([rng.choice(np.flatnonzero(found.people == person)) for person in range(count)])
+        draw[:] = (found.colour @ found.grey[gallery].T).argmax(axis=1) == found.people
+        draw[gallery] = np.nan
+    each = np.nanmean(right, axis=0)
+    mean, low, high, n = identity_bootstrap(100 * each, found.people)
+    return Interval(mean, low, high, n)
+
+
+def main(config: str, weights: str, *options: str) -> None:
+    found = rank_1(features(Retriever.from_checkpoint(config, weights, device="cpu", opts=options), people()))
+    print(f"{len(people())} people, {sum(map(len, people()))} crops: R-1 {found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
