@@ -295,7 +295,7 @@ def test_server_failures_are_told_apart() -> None:
     def plan(number: int, body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
         message = body["messages"][0]["content"]
         if message == "bad":
-            return 400, {}, "context length exceeded"
+            return 400, {}, "context length exceeded " * 100
         if message == "odd":
             return 200, {}, {"choices": []}
         return chat_answer("fine")
@@ -305,6 +305,7 @@ def test_server_failures_are_told_apart() -> None:
         answers = server.answer(["good", "bad", "odd"], 0)
         assert answers[0] == "fine"
         assert "context length" in str(answers[1]) and "unknown structure" in str(answers[2])
+        assert answers[1].__context__.fp.isclosed(), "an answer that is kept would keep its connection"
         with pytest.raises(ServerError, match="No answer from"):
             server.answer(["bad", "bad"], 0)
 

@@ -238,9 +238,10 @@ def _is_address(url: str) -> bool:
 
 
 def _told(error: urllib.error.HTTPError) -> str:
-    """The beginning of what a server says to a refusal."""
+    """The beginning of what a server says to a refusal, whose connection is then closed."""
     try:
-        return error.read(500).decode("utf-8", "replace")
+        with error:
+            return error.read(500).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):
         return ""
 
