@@ -21,5 +21,5 @@ def test_faithful_answers_pass_and_most_others_do_not():
     print({label: f"{sum(some)} of {len(some)} refused" for label, some in refused.items()})
     assert not any(refused[True]) and sum(refused[False]) > 0.5 * len(refused[False])
     same = "A pedestrian wears blue trousers and a red shirt."
-    assert fence.similarity("a person in a red shirt and blue trousers", same) > 0.9
+    assert fence.similarity("a person in a red shirt and blue trousers", same) > 0.7
     assert fence.objection("a person in a red shirt", "The quick fox jumps.").startswith("says something else: similarity 0.")

@@ -245,7 +245,7 @@ def dialogue(args: argparse.Namespace) -> int:
     from tvilfm_plugin.engine.trained import load_run
     from tvilfm_plugin.evaluation.evaluator import load_evaluation
     from tvilfm_plugin.visualization.curves import build_curves, of_intervals
-    from tvilfm_plugin.visualization.figures import save_figure
+    from tvilfm_plugin.visualization.figures import save_figure, shown_people
     from tvilfm_plugin.visualization.stored import evaluations
 
     found: dict[str, dict[str, Curves]] = {}
@@ -256,7 +256,7 @@ def dialogue(args: argparse.Namespace) -> int:
             stored = load_evaluation(folder)
             label = args.row or next(iter(stored.cards))
             several = f", {len(runs)} trainings" if len(runs) > 1 else ""
-            titles[folder.name] = f"{stored.card(label).dataset}, {label}{several}"
+            titles[folder.name] = f"{shown_people(stored.card(label).dataset)}, {label}{several}"
             for by in args.by:
                 curves = found.setdefault(folder.name, {}).setdefault(f"answers by {by}", Curves(args.steps, args.seed))
                 draws = dialogue_draws(cfg, model, stored, label, by_model=by == "model", draws=args.draws, noise=args.noise)
