@@ -44,7 +44,8 @@ SHARPNESS = 2.0
 TOWER_SHARPNESS = 1.0
 """The same of an answer, by the standardised scores of its sentence."""
 NOISE = 0.3
-"""Probability that an answer and a right candidate's caption differ: either errs, or says it in other words."""
+"""Probability that an answer and a right candidate's caption differ: either errs, or says it in other words;
+0.1 to 0.4 do alike on training people (docs/captioning.md)."""
 _GENERAL = frozenset({"top", "bag", "hat", "shoes", "thing"})
 _UNKNOWN = re.compile(
     r"(?:\?|skip|unknown|no idea|not sure|(?:i )?(?:don['’]?t|do not) (?:know|remember))?[.!]?", re.IGNORECASE

@@ -24,8 +24,8 @@ from tvilfm_plugin.files.writing import write_text
 FILE = "text_trust.json"
 SINGLE, JOINT = "single", "joint"
 STAKES = 2.0
-"""How much more right words bring than wrong ones cost (twice to four times on the synthetic benchmark), so that doubt counts
-for the words."""
+"""How much more right words bring than wrong ones cost, so that doubt counts for the words; 1 and 2 do alike on training people
+(docs/numbers.md)."""
 UNFIT = 0.5
 """Below this trust the words are said not to fit."""
 _KINDS = ("picture", "caption", "attributes")
