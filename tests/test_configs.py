@@ -255,6 +255,8 @@ def test_training_refuses_what_the_report_refuses(tiny, tmp_path):
         ("_BASE_: nope.yml\n", "nope.yml, which"),
         ("_BASE_: 5\n", "must be the path of one file"),
         ("_BASE_: http://127.0.0.1:9/x.yml\n", "is no local file"),
+        ("SEED: 010\n", "010 counts to the base of 8 or 60"),
+        ("INPUT: {SIZE_TRAIN: [1:30, 24]}\n", "1:30 counts to the base of 8 or 60"),
         ("SEED: 1\nSEED: 2\n", "SEED stands in line 1 and in line 2"),
         ("SEED: !!python/name:os.system\n", "cannot be read"),
         ("SEED: {A: 1}\n", "no key 'SEED.A'"),

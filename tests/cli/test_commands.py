@@ -1,6 +1,9 @@
 """`tvilfm` as a program: its commands, what help says, what it costs to start, and how it answers mistakes."""
 
 import argparse
+import ast
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -111,6 +114,51 @@ def test_mistakes_are_one_line_and_status_2(words, said, capsys, tmp_path, monke
     assert len(err.strip().splitlines()) == 1, err
 
 
+@pytest.mark.parametrize("option", ["--out", "--out-dir"])
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [("", "it is empty; name a f"), ("file/x", "file is a file. Name another folder."), ("closed/x", "closed is read-only")],
+)
+def test_where_results_go_is_asked_before_the_work(option, place, said, capsys, tmp_path, monkeypatch):
+    """Of every command that writes: no run, no data set and no network is looked for before."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed")  # root may write everywhere
+    writing = [name for name, command in COMMANDS.items() if option in command.parser("x")._option_string_actions]
+    assert len(writing) > 5
+    for name in writing:
+        assert main([*name.split(), option, place]) == 2
+        out, err = capsys.readouterr()
+        assert not out and said in err and err.count("\n") == 1, err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["closed", "file"]
+
+
+def test_a_missing_file_is_told_with_what_it_may_be(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pairs.json").write_text("[]")
+    assert main(["captions", "finetune", "--pairs", "pair.json", "--init", "small", "--out-dir", "x"]) == 2
+    assert "Did you mean ./pairs.json?" in capsys.readouterr().err
+    assert main(["captions", "finetune", "--pairs", "nowhere/pair.json", "--init", "small", "--out-dir", "x"]) == 2
+    assert "there is no folder nowhere" in capsys.readouterr().err
+    assert main(["results", "score", ".", "--dataset", "sysu", "--text-source", "none"]) == 2
+
+
+def test_messages_name_commands_and_no_file_of_the_checkout():
+    """Who installed the wheel has no tools/. What is said of fast-reid's own scripts may."""
+    found = []
+    for path in sorted((ROOT / "tvilfm_plugin").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        found += [f"{path.name}:{one.lineno}" for one in texts if re.search(r"\btools/(?!train_net)\w+\.py", one.value)]
+        named = [name for one in texts for name in re.findall(r"`tvilfm ([a-z -]+)", one.value)]
+        wrong = [one for one in named if not any(f"{one} ".startswith(f"{name} ") for name in COMMANDS)]
+        found += [f"{path.name}: {one}" for one in wrong if one.split() and f"{one.split()[0]} " not in " ".join(COMMANDS)]
+    assert not found
+    said = [path for path in (ROOT / "tvilfm_plugin").rglob("*.py") if "tools/train_net" in path.read_text(encoding="utf-8")]
+    assert {path.parent.name for path in said} <= {"cli", "host"}
+
+
 def test_overrides_may_stand_anywhere_and_are_nobodys_list_items():
     parser = COMMANDS["train"].parser("x")
     words, pairs = split_overrides(["a.yml", "SOLVER.BASE_LR", "-1", "--resume", "STAGE1.SEED", "3"], parser)
@@ -132,7 +180,8 @@ def raising(error):
     [
         (ValueError("TEST.DRAWS is 0: give at least 1."), 2, "x: error: TEST.DRAWS is 0: give at least 1."),
         (KeyError("No caption for 'a'."), 2, "x: error: No caption for 'a'."),
-        (FileNotFoundError(2, "No such file or directory", "a.json"), 2, "x: error: a.json: No such file or directory"),
+        (FileNotFoundError(2, "No such file or directory", "a.json"), 2, "a.json: there is no such file or folder (seen from "),
+        (PermissionError(13, "Permission denied", "a.json"), 2, "a.json: this user may not read or write it; change"),
         (ModuleNotFoundError("install it"), 2, "x: error: install it"),
         (KeyError("model"), 1, "KeyError: model (unexpected"),
         (TypeError("f() takes 1"), 1, "TypeError: f() takes 1 (unexpected"),

@@ -53,7 +53,7 @@ def test_empty_descriptions_are_no_captions(tmp_path):
 
 def test_errors_name_file_fact_and_remedy(tmp_path):
     bank = CaptionBank({"Visible/1/a.bmp": Caption("x")}, "file.json", {4: [Caption("y")]}, "map.json")
-    with pytest.raises(KeyError, match=r"Visible/2/a.bmp.*file.json \(1 captions\).*check_dataset"):
+    with pytest.raises(KeyError, match=r"Visible/2/a.bmp.*file.json \(1 captions\).*tvilfm data check"):
         bank["Visible/2/a.bmp"]
     with pytest.raises(KeyError, match="identity 9 in map.json"):
         bank.of_person(9)

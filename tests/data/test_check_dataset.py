@@ -53,6 +53,28 @@ def test_every_missing_file_and_caption_is_named(tmp_path):
     assert "4 images without a caption" in text and "... and 2 more" in text and "NOT OK" in text
 
 
+def test_entries_that_nothing_uses_are_counted_by_reason(tmp_path):
+    base = tiny_trees.write_regdb(tmp_path, size=None)
+    names = base / "Text" / "Blip_RGB" / "id_caption_map_Blip_RGB.json"
+    persons = json.loads(names.read_text())
+    for entries, extra in zip(persons.values(), ([None, 5], [None, {"a": 1}]), strict=False):
+        entries += extra
+    names.write_text(json.dumps(persons))
+    texts = base / "Text" / "Blip_IR" / "caption_dict_Blip_IR.json"
+    captions = json.loads(texts.read_text())
+    captions[f"/elsewhere/{next(iter(captions))}"] = {"description": "a text of its own"}
+    texts.write_text(json.dumps(captions))
+    report = check_dataset("regdb", str(tmp_path), published=False)
+    assert dict(report.left_out) == {
+        (str(names), "null in the place of a text"): 2,
+        (str(names), "a number in the place of a text"): 1,
+        (str(names), "an object in the place of a text"): 1,
+        (str(texts), "another text of an image, under another prefix"): 1,
+    }
+    lines = report.to_text().splitlines()
+    assert any(line.split() == ["2", *["null", "in", "the", "place", "of", "a", "text"], str(names)] for line in lines)
+
+
 @pytest.mark.parametrize(
     "key, file", [("sysu", "cam6/0002/0002.jpg"), ("llcm", "test_vis/cam4/0021/0021_c04_s001_f100_vis.jpg")]
 )

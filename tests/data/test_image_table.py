@@ -183,3 +183,47 @@ def test_numbers_for_people_and_cameras():
     assert all(0 <= identity_number(name) < 2**48 for name in ("anna", "1" * 20, "\u0663"))
     assert camera_numbers(["3", "1", "3"]) == {"1": 1, "3": 3}
     assert camera_numbers(["door", "2", "10"]) == {"10": 1, "2": 2, "door": 3}
+
+
+HEAD = "path,identity,modality,split,camera,caption\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["7.0", "7.00", "\u200b7", "7\ufeff", " 7 "], ids=["pandas", "pandas 2", "zero width", "mark", "blanks"]
+)
+def test_one_person_in_several_spellings_is_one(tmp_path, name):
+    (tmp_path / "a.csv").write_text(f"{HEAD}a.jpg,{name},rgb,test,{name},\u200b\nb.jpg,7,ir,test,7,x\n", encoding="utf-8")
+    table = read_table(tmp_path / "a.csv")
+    assert not table.problems and [(row.identity, row.camera) for row in table.rows] == [("7", "7")] * 2
+    assert [row.caption for row in table.rows] == ["", "x"]
+
+
+def test_a_composed_and_a_decomposed_name_are_one_person(tmp_path):
+    """macOS writes file names decomposed."""
+    for modality, name in (("visible", "Jose\u0301"), ("infrared", "Jos\u00e9")):
+        folder = tmp_path / "train" / modality / name
+        folder.mkdir(parents=True)
+        (folder / "1.jpg").write_bytes(b"")
+    assert {row.identity for row in scan_folder(tmp_path).rows} == {"Jos\u00e9"}
+
+
+def test_what_programs_write_for_nothing_is_nobody(tmp_path):
+    (tmp_path / "a.csv").write_text(f"{HEAD}a.jpg,nan,rgb,test,1,\nb.jpg,1,rgb,test,None,\nc.jpg,2,rgb,test,1,\n")
+    table = read_table(tmp_path / "a.csv")
+    said = [problem.partition(",")[0] for problem in table.problems]
+    assert said == ["line 2: identity is 'nan'", "line 3: camera is 'None'"]
+    assert [row.identity for row in table.rows] == ["2"]
+
+
+def test_alike_names_are_said(tmp_path):
+    rows = "b.jpg,Anna,rgb,test,1,\nc.jpg,anna,rgb,test,1,\nb.jpg,Anna,rgb,test,1,\n"
+    (tmp_path / "a.csv").write_text(HEAD + rows)
+    table = read_table(tmp_path / "a.csv")
+    assert not table.problems and len(table.rows) == 3
+    assert table.notes == ["identities that differ in upper case alone count as different people: Anna and anna."]
+
+
+def test_a_line_of_excels_own_is_no_header(tmp_path):
+    (tmp_path / "a.csv").write_text("sep=;\n" + HEAD.replace(",", ";") + "a.jpg;1;rgb;test;1;\n")
+    table = read_table(tmp_path / "a.csv")
+    assert len(table.rows) == 1 and not table.problems

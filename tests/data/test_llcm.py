@@ -72,5 +72,5 @@ def test_labels_that_name_different_persons_are_warned_of(tmp_path):
 def test_a_listed_image_that_is_missing(tmp_path):
     base = tiny_trees.write_llcm(tmp_path, size=None)
     next((base / "nir" / "0003").iterdir()).unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of \d+ listed images are missing.*nir/0003.*check_dataset.py llcm"):
+    with pytest.raises(FileNotFoundError, match=r"1 of \d+ listed images are missing.*nir/0003.*data check --dataset llcm"):
         TriLLCM(root=str(tmp_path))

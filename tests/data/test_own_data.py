@@ -150,9 +150,14 @@ def test_what_is_refused(tmp_path):
     base = write_own(tmp_path, size=None)
     root = str(tmp_path)
     change(base, lambda row: row | {"modality": "sepia"} if row["identity"] == "4" else row)
-    with pytest.raises(ValueError, match=r"(?s)6 rows of .*table.csv cannot be .*  line 8.*and 1 more.*check_dataset.py table"):
+    with pytest.raises(ValueError, match=r"(?s)6 rows of .*table.csv cannot be .*  line 8.*and 1 more.*check --dataset table"):
         TriTable(root=root, verbose=False)
     change(base, lambda row: row if row["identity"] != "4" else None)
+    twice = (base / "table.csv").read_text()
+    (base / "table.csv").write_text(twice + twice.splitlines()[1].replace(",1,", ",3,", 1) + "\n")
+    with pytest.raises(ValueError, match=r"0.jpg is listed as person 1 and as person 3 \(1 such\); keep one"):
+        TriTable(root=root, verbose=False)
+    (base / "table.csv").write_text(twice)
     gone = base / "test/visible/6/1/0.jpg"
     gone.unlink()
     with pytest.raises(FileNotFoundError, match="1 of 30 listed images are missing"):

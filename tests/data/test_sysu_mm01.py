@@ -105,7 +105,7 @@ def test_a_missing_training_caption_is_an_error_with_counts(tmp_path):
         captions = json.loads(file.read_text())
         kept = {key: value for key, value in captions.items() if "cam3/0004" not in key}
         file.write_text(json.dumps(kept))
-    message = r"3 of 30 ir training images have no caption.*cam3/0004/0001.jpg.*check_dataset"
+    message = r"3 of 30 ir training images have no caption.*cam3/0004/0001.jpg.*tvilfm data check"
     with pytest.raises(ValueError, match=message):
         TriSYSUMM01(root=str(tmp_path))
 

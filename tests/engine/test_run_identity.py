@@ -10,8 +10,9 @@ from tiny_runs import same, weights
 pytest.importorskip("fastreid")
 
 from tvilfm_plugin.config import read_config
-from tvilfm_plugin.engine.run import RunDiffersError, identity, read_run, what_differs
+from tvilfm_plugin.engine.run import FILES, RunDiffersError, identity, read_run, what_differs
 from tvilfm_plugin.files.writing import sha256_of
+from tvilfm_plugin.keys.table import KEYS
 
 ONE = ("SOLVER.MAX_EPOCH", 1, "TEST.DRAWS", 1, "DATASETS.MODES", "('all',)")
 
@@ -117,6 +118,25 @@ def test_a_finished_stage_1_of_other_pictures_is_trained_anew(tiny, trained, tmp
     tiny("other-data", *ONE)
     assert not same(weights(tmp_path / "other-data" / "stage1" / "model_final.pth"), before)
     assert "the training images" in (tmp_path / "other-data" / "log.txt").read_text()
+
+
+def test_every_key_that_names_an_input_file_counts_by_content(tiny, trained, tmp_path):
+    """What is trained on is known by the table of keys; two of them are fast-reid's."""
+    assert set(FILES) == {
+        "MODEL.WEIGHTS", "MODEL.BACKBONE.PRETRAIN_PATH", "MODEL.TEXT.WEIGHTS", "MODEL.DUAL_STREAM.WEIGHTS", "INPUT.HUMAN_TEXTS",
+    }  # fmt: skip
+    named = {key.name for key in KEYS if key.kind == "str" and ("File " in key.meaning or key.name.endswith("WEIGHTS"))}
+    assert named <= {key.name for key in KEYS if key.file}
+    start = tmp_path / "start.pth"
+    shutil.copy(trained / "stage1" / "model_final.pth", start)
+    with tiny.environment():
+        first = identity(config(tiny, tmp_path / "out", "MODEL.DUAL_STREAM.WEIGHTS", str(start)))
+        moved = shutil.copy(start, tmp_path / "moved.pth")
+        again = identity(config(tiny, tmp_path / "out", "MODEL.DUAL_STREAM.WEIGHTS", str(moved)))
+        start.write_bytes(start.read_bytes() + b"x")
+        other = identity(config(tiny, tmp_path / "out", "MODEL.DUAL_STREAM.WEIGHTS", str(start)))
+    assert not again.differences(first)
+    assert other.differences(first) == ["the file of MODEL.DUAL_STREAM.WEIGHTS"]
 
 
 def test_a_broken_run_json_is_no_run(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from tvilfm_plugin.data.image_cache import ImageCache
 from tvilfm_plugin.data.resize import picture_pixels, read_resized
@@ -194,3 +195,37 @@ def test_a_ring_of_links_ends_where_entries_have_no_file_numbers(tmp_path, monke
     found = find_pictures(tmp_path)
     assert found.paths == [str(tmp_path / "a.jpg")]
     assert found.left_out == {"linked to a folder they lie in": [str(tmp_path / "loop")]}
+
+
+@pytest.mark.parametrize("ending", [".gif", ".webp", ".png", ".tif"])
+def test_a_file_of_several_pictures_says_how_many(tmp_path, ending):
+    """Of an animation or a stack of pages nobody says which picture is meant."""
+    frames = [Image.new("RGB", (12, 24), colour) for colour in ("red", "green", "blue")]
+    frames[0].save(tmp_path / f"a{ending}", save_all=True, append_images=frames[1:])
+    with pytest.raises(PictureError, match=r"it holds 3 pictures .* save the one that is meant"):
+        open_picture(tmp_path / f"a{ending}")
+    frames[1].save(tmp_path / f"b{ending}")
+    assert open_picture(tmp_path / f"b{ending}").size == (12, 24)
+
+
+def test_copies_beside_a_photograph_are_no_further_pictures(tmp_path):
+    """What phones put behind a JPEG, and a small copy in a TIFF."""
+    frames = [Image.new("RGB", (12, 24), colour) for colour in ("red", "green")]
+    frames[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=frames[1:])
+    assert np.asarray(open_picture(tmp_path / "a.jpg"))[0, 0, 0] > 250
+    with AppendingTiffWriter(tmp_path / "a.tif", True) as file:
+        for copy, frame in enumerate(frames):
+            frame.save(file, format="TIFF", tiffinfo={254: copy})
+            file.newFrame()
+    assert open_picture(tmp_path / "a.tif").getpixel((0, 0)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize(("compression", "pixel"), [(3, 0xF800), (0, 0x7C00)])
+def test_sixteen_bits_per_pixel_are_not_sixteen_per_channel(compression, pixel):
+    """BMP's 5-6-5 and 5-5-5."""
+    masks = struct.pack("<III", 0xF800, 0x07E0, 0x001F) if compression == 3 else b""
+    pixels = struct.pack("<H", pixel) * 64
+    header = struct.pack("<IiiHHIIiiII", 40, 8, 8, 1, 16, compression, len(pixels), 0, 0, 0, 0) + masks
+    start = 14 + len(header)
+    file = io.BytesIO(b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + header + pixels)
+    assert open_picture(file).getpixel((0, 0)) == (255, 0, 0)

@@ -12,7 +12,7 @@ from tvilfm_plugin.data.captions import CaptionBank
 from tvilfm_plugin.data.datasets.listing import read_ids, read_list
 from tvilfm_plugin.data.datasets.sysu_mm01 import TriSYSUMM01
 from tvilfm_plugin.files.json import JsonError, checked, parse_json, read_json
-from tvilfm_plugin.files.text import TextFileError, decode_text, read_lines, read_text
+from tvilfm_plugin.files.text import TextFileError, decode_text, is_blank, plain_name, read_lines, read_text
 
 GOOD = ("utf-8", "utf-8-sig", "utf-16")
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufeff"), max_size=12)
@@ -164,3 +164,13 @@ def test_id_files_and_lists_that_are_refused(tmp_path):
         read_list(file)
     file.write_text("Visible/1/a.bmp 0\nVisible\\1\\a.bmp 0\n")
     assert read_list(file) == [("Visible/1/a.bmp", 0)] * 2
+
+
+@given(st.text(alphabet="\u200b\u200d\ufeff\u202e\u00ad \t\n\x00\x1b\u00a0\u3000"))
+def test_what_cannot_be_seen_says_nothing(text):
+    assert is_blank(text) and plain_name(text) == "" and plain_name(f"{text}Jose\u0301{text}") == "Jos\u00e9"
+
+
+@pytest.mark.parametrize("text", ["a", "\u200ba", "!", "\U0001f9e5", "\u0634\u062e\u0635", "\u0301"])
+def test_what_can_be_seen_is_a_text(text):
+    assert not is_blank(text)

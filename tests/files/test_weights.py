@@ -140,3 +140,25 @@ def test_the_part_that_is_meant():
 
 def test_what_lies_beside():
     assert tensors_of({"state_dict": STATE, "epoch": 3}, "w.pth")[1] == ["epoch"]
+
+
+def test_the_content_says_what_a_file_is(tmp_path):
+    """Of safetensors under another name, and of what came in the place of a download."""
+    save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors")
+    (tmp_path / "a.pth").write_bytes((tmp_path / "a.safetensors").read_bytes())
+    assert torch.equal(read_tensors(tmp_path / "a.pth")["a"], torch.ones(2))
+    said = {b"": "is empty", b"version https://git-lfs.github.com/spec\n": "Git LFS pointer", b"<!DOCTYPE html>": "a web page"}
+    for content, words in said.items():
+        for ending in (".safetensors", ".pth"):
+            (tmp_path / f"b{ending}").write_bytes(content)
+            with pytest.raises(WeightsError, match=words):
+                read_tensors(tmp_path / f"b{ending}")
+
+
+@pytest.mark.skipif(not hasattr(torch, "float8_e4m3fn"), reason="this torch has no float8")
+def test_eight_bit_floats_are_numbers_too(tmp_path):
+    torch.save({"a": torch.ones(2).to(torch.float8_e4m3fn)}, tmp_path / "a.pth")
+    assert read_tensors(tmp_path / "a.pth")["a"].float().tolist() == [1, 1]
+    torch.save({"a": torch.tensor([float("nan")]).to(torch.float8_e4m3fn)}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match="not finite"):
+        read_tensors(tmp_path / "a.pth")

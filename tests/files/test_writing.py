@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tvilfm_plugin.files.writing import InUseError, atomic_file, locked, write_text
+from tvilfm_plugin.files.writing import FolderError, InUseError, atomic_file, check_file, locked, make_folder, write_text
 
 
 def _hold(path, ready, finish):
@@ -55,6 +55,35 @@ def test_no_room_is_called_so_also_where_a_library_hides_it(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert caught.value.filename == str(tmp_path / "a.pth") and not os.listdir(tmp_path)
+
+
+def test_what_cannot_be_written_to_is_named_with_the_remedy(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    said = {
+        "": "is empty; name a folder",
+        " ": "is empty; name a folder",
+        tmp_path / "file": "is a file. Name another folder",
+        tmp_path / "file" / "a" / "b": "is a file. Name another folder",
+        tmp_path / "link" / "a": "is a link to nowhere",
+        tmp_path / ("a" * 300): "cannot be made .*Name another folder",
+        f"{tmp_path}/a\0b": "cannot be made .*Name another folder",
+    }
+    for place, words in said.items():
+        with pytest.raises(FolderError, match=words):
+            make_folder(place)
+    with pytest.raises(FolderError, match="OUTPUT_DIR is empty"):
+        make_folder("", "OUTPUT_DIR")
+    assert make_folder(tmp_path / "a" / "b").is_dir() and make_folder(tmp_path / "a" / "b").is_dir()
+    for place, words in {"": "is empty; name a file", tmp_path: "is a folder; name a file in it"}.items():
+        with pytest.raises(FolderError, match=words):
+            check_file(place)
+    with pytest.raises(FolderError, match="is a folder; name a file in it"):
+        write_text(tmp_path, "x")
+    with pytest.raises(FileNotFoundError) as caught:
+        write_text(tmp_path / "no" / "file.json", "x")
+    assert caught.value.filename == str(tmp_path / "no" / "file.json")
+    assert check_file(tmp_path / "new" / "file.json").name == "file.json" and not (tmp_path / "new").exists()
 
 
 def test_a_file_is_whole_or_absent(tmp_path):

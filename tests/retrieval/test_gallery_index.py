@@ -193,6 +193,7 @@ def test_damaged_files_are_refused(tmp_path):
         with pytest.raises(ValueError, match="no gallery index, or not a complete one"):
             GalleryIndex.load(file)
     for broken, message in (
+        (whole[:-2] + b"99", r"no gallery index of a version that is read here \(99; known: 02\)"),
         (b"\0" * 100 + whole[100:], "damaged: faiss cannot read it"),
         (whole[:-16].replace(b'"paths"', b'"pathz"') + whole[-16:], "description cannot be read"),
         (whole[:-16].replace(b'"fingerprint":{', b'"fingerprinx":{') + whole[-16:], "has no fingerprint"),

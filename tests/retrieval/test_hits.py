@@ -8,6 +8,7 @@ import pytest
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
 from tvilfm_plugin.retrieval.hits import Hit, SearchResult, choose_members, search_index
+from tvilfm_plugin.retrieval.hits_table import hits_table
 from tvilfm_plugin.retrieval.index import GalleryIndex
 from tvilfm_plugin.retrieval.records import Filter, Record
 
@@ -77,4 +78,6 @@ def test_no_hits_and_no_gallery_are_refused():
 def test_hits_print_plainly():
     hit = Hit("a.jpg", 7, None, 3.5, 0.75, {IR: 0.5, TEXT: 0.25})
     assert str(hit) == "0.7500 (ir 0.50, text 0.25) a.jpg, person 7, time 3.5"
+    assert hits_table(SearchResult([hit], "")).splitlines()[2].split()[1] == "1"
+    assert hits_table(SearchResult([], "nobody: ...")) == "Nobody was found."
     assert str(SearchResult([hit], "no text")) == f"1. {hit}\nNote: no text." and str(SearchResult([], "")) == "no hit"

@@ -205,6 +205,15 @@ def test_several_images_of_one_person(retriever, stored):
         retriever.search([])
 
 
+def test_what_of_a_text_is_not_heard_is_said(retriever, stored):
+    assert 'read up to "jacket a man in", the model' in retriever.search(text="a man in a red jacket " * 13).note
+    assert "read up to" not in retriever.search(text="man " * 75).note
+    for text in ("\u200b\u200d", "\ufeff", " \x00"):
+        with pytest.raises(ValueError, match="A search needs an infrared image, a text, or both"):
+            retriever.search(text=text)
+        assert "no text" in retriever.search(stored.query_paths[0], text).note
+
+
 def test_nobody_is_an_answer(retriever, stored):
     found = retriever.search(stored.query_paths[0], top=5)
     middle = found.hits[2].similarity

@@ -205,11 +205,11 @@ def test_a_missing_description_is_noted(port):
 
 
 def test_a_text_that_is_too_long_for_the_model_is_noted(port):
-    words = [f"w{number}" for number in range(75)]
-    read = tokenizer.decode(tokenizer.tokenize([" ".join(words)])[0].tolist())
+    words = [letter + other for letter in "abcdefgh" for other in "abcdefghij"]
     note = search(port, text=" ".join(words)).json["note"]
-    assert note.endswith(f'a text is read up to "{" ".join(read.split()[-4:])}", its rest is too long for the model')
-    assert "read up to" not in search(port, text="man " * 74).json["note"]
+    read = max(n for n in range(80) if tokenizer.tokenize([" ".join(words[:n])])[0, -1] == 0)
+    assert note.endswith(f'a text is read up to "{" ".join(words[: read + 1][-4:])}", the model does not hear its rest')
+    assert "read up to" not in search(port, text="man " * 75).json["note"]
     assert "read up to" in search(port, text="a", infrared_text="man " * 76).json["note"]
 
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, tokenize
+from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, is_cut, tokenize
 from tvilfm_plugin.export.tokenizer_file import tokenizer_file
 from tvilfm_plugin.runtime.tokens import Tokens
 
@@ -33,6 +33,8 @@ def test_any_text_gets_the_ids_of_the_model(tokens):
     assert ours.shape[1] == CONTEXT_LENGTH, "one of the texts is too long, so rows are full"
     different = [text for text, a, b in zip(texts, ours, theirs, strict=True) if (a != b).any()]
     assert not different, different[:3]
+    assert [tokens.is_cut(text) for text in texts] == [is_cut(text) for text in texts]
+    assert is_cut("man " * 76) and not is_cut("man " * 75) and is_cut("a man <|endoftext|> in red")
 
 
 def test_rows_are_as_long_as_the_longest_text(tokens):

@@ -22,7 +22,7 @@ def test_stored_points_become_curves_and_levels(tmp_path):
     path.write_text(json.dumps(described()))
     assert curves.stored_robustness(tmp_path) == [path]
     found = curves.read_robustness(path, "abc")
-    with pytest.raises(ValueError, match=r"of other weights than the evaluation beside it: run tools/robustness\.py again"):
+    with pytest.raises(ValueError, match=r"of other weights than the evaluation beside it: `tvilfm results robustness"):
         curves.read_robustness(path, "abd")
     panels = curves.robustness_panels(found["points"])
     assert list(panels) == [measured.WRONG] and list(panels[measured.WRONG]) == list(curves.QUERIES[1:])

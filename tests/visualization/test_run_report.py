@@ -96,7 +96,7 @@ def test_images_alone_make_a_report_too(wanted):
 
 
 def test_missing_robustness_says_what_to_do(wanted):
-    with pytest.raises(FileNotFoundError, match=r"no robustness curves: measure them with tools/robustness\.py"):
+    with pytest.raises(FileNotFoundError, match=r"no robustness curves: `tvilfm results robustness RUN`"):
         list(PICTURES["robustness"](wanted))
 
 

@@ -94,7 +94,8 @@ def intervals_table(rows: list[RowIntervals]) -> str:
     people = rows[0].intervals[METRICS[0]].n
     note = (
         f"- Percentile bootstrap over the {people} query identities: how far the numbers could move with other people, for "
-        "these weights. Compare rows or runs with tools/compare.py: their intervals overlap more than their difference varies."
+        "these weights. `tvilfm results compare` compares rows or runs: their intervals overlap more than their "
+        "difference varies."
     )
     return "\n".join([*aligned(cells, names=2), "", note])
 

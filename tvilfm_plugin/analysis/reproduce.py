@@ -18,7 +18,7 @@ from tvilfm_plugin.engine.epoch_rule import BEST, SCORES, finished_weights
 from tvilfm_plugin.engine.run import RUN, what_differs
 from tvilfm_plugin.files.json import read_json
 from tvilfm_plugin.files.shipped import PACKAGE, find_config, homes
-from tvilfm_plugin.files.writing import write_text
+from tvilfm_plugin.files.writing import make_folder, write_text
 
 # What this tool decides for every run.
 OURS = ("MODEL.WEIGHTS", "OUTPUT_DIR", "SEED", "DATASETS.TRIAL", "TEST.STORE")
@@ -85,7 +85,7 @@ class Job:
         """Train or evaluate; the output goes to a file in the run's folder."""
         cfg = self.cfg()
         if state == TRAIN:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             # In this order: what is left of an older recipe must never be taken for this one's.
             for name in (EVALUATION, "model_final.pth", "last_checkpoint", BEST, SCORES, RUN):
                 (self.folder / name).unlink(missing_ok=True)

@@ -131,7 +131,7 @@ def check_same_weights(encoded: Tensor, stored: Tensor, run: Path) -> None:
     if largest > 1e-3 * scale:
         raise ValueError(
             f"{run}: the model's features of known texts differ from the stored ones by {largest:.2g} (of {scale:.2g}). The "
-            "weights are not those of the evaluation: evaluate them again (tools/train_net.py --eval-only)."
+            "weights are not those of the evaluation: evaluate them again (`tvilfm eval RUN`)."
         )
 
 

@@ -16,7 +16,7 @@ from tvilfm_plugin.analysis.trials import stored_trials
 from tvilfm_plugin.evaluation.ranking import nearest
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
 from tvilfm_plugin.files.places import travelling
-from tvilfm_plugin.files.writing import atomic_file
+from tvilfm_plugin.files.writing import atomic_file, make_folder
 
 
 class TrecFiles(NamedTuple):
@@ -42,7 +42,7 @@ def write_trec(stored: StoredEvaluation, label: str, folder: Path) -> Iterator[T
         folder: is made if missing.
     """
     card, search = stored.card(label), stored.searched(label)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     # Ids are paths below the data sets, without the blanks that would end them.
     queries, images = ([quote(travelling(path)) for path in paths] for paths in (search.query_paths, search.gallery_paths))
     tag = quote(f"tvilfm-{label.replace('/', '-')}-{card.weights_sha256[:12]}")

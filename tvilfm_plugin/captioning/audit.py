@@ -11,7 +11,7 @@ from tvilfm_plugin.captioning.colour_filter import find_colours
 from tvilfm_plugin.captioning.findings import EXAMPLES, Finding, Subject
 from tvilfm_plugin.captioning.rows import write_json, write_text
 from tvilfm_plugin.data.captions import Caption
-from tvilfm_plugin.files.writing import atomic_file
+from tvilfm_plugin.files.writing import atomic_file, make_folder
 from tvilfm_plugin.modality import Modality
 
 CONTEXT = 77
@@ -230,6 +230,6 @@ def _plot_lengths(audits: Sequence[Audit], file: Path) -> None:
         axes.set_ylabel("texts")
         if audit.tokens:
             axes.legend(fontsize=8)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     with atomic_file(file) as stream:
         figure.savefig(stream, dpi=110, format="png")

@@ -17,6 +17,7 @@ from tvilfm_plugin.captioning.pairs import TextPair, make_ir_pairs
 from tvilfm_plugin.captioning.rows import read_descriptions, write_json, write_text
 from tvilfm_plugin.captioning.sources import SourceSet, find_sources
 from tvilfm_plugin.description.lexicon import garment_colours
+from tvilfm_plugin.files.writing import make_folder
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.synthetic import Spec, make_synthetic
 from tvilfm_plugin.synthetic.writer import looks_in
@@ -182,7 +183,7 @@ def new_pairs(facts: Mapping[str, Any], withheld: Collection[int]) -> set[tuple[
 
 def link_images(dataset: Path, out: Path) -> None:
     """The same data set without its captions: links to everything else."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     for entry in sorted(dataset.iterdir()):
         link = out / entry.name
         if entry.name in ("Text", ".cache", "text_tower.pt", "text_tower.json") or link.is_symlink():

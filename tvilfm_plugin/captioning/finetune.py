@@ -16,7 +16,7 @@ from tvilfm_plugin.captioning.rows import write_json
 from tvilfm_plugin.captioning.small_blip import build_small_blip
 from tvilfm_plugin.captioning.weights import Weights
 from tvilfm_plugin.files.pictures import Window, open_picture
-from tvilfm_plugin.files.writing import atomic_file
+from tvilfm_plugin.files.writing import atomic_file, make_folder
 
 if TYPE_CHECKING:
     import torch
@@ -312,6 +312,6 @@ def draw_sample_sheet(captioner: Captioner, pairs: Sequence[TextPair], file: Pat
         axes.set_axis_off()
         given, made = (textwrap.fill(text, 44) for text in (pair.texts[0], description.text or "(nothing)"))
         axes.set_title(f"given: {given}\nmade: {made}", fontsize=7, loc="left")
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     with atomic_file(file) as stream:
         figure.savefig(stream, dpi=110, format="png")

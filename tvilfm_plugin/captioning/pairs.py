@@ -11,7 +11,7 @@ from tvilfm_plugin.captioning.colour_filter import remove_colours
 from tvilfm_plugin.captioning.sources import SourceSet
 from tvilfm_plugin.files.json import kind_of, parse_json, read_json, shorten
 from tvilfm_plugin.files.tables import Table, check_read
-from tvilfm_plugin.files.text import read_lines
+from tvilfm_plugin.files.text import is_blank, read_lines
 
 logger = logging.getLogger(__name__)
 _VALIDATION = ("val", "valid", "validation", "dev")
@@ -61,7 +61,7 @@ def read_pairs(
                 f"{file}, entry {number}: {image} has id and split {' and '.join(map(repr, said))}, and "
                 f"{' and '.join(map(repr, facts[image]))} in an earlier entry; keep one of them."
             )
-        texts.setdefault(image, []).extend(text.strip() for text in found if text.strip())
+        texts.setdefault(image, []).extend(text.strip() for text in found if not is_blank(text))
     if len({person for person, _ in facts.values()}) == len(facts):
         facts = {image: ("", split) for image, (_, split) in facts.items()}  # every image has its own: no person's number
     base = root if root is not None else file.parent

@@ -11,7 +11,8 @@ from typing import Any
 from tvilfm_plugin.captioning.sources import Source
 from tvilfm_plugin.files.journal import journal, whole_lines
 from tvilfm_plugin.files.json import kind_of, parse_json, read_json, shorten
-from tvilfm_plugin.files.writing import InUseError
+from tvilfm_plugin.files.text import is_blank
+from tvilfm_plugin.files.writing import InUseError, make_folder
 from tvilfm_plugin.files.writing import write_text as write_file
 
 Row = dict[str, Any]
@@ -87,7 +88,7 @@ class RowStore:
     @contextlib.contextmanager
     def writer(self, rank: int) -> Iterator[Callable[[Iterable[Row]], None]]:
         """What appends rows as one rank."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         file = self.folder / f"rank{rank:05d}.jsonl"
         with contextlib.ExitStack() as opened:
             try:
@@ -101,7 +102,7 @@ class RowStore:
 
 def is_text(value: object) -> bool:
     """Whether a value is a text that says something and that a file can hold (no half characters)."""
-    return isinstance(value, str) and bool(value.strip()) and not any("\ud800" <= char <= "\udfff" for char in value)
+    return isinstance(value, str) and not is_blank(value) and not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def _read_lines(file: Path) -> Iterator[Row]:
@@ -156,7 +157,7 @@ def write_json(file: Path, content: object) -> Path:
 
 def write_text(file: Path, text: str) -> Path:
     """Write a text file all or nothing."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     write_file(file, text)
     return file
 

@@ -165,7 +165,7 @@ def _audit_options(parser: Parser) -> None:
     texts = "only these files (a folder with Blip_RGB/ and Blip_IR/), without looking for images"
     parser.option("--text", type=Path, help=texts)
     parser.option("--train-ids", default="", help="with --text: training identities, comma-separated (default: none)")
-    parser.option("--out-dir", old=("--out",), type=Path, required=True, help="folder of the report")
+    parser.option("--out-dir", old=("--out",), required=True, help="folder of the report")
     limits = f"may be repeated; default {' '.join(DEFAULT_LIMITS)}"
     parser.option("--fail-on", action="append", metavar="KEY=SHARE", help=limits)
 
@@ -212,7 +212,7 @@ def _finetune_options(parser: Parser) -> None:
     parser.option("--validation", default="0.05", help="share of the pairs' folders, or a file of pairs")
     parser.option("--captioner", default="blip", help="blip or git")
     parser.option("--init", required=True, help="folder, hub id, or 'small'")
-    parser.option("--out-dir", old=("--out",), type=Path, required=True, help="folder of the fine-tuned captioner")
+    parser.option("--out-dir", old=("--out",), required=True, help="folder of the fine-tuned captioner")
     parser.option("--epochs", type=float, default=10.0, help="passes over the pairs")
     parser.option("--steps", type=int, default=0, help="instead of --epochs")
     parser.option("--batch-size", type=int, default=32, help="per device")
@@ -271,7 +271,7 @@ def _pairs_options(parser: Parser) -> None:
     parser.option("--filter", default="strict", choices=FILTERS, help="of colours")
     parser.option("--per-image", type=int, default=4, help="visible captions per infrared image")
     parser.option("--seed", type=int, default=0, help="of the choice of captions")
-    parser.option("--out", type=Path, required=True, help="file of the pairs")
+    parser.option("--out", required=True, help="file of the pairs")
 
 
 def pairs(args: argparse.Namespace) -> int:
@@ -300,7 +300,7 @@ def pairs(args: argparse.Namespace) -> int:
 def _demo_options(parser: Parser) -> None:
     data, out = Path("datasets/synthetic"), Path("datasets/synthetic_captioned")
     parser.option("--data", old=("--dataset",), dest="dataset", type=Path, default=data, help="folder of the benchmark")
-    parser.option("--out-dir", old=("--out",), type=Path, default=out, help="folder of the same data set with captions")
+    parser.option("--out-dir", old=("--out",), default=out, help="folder of the same data set with captions")
     parser.option("--others", type=int, default=3000, help="people for pre-training only; 0: none (default: 3000)")
     parser.option("--pretraining-steps", type=int, default=6000, help="steps on the captions of the others")
     parser.option("--rgb-steps", type=int, default=0, help="default: 400; 4000 with --others 0")
@@ -332,9 +332,9 @@ def demo(args: argparse.Namespace) -> int:
 GENERATE = Command(
     name="captions generate",
     help="caption the images of a data set",
-    about="A stopped run goes on when it is started again. More GPUs: torchrun --nproc_per_node N "
-    "tools/generate_captions.py ...; more machines that share the folder: --rank R --world-size N on each. The "
-    "process that finds everything done writes the files that the loaders read (caption_dict_*.json, "
+    about="A stopped run goes on when it is started again. More GPUs: torchrun --no-python "
+    "--nproc_per_node N tvilfm captions generate ...; more machines that share the folder: --rank R --world-size N on each. "
+    "The process that finds everything done writes the files that the loaders read (caption_dict_*.json, "
     "id_caption_map_*.json).",
     options=_generate_options,
     work=generate,
@@ -365,7 +365,7 @@ FINETUNE = Command(
     name="captions finetune",
     help="fine-tune a captioner on image-text pairs",
     about="--init is a folder, a Hugging Face id, or 'small': a BLIP that is built from its configuration, without a "
-    "download. Several GPUs: torchrun --nproc_per_node N tools/finetune_captioner.py ...",
+    "download. Several GPUs: torchrun --no-python --nproc_per_node N tvilfm captions finetune ...",
     options=_finetune_options,
     work=finetune,
     goes_on=AGAIN,

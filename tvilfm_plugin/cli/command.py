@@ -6,7 +6,10 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
+
+from tvilfm_plugin.files.writing import FolderError, check_file, check_folder
 
 # A key of fast-reid's config, of ours, or of stage 1 alone: what it is followed by is its value.
 KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z][A-Z0-9_]*)+|SEED|OUTPUT_DIR|CUDNN_BENCHMARK|VERSION")
@@ -25,6 +28,21 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionH
         return super()._get_help_string(action) or "(default: %(default)s)"
 
 
+def _place(check: Callable[..., Path]) -> Callable[[str], Path]:
+    """The type of an option that says where results go: asked before the work, not after it."""
+
+    def place(text: str) -> Path:
+        try:
+            return check(text, "it")
+        except FolderError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return place
+
+
+PLACES = {"--out": _place(check_file), "--out-dir": _place(check_folder)}
+
+
 class Parser(argparse.ArgumentParser):
     """Options in the one vocabulary; a tool of `tools/` takes its older names as well.
 
@@ -35,6 +53,12 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *, legacy: bool = False, **settings: Any) -> None:
         super().__init__(formatter_class=Formatter, allow_abbrev=legacy, **settings)
         self.legacy = legacy
+
+    def add_argument(self, *names: str, **settings: Any) -> argparse.Action:  # type: ignore[override]
+        """As argparse's; `--out` and `--out-dir` must be places that can be written to."""
+        if names and names[0] in PLACES:
+            settings["type"] = PLACES[names[0]]
+        return super().add_argument(*names, **settings)
 
     def option(self, *names: str, old: Sequence[str] = (), **settings: Any) -> None:
         """An option; `old` are the names that a tool gave it before there was `tvilfm`."""

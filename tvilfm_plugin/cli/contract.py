@@ -3,6 +3,8 @@
 Exit status 2: what the user can mend. 1: a check failed, or a fault of the program. 130: Ctrl-C.
 """
 
+import difflib
+import errno
 import os
 import re
 import sys
@@ -114,8 +116,33 @@ def _text(error: BaseException) -> str:
     # str() of a KeyError is the repr of its message; an OSError's has its number in front.
     text = str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error)
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        text = f"{error.filename}: {error.strerror}"
+        said = _REMEDIES.get(error.errno or 0)
+        text = f"{error.filename}: {said(os.fspath(error.filename)) if said else error.strerror}"
     return " ".join(text.split())
+
+
+def _absent(place: str) -> str:
+    folder, name = os.path.split(os.fsdecode(place))
+    folder = folder or os.curdir
+    if not os.path.isdir(folder):
+        return f"there is no folder {folder} (seen from {os.getcwd()}). Check its name."
+    near = difflib.get_close_matches(name, os.listdir(folder), n=1)
+    hint = f"Did you mean {os.path.join(folder, near[0])}?" if near else "Check its name."
+    return f"there is no such file or folder (seen from {os.getcwd()}). {hint}"
+
+
+# What the system says of a file has no remedy.
+_REMEDIES: dict[int, Callable[[str], str]] = {
+    errno.ENOENT: _absent,
+    errno.EISDIR: lambda place: "it is a folder; name a file in it.",
+    errno.ENOTDIR: lambda place: "it, or what it should lie in, is a file and no folder; name a folder.",
+    errno.EACCES: lambda place: "this user may not read or write it; change its rights, or name another.",
+    errno.EPERM: lambda place: "this user may not read or write it; change its rights, or name another.",
+    errno.EROFS: lambda place: "it lies on a disk that is read-only; name another place.",
+    errno.EEXIST: lambda place: "there is something of this name already; remove it, or name another place.",
+    errno.ENAMETOOLONG: lambda place: "the name is too long for this disk; name another.",
+    errno.ELOOP: lambda place: "its links lead in a circle; name the file that is meant.",
+}
 
 
 def full_disk(error: BaseException | None) -> str:

@@ -109,7 +109,7 @@ def check(args: argparse.Namespace) -> int:
     from tvilfm_plugin.data.datasets.check import check_dataset
     from tvilfm_plugin.data.datasets.check_own import check_own
     from tvilfm_plugin.evaluation.protocols import PROTOCOLS
-    from tvilfm_plugin.files.writing import write_text
+    from tvilfm_plugin.files.writing import make_folder, write_text
 
     text = not args.no_text
     if args.dataset in OWN:
@@ -123,10 +123,9 @@ def check(args: argparse.Namespace) -> int:
         report = check_dataset(args.dataset, args.root, args.folder, args.trial, not args.any_size, text, args.decode)
     print(report.to_text(args.max))
     if args.out:
-        out = Path(args.out)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_text(out, report.to_text() + "\n")
-        print(f"Full list: {out}")
+        make_folder(args.out.parent)
+        write_text(args.out, report.to_text() + "\n")
+        print(f"Full list: {args.out}")
     return 0 if report.ok else 1
 
 

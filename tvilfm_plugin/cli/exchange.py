@@ -20,7 +20,7 @@ def _export_options(parser: Parser) -> None:
     run_option(parser)
     parser.option("--trec", action="store_true", required=True, help="TREC run and qrels files (the one form there is)")
     parser.option("--rows", nargs="+", help="rows of the result table, e.g. all/ensemble all/text@self (default: all)")
-    parser.option("--out-dir", type=Path, required=True, help="folder of the files: DATASET/ROW/seedS_drawD.run and .qrels")
+    parser.option("--out-dir", required=True, help="folder of the files: DATASET/ROW/seedS_drawD.run and .qrels")
 
 
 def export(args: argparse.Namespace) -> int:
@@ -54,7 +54,7 @@ def _score_options(parser: Parser) -> None:
     parser.option("--draws", type=int, default=10, help="gallery draws, seeded 0, 1, ...")
     parser.option("--text-source", required=True, choices=SOURCES, help="where the queries' text came from")
     parser.option("--direction", default="infrared-to-visible", help="who searches whom, for the card")
-    parser.option("--out", type=Path, help="write the report to this file as well, and its values beside it as .json")
+    parser.option("--out", help="write the report to this file as well, and its values beside it as .json")
 
 
 def score(args: argparse.Namespace) -> int:
@@ -95,7 +95,7 @@ def _orbench_options(parser: Parser) -> None:
     about = "visible: the published gallery; both: its infrared test images as well, for lists of words alone (text-to-both)"
     parser.option("--gallery", choices=("visible", "both"), default="visible", help=about)
     parser.option("--device", default="", help="cpu or cuda (default: as the config says)")
-    parser.option("--out", type=Path, help="write the report to this file as well, and its values beside it as .json")
+    parser.option("--out", help="write the report to this file as well, and its values beside it as .json")
 
 
 def orbench(args: argparse.Namespace) -> int:

@@ -26,7 +26,7 @@ MIP = {
 
 
 def _shared(parser: Parser) -> None:
-    parser.option("--out", type=Path, help="the file (default: in the run's evaluation, or beside the last weights)")
+    parser.option("--out", help="the file (default: in the run's evaluation, or beside the last weights)")
     parser.option("--format", choices=FORMATS, default="png", help="without --out, and inside a report")
     parser.option("--dataset", default="", help="registered name, where there are several")
     parser.option("--seed", type=int, default=0, help="of the choice of people, of t-SNE and of the bootstrap")
@@ -37,8 +37,8 @@ def _stored_options(parser: Parser) -> None:
     parser.positional("run", type=Path, help="output folder of the run")
     parser.option("--backbone", type=Path, help="stage 1 run (default: RUN/stage1 if its evaluation is stored)")
     parser.option("--baseline", type=Path, help="run of ablation B (TVILFM.FUSION Add, without MJL)")
-    parser.option("--initial", type=Path, help="untrained model: a stage-1 config with SOLVER.MAX_EPOCH 0")
-    parser.option("--before", type=Path, help="RUN before stage 2: its config, stage-1 weights, SOLVER.MAX_EPOCH 0")
+    parser.option("--initial", type=Path, help="untrained model: a stage-1 config with TEST.UNTRAINED True")
+    parser.option("--before", type=Path, help="RUN before stage 2: its config, stage-1 weights, TEST.UNTRAINED True")
     parser.option("--setting", default="", help="e.g. all (default: the first)")
     parser.option("--source", default="", help="text source (default: the run's first)")
     parser.option("--type", default="", help="query type of RUN (default: ensemble, without text infrared)")
@@ -65,13 +65,13 @@ def report(args: argparse.Namespace) -> int:
     """One HTML file."""
     from tqdm import tqdm
 
-    from tvilfm_plugin.files.writing import write_text
+    from tvilfm_plugin.files.writing import make_folder, write_text
     from tvilfm_plugin.visualization import run_report
 
     what = _wanted(args)
     out = args.out or what.ours.folder / "report.html"
     page = run_report.report(what, lambda names: tqdm(names, desc="Drawing", unit="section", leave=False, disable=None))
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     write_text(out, page)
     print(f"Report: {out} ({out.stat().st_size / 1e6:.1f} MB)")
     return 0

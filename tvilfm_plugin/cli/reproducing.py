@@ -22,7 +22,7 @@ def _options(parser: Parser) -> None:
     parser.option("--seeds", type=int, nargs="+", default=[0], help="training seeds")
     parser.option("--trials", type=int, nargs="+", help="RegDB's splits (default: 1 to 10)")
     folder = "folder of runs and tables (default: logs/reproduce/DATASET)"
-    parser.option("--out-dir", old=("--out",), dest="out", metavar="OUT_DIR", type=Path, help=folder)
+    parser.option("--out-dir", old=("--out",), dest="out", metavar="OUT_DIR", help=folder)
     parser.option("--only", nargs="+", default=[], metavar="ROW", help="rows by name, e.g. B +SFF")
     config = "stage-2 config file (default: the data set's of preset paper)"
     parser.option("--config-file", old=("--config",), dest="config", metavar="FILE", type=Path, help=config)

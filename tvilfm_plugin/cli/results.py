@@ -62,7 +62,7 @@ def _compare_options(parser: Parser) -> None:
     parser.option("--despite", nargs="+", default=[], metavar="COLUMN", help="card columns that may differ")
     parser.option("--resamples", type=int, default=10_000, help="of the paired tests and intervals")
     parser.option("--seed", type=int, default=0, help="of the random sign patterns and bootstrap samples")
-    parser.option("--out", type=Path, help="write the report to this file as well")
+    parser.option("--out", help="write the report to this file as well")
 
 
 def compare(args: argparse.Namespace) -> int:
@@ -82,10 +82,10 @@ def compare(args: argparse.Namespace) -> int:
 
 
 def write_report(out: Path | None, text: str) -> None:
-    from tvilfm_plugin.files.writing import write_text
+    from tvilfm_plugin.files.writing import make_folder, write_text
 
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(out.parent)
         write_text(out, text + "\n")
 
 
@@ -128,7 +128,7 @@ def _thresholds_options(parser: Parser) -> None:
     parser.option("--rows", nargs="+", help="rows of the result table, e.g. all/ensemble all/text@self (default: all)")
     parser.option("--rates", type=float, nargs="+", default=list(RATES), help="false positive rates, as fractions")
     parser.option("--seed", type=int, default=0, help="of the halves of the identities")
-    parser.option("--out", type=Path, help="write the tables to this file as well")
+    parser.option("--out", help="write the tables to this file as well")
 
 
 def thresholds(args: argparse.Namespace) -> int:

@@ -42,7 +42,7 @@ def _search_options(parser: Parser) -> None:
     about = "then ask the witness up to N questions, 5 unless told; answers may come from a pipe, one a line"
     parser.option("--ask", type=int, nargs="?", const=5, default=0, metavar="N", help=about)
     parser.option("--person", type=int, help="identity of the query, to mark hits right and wrong")
-    parser.option("--out", type=Path, help="draw the result to this PNG")
+    parser.option("--out", help="draw the result to this PNG")
     parser.option("--device", default="", help="cpu or cuda (default: as the config says)")
 
 
@@ -83,7 +83,7 @@ def search(args: argparse.Namespace) -> int:
 
         captions = gallery_captions(args.gallery)
         dialogue = retriever.ask_about(queries, allowed=allowed, captions=captions)
-        result = SearchResult(_interview(dialogue, args.ask, args.top), result.note)
+        result = SearchResult(_interview(dialogue, args.ask, args.top, args.threshold), result.note)
     if args.out:
         texts = (args.text or "", args.infrared_text or "")
         picture = draw_hits(
@@ -93,23 +93,26 @@ def search(args: argparse.Namespace) -> int:
     return 0
 
 
-def _interview(dialogue: "Dialogue", questions: int, top: int) -> "list[Hit]":
+def _interview(dialogue: "Dialogue", questions: int, top: int, threshold: float | None = None) -> "list[Hit]":
     """Ask on the terminal, or read the answers from a pipe, one a line; the hits after the last answer."""
     from tvilfm_plugin.retrieval.hits import SearchResult
     from tvilfm_plugin.retrieval.hits_table import hits_table
+
+    def found() -> "list[Hit]":
+        return [hit for hit in dialogue.hits if threshold is None or hit.similarity >= threshold][:top]
 
     while len(dialogue.said) < questions and (question := dialogue.question()) is not None:
         print(f"\n{question.text} ({', '.join(question.choices[:8])}, don't know)")
         while question.slot not in dialogue.said:
             print("> ", end="", flush=True)
             if not (line := sys.stdin.readline()):
-                return dialogue.hits[:top]
+                return found()
             try:
                 dialogue.answer(question.slot, line)
             except ValueError as error:
                 print(error)
-        print(f"\n{hits_table(SearchResult(dialogue.hits[:top], ''))}")
-    return dialogue.hits[:top]
+        print(f"\n{hits_table(SearchResult(found(), ''))}")
+    return found()
 
 
 def _search_example(args: argparse.Namespace) -> int:

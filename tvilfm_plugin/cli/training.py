@@ -29,7 +29,7 @@ def _train_options(parser: Parser) -> None:
 def train(args: argparse.Namespace) -> int:
     """Both stages, then the evaluation."""
     args.config_file, args.eval_only = args.config, False
-    args.opts = [*args.opts, *(["OUTPUT_DIR", args.out_dir] if args.out_dir else [])]
+    args.opts = [*args.opts, *(["OUTPUT_DIR", str(args.out_dir)] if args.out_dir else [])]
     del args.parser  # it does not travel to other processes
     start(args)
     return 0
@@ -56,16 +56,16 @@ def evaluate(args: argparse.Namespace) -> int:
         args.config_file = str(config_of_run(run))
         if weights and not Path(weights).is_file():
             weights = str(run / weights)
-        weights, out = weights or str(weights_of_run(run)), args.out_dir or str(run)
+        weights, out = weights or str(weights_of_run(run)), args.out_dir or run
         if is_model_folder(run) and not args.out_dir:
-            out = str(Path("logs") / run.resolve().name)
+            out = Path("logs") / run.resolve().name
     elif run.suffix in (".yml", ".yaml") or weights:
         args.config_file, out = str(find_config(run)), args.out_dir
         if not weights and "MODEL.WEIGHTS" not in args.opts:
             args.parser.error("a config needs weights: name a checkpoint by --weights")
     else:
         args.config_file, out = str(config_of_run(run)), None  # there is none: it says what is missing
-    args.opts = [*args.opts, *(["MODEL.WEIGHTS", weights] if weights else []), *(["OUTPUT_DIR", out] if out else [])]
+    args.opts = [*args.opts, *(["MODEL.WEIGHTS", weights] if weights else []), *(["OUTPUT_DIR", str(out)] if out else [])]
     args.eval_only, args.resume = True, False
     del args.parser
     start(args)

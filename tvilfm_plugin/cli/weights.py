@@ -17,7 +17,7 @@ METHODS = ("agw", "caj", "ddag", "deen", "mip", "mmn", "tvilfm", "yyds")
 
 def _export_options(parser: Parser) -> None:
     model_options(parser)
-    parser.option("--out-dir", old=("--out",), type=Path, required=True, help="folder of the export")
+    parser.option("--out-dir", old=("--out",), required=True, help="folder of the export")
     forms = (
         "onnx: graphs for tvilfm_plugin.runtime; folder: one folder for Retriever.from_pretrained, with a model card; tracker: "
         "one graph of crops for trackers that run ONNX encoders (Ultralytics)"

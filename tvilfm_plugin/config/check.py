@@ -70,6 +70,8 @@ def _contradictions(cfg: CfgNode, training: bool) -> Iterator[tuple[str, str]]:
         yield "MODEL.DEVICE", f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}; choices are cpu, cuda, cuda:N, mps, xpu."
     elif int(device["number"] or 0) >= max(1, torch.cuda.device_count()) and device[1] == "cuda":
         yield "MODEL.DEVICE", f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but this machine has {torch.cuda.device_count()} GPUs."
+    if not cfg.OUTPUT_DIR.strip():
+        yield "OUTPUT_DIR", "OUTPUT_DIR is empty; name the folder of the run, e.g. logs/mine."
     if "human" in cfg.TEST.TEXT_SOURCES and not cfg.TEST.HUMAN_TEXTS:
         yield "TEST.TEXT_SOURCES", "TEST.TEXT_SOURCES holds 'human', but TEST.HUMAN_TEXTS names no file of people's phrases."
     if 0 in cfg.DATASETS.SHOTS and len(cfg.DATASETS.SHOTS) > 1:
@@ -77,6 +79,11 @@ def _contradictions(cfg: CfgNode, training: bool) -> Iterator[tuple[str, str]]:
     if not training:
         return
     solver, losses = cfg.SOLVER, cfg.MODEL.LOSSES
+    if solver.MAX_EPOCH == 0 and not cfg.TEST.UNTRAINED:
+        yield "SOLVER.MAX_EPOCH", (
+            "SOLVER.MAX_EPOCH is 0, so nothing would be trained; give at least 1, or TEST.UNTRAINED True to evaluate the model "
+            "as it starts."
+        )
     if losses.WEIGHTS and len(losses.WEIGHTS) != len(losses.NAME):
         yield "MODEL.LOSSES.WEIGHTS", (
             f"MODEL.LOSSES.WEIGHTS has {len(losses.WEIGHTS)} entries for the {len(losses.NAME)} losses {tuple(losses.NAME)}."

@@ -14,12 +14,14 @@ from tvilfm_plugin.config.errors import ConfigError, did_you_mean
 from tvilfm_plugin.config.reading import construct, read_settings
 from tvilfm_plugin.files.json import read_json
 from tvilfm_plugin.keys.adding import add_keys
+from tvilfm_plugin.keys.host import HOST_KEYS
 from tvilfm_plugin.keys.key import Key, is_whole, shown
 from tvilfm_plugin.keys.table import KEYS
 
 STAGE1 = "STAGE1."
 COMMAND_LINE, DEFAULT = "command line", "default"
 OURS: dict[str, Key] = {key.name: key for key in KEYS}
+FLOATS = frozenset(key.name for key in (*HOST_KEYS, *KEYS) if key.kind == "list of float")
 # What older configs say -> key, and value by value, of what they mean; a mapping without a value leaves it.
 OLDER: dict[str, tuple[str, dict[Any, str]]] = {
     "TVILFM.JOINT": ("TVILFM.ROWS", {True: "MJL", False: "baseline"}),
@@ -114,7 +116,7 @@ class TriConfig(CfgNode):
             value = float(value)
         elif isinstance(before, (tuple, list)) and isinstance(value, (tuple, list)):
             value = type(before)(value)
-            if key in OURS and OURS[key].kind == "list of float":
+            if key in FLOATS:
                 value = type(before)(float(one) if is_whole(one) else one for one in value)
         if key == "MODEL.TEXT.ARCH" and isinstance(value, str):
             value = embedded(value, folder)

@@ -1,6 +1,7 @@
 """Config files with their bases, and the line of every value."""
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,6 +118,8 @@ def _collect(found: dict[str, Setting], key: str, node: yaml.Node, path: str, de
 
 def construct(setting: Setting) -> Any:
     """The value of a setting, by YAML's plain types alone."""
+    if odd := [text for text in _numbers(setting.value) if ":" in text or re.match(r"[-+]?0[0-9_]", text)]:
+        raise ConfigError(f"{setting}: {odd[0]} counts to the base of 8 or 60 in YAML; write it without leading 0 or colon.")
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_object(setting.value, deep=True)
@@ -125,3 +128,11 @@ def construct(setting: Setting) -> Any:
         raise ConfigError(f"{setting}: the value cannot be read ({problem:.120}); configs hold plain values.") from None
     finally:
         loader.dispose()
+
+
+def _numbers(node: yaml.Node) -> list[str]:
+    """The texts of the numbers in a value."""
+    if isinstance(node, yaml.SequenceNode):
+        return [text for one in node.value for text in _numbers(one)]
+    number = isinstance(node, yaml.ScalarNode) and node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+    return [node.value] if number else []

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,8 +11,8 @@ import numpy as np
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from tvilfm_plugin.files.arrays import read_array
-from tvilfm_plugin.files.json import checked, expect_object, read_json, shorten
-from tvilfm_plugin.files.text import is_number
+from tvilfm_plugin.files.json import checked, expect_object, kind_of, read_json, shorten
+from tvilfm_plugin.files.text import is_blank, is_number
 
 logger = logging.getLogger("fastreid." + __name__)
 
@@ -33,6 +34,7 @@ class CaptionBank:
         source: where they come from; errors name it.
         persons: identity -> its captions, for the text draws of test queries.
         persons_source: where `persons` come from; defaults to `source`.
+        left_out: (file, why) -> entries that are no captions.
     """
 
     def __init__(
@@ -41,8 +43,10 @@ class CaptionBank:
         source: str,
         persons: Mapping[int, Sequence[Caption]] | None = None,
         persons_source: str = "",
+        left_out: Mapping[tuple[str, str], int] | None = None,
     ) -> None:
         self._captions = dict(captions)
+        self.left_out = Counter(left_out)
         self.source = source
         self._persons = None if persons is None else {pid: tuple(texts) for pid, texts in persons.items()}
         self.persons_source = persons_source or source
@@ -69,24 +73,25 @@ class CaptionBank:
         if not files:
             raise ValueError("No caption file given: name a caption dict, a dict with rephrases or an identity map.")
         captions: dict[str, Caption] = {}
+        left_out: Counter[tuple[str, str]] = Counter()
         for file in (caption_dict, llm_dict):
             if file is None:
                 continue
-            for key, (text, rephrase) in _read_descriptions(Path(file), relative).items():
+            for key, (text, rephrase) in _read_descriptions(Path(file), relative, left_out).items():
                 known = captions.get(key, Caption(""))
                 captions[key] = Caption(known.text or text, known.rephrase or rephrase)
-        persons = None if id_map is None else _read_persons(Path(id_map))
+        persons = None if id_map is None else _read_persons(Path(id_map), left_out)
         # An image with a rephrase but without a description has no caption.
         captions = {key: caption for key, caption in captions.items() if caption.text}
         source = ", ".join(str(file) for file in files)
-        return cls(captions, source, persons, str(id_map) if id_map is not None else "")
+        return cls(captions, source, persons, str(id_map) if id_map is not None else "", left_out)
 
     def __getitem__(self, path: str) -> Caption:
         try:
             return self._captions[path]
         except KeyError:
             raise KeyError(
-                f"No caption for {path!r} in {self.source} ({len(self)} captions). Run tools/check_dataset.py to list "
+                f"No caption for {path!r} in {self.source} ({len(self)} captions). Run `tvilfm data check` to list "
                 "every image without one, or check that paths are relative to the data-set root."
             ) from None
 
@@ -131,7 +136,7 @@ class CaptionBank:
                 text = self._captions[path].text
                 persons.setdefault(pid, {}).setdefault(text, Caption(text))
         listed = {pid: list(said.values()) for pid, said in persons.items()}
-        return CaptionBank(self._captions, self.source, listed, "captions in path order")
+        return CaptionBank(self._captions, self.source, listed, "captions in path order", self.left_out)
 
     def completed_by(self, other: "CaptionBank") -> "CaptionBank":
         """This bank with the other's text or rephrase wherever its own is missing."""
@@ -140,7 +145,8 @@ class CaptionBank:
             there = other._captions.get(key, Caption(""))
             merged[key] = Caption(own.text or there.text, own.rephrase or there.rephrase)
         listed = other if self._persons is None else self
-        return CaptionBank(merged, f"{self.source}, {other.source}", listed._persons, listed.persons_source)
+        source, left_out = f"{self.source}, {other.source}", self.left_out + other.left_out
+        return CaptionBank(merged, source, listed._persons, listed.persons_source, left_out)
 
 
 def array_captions(
@@ -197,7 +203,7 @@ def _read_strings(file: Path) -> list[str]:
     array = read_array(file)
     if array.dtype.kind != "U":
         raise ValueError(f"{file} holds {array.dtype}, not plain unicode strings.")
-    return [str(text).strip() for text in array.reshape(-1)]
+    return ["" if is_blank(str(text)) else str(text).strip() for text in array.reshape(-1)]
 
 
 class _Entry(TypedDict, total=False):
@@ -207,7 +213,9 @@ class _Entry(TypedDict, total=False):
     aug_description: str | None
 
 
-def _read_descriptions(file: Path, relative: Callable[[str], str]) -> dict[str, tuple[str, str]]:
+def _read_descriptions(
+    file: Path, relative: Callable[[str], str], left_out: Counter[tuple[str, str]]
+) -> dict[str, tuple[str, str]]:
     content = expect_object(read_json(file), str(file))
     content = {path: {"description": entry} if isinstance(entry, str) else entry for path, entry in content.items()}
     captions: dict[str, tuple[str, str]] = {}
@@ -220,13 +228,15 @@ def _read_descriptions(file: Path, relative: Callable[[str], str]) -> dict[str, 
             key = relative(path)
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from error
-        text, rephrase = (fields.get("description") or "").strip(), (fields.get("aug_description") or "").strip()
+        said = (fields.get("description") or "", fields.get("aug_description") or "")
+        text, rephrase = ("" if is_blank(one) else one.strip() for one in said)
         # Two keys of one image (other prefixes): the first counts, as for every later file.
         first = captions.get(key, ("", ""))
         if first[0] and text and text != first[0]:
             differing.append(path)
         captions[key] = (first[0] or text, first[1] or rephrase)
     if differing:
+        left_out[str(file), "another text of an image, under another prefix"] += len(differing)
         logger.warning(
             f"{file} describes {len(differing)} images twice, differently, under keys with other prefixes (e.g. "
             f"{differing[0]!r}); the first text counts."
@@ -234,7 +244,7 @@ def _read_descriptions(file: Path, relative: Callable[[str], str]) -> dict[str, 
     return captions
 
 
-def _read_persons(file: Path) -> dict[int, list[Caption]]:
+def _read_persons(file: Path, left_out: Counter[tuple[str, str]]) -> dict[int, list[Caption]]:
     content = expect_object(read_json(file), str(file))
     persons: dict[int, list[Caption]] = {}
     keys: dict[int, str] = {}
@@ -245,14 +255,16 @@ def _read_persons(file: Path) -> dict[int, list[Caption]]:
             raise ValueError(f"{file}: expected identity number -> list of captions, found {found}.")
         if keys.setdefault(int(name), identity) != identity:
             raise ValueError(f"{file} has identity {int(name)} twice, as {keys[int(name)]!r} and as {identity!r}; keep one.")
-    left_out: list[str] = []
+    strange: list[str] = []
     for identity, said in content.items():
         # Where images have several captions each, a person's list may be one of lists. Draws by index need the order of the
         # file and every text as it is: no stripping, no dropping of empty ones.
         entries = [one for entry in said for one in (entry if isinstance(entry, list) else [entry])]
-        left_out += [f"{shorten(one)} of {shorten(identity)}" for one in entries if not isinstance(one, str)]
+        no_texts = [one for one in entries if not isinstance(one, str)]
+        left_out.update((str(file), f"{kind_of(one)} in the place of a text") for one in no_texts)
+        strange += [f"{shorten(one)} of {shorten(identity)}" for one in no_texts]
         if texts := [Caption(one) for one in entries if isinstance(one, str)]:
             persons[int(identity)] = texts
-    if left_out:
-        logger.warning(f"{file}: {len(left_out)} entries are no texts and left out (e.g. {left_out[0]}).")
+    if strange:
+        logger.warning(f"{file}: {len(strange)} entries are no texts and left out (e.g. {strange[0]}).")
     return persons

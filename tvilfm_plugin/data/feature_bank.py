@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tvilfm_plugin.files.writing import locked
+from tvilfm_plugin.files.writing import locked, make_folder
 from tvilfm_plugin.modality import Modality
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -75,7 +75,7 @@ def filled_bank(
     if dtype not in DTYPES:
         raise ValueError(f"A feature bank stores {' or '.join(DTYPES)} (TVILFM.BANK.DTYPE), not {dtype!r}.")
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with locked(path.with_suffix(".lock"), "feature bank"):
             if not path.is_file():
                 _fill(path, shape, dtype, features, chunk)

@@ -27,7 +27,7 @@ from tvilfm_plugin.data.resize import FILTERS, read_resized
 from tvilfm_plugin.files.arrays import known_array
 from tvilfm_plugin.files.pictures import PictureError, Window
 from tvilfm_plugin.files.places import relative
-from tvilfm_plugin.files.writing import locked
+from tvilfm_plugin.files.writing import locked, make_folder
 
 logger = logging.getLogger("fastreid." + __name__)
 
@@ -99,7 +99,7 @@ class ImageCache(Sequence[np.ndarray]):
     def _build(self, paths: list[str], names: str, resample: str, window: Window | None) -> np.ndarray:
         folder = self.path.parent
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             with locked(folder / f"{names}.lock", "image cache"):
                 # Another process may have finished while this one waited.
                 planes = known_array(self.path, self._shape, np.uint8, "image cache")

@@ -6,6 +6,7 @@ guessed: it becomes a problem with the row's place, and all problems are found i
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 from tvilfm_plugin.files.pictures import find_pictures
 from tvilfm_plugin.files.tables import SUFFIXES, Table
-from tvilfm_plugin.files.text import is_number
+from tvilfm_plugin.files.text import is_blank, is_number, plain_name
 from tvilfm_plugin.modality import Modality
 
 SPLITS = ("train", "val", "test")
@@ -137,6 +138,11 @@ def _mark_extras(table: ImageTable) -> None:
         else:
             rows.append(row)
     table.rows = rows
+    spelled: dict[str, set[str]] = {}
+    for row in rows:
+        spelled.setdefault(row.identity.casefold(), set()).add(row.identity)
+    if alike := [" and ".join(sorted(names)) for _, names in sorted(spelled.items()) if len(names) > 1]:
+        table.notes.append(f"identities that differ in upper case alone count as different people: {', '.join(alike[:3])}.")
     if table.distractors:
         table.notes.append(
             f"{table.distractors} visible test images are distractors (identity 'distractor', or 0 without an infrared image): "
@@ -168,6 +174,11 @@ def read_captions(file: str | os.PathLike[str], table: ImageTable) -> dict[str, 
 
 def _row(where: str, fields: Mapping[str, str]) -> tuple[Row | None, list[str]]:
     problems = [f"{where}: {name} is empty." for name in REQUIRED if not fields.get(name)]
+    problems += [
+        f"{where}: {name} is {fields[name]!r}, which says that there is none; {remedy}."
+        for name, remedy in (("identity", "name the person, or write 'junk'"), ("camera", "leave it empty"))
+        if is_nothing(fields.get(name, ""))
+    ]
     modality = MODALITIES.get(fields.get("modality", "").lower())
     if modality is None and fields.get("modality"):
         problems.append(f"{where}: modality {fields['modality']!r} is none of {', '.join(MODALITIES)}.")
@@ -179,6 +190,11 @@ def _row(where: str, fields: Mapping[str, str]) -> tuple[Row | None, list[str]]:
     camera = fields.get("camera") or DEFAULT_CAMERA[modality]
     texts = fields.get("caption", ""), fields.get("rephrase", "")
     return Row(where, plain_path(fields["path"]), fields["identity"], camera, modality, split, *texts), []
+
+
+def is_nothing(text: str) -> bool:
+    """Whether a text is what programs write where there is none."""
+    return text.strip().lower() in ("nan", "none", "null", "n/a", "na", "<na>", "undefined")
 
 
 def plain_path(path: str) -> str:
@@ -210,7 +226,12 @@ def _text(name: str, value: Any) -> str:
         raise ValueError(f"{name} is {value!r}, expected a text or a whole number.")
     if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
         raise ValueError(f"{name} holds half a character (a lone surrogate): {ascii(value)[:60]}.")
-    return " ".join(str(value).split()) if name in ("caption", "rephrase") else str(value).strip()
+    if name in ("caption", "rephrase"):
+        return "" if is_blank(str(value)) else " ".join(str(value).split())
+    if name == "path":
+        return str(value).strip()
+    # pandas writes the whole numbers of a column with gaps as 12.0.
+    return re.sub(r"^([0-9]+)\.0+$", r"\1", plain_name(str(value)))
 
 
 # --- a folder ---------------------------------------------------------------------------------------------------------
@@ -237,8 +258,9 @@ def scan_folder(folder: str | os.PathLike[str]) -> ImageTable:
                 table.problems.append(f"{where}: expected {LAYOUT}.")
                 continue
             _, caption, rephrase = captions.get(where, ("", "", ""))
-            camera = parts[3] if len(parts) == 5 else ""
-            fields = dict(zip(REQUIRED, (where, parts[2], parts[1], parts[0]), strict=True))
+            camera = plain_name(parts[3]) if len(parts) == 5 else ""
+            names = (plain_name(parts[level]) for level in (2, 1, 0))
+            fields = dict(zip(REQUIRED, (where, *names), strict=True))
             row, problems = _row(where, fields | {"camera": camera, "caption": caption, "rephrase": rephrase})
             table.problems += problems
             seen.add(where)

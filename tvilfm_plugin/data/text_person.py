@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tvilfm_plugin.files.json import JsonError, checked, kind_of, read_json
+from tvilfm_plugin.files.text import is_blank
 
 
 class Layout(NamedTuple):
@@ -124,7 +125,7 @@ def read_captioned(key: str, root: str, folder: str = "") -> list[Captioned]:
                 f"{file}, entry {number}: {image_key} is {kind_of(path)}, id {kind_of(pid)}, split {kind_of(split)}, captions "
                 f"{kind_of(said)}; expected a text, a whole number, a text and texts."
             )
-        found.append(Captioned(str(images / path), pid, split, tuple(text.strip() for text in captions if text.strip())))
+        found.append(Captioned(str(images / path), pid, split, tuple(text.strip() for text in captions if not is_blank(text))))
     if not found:
         raise JsonError(f"{file} lists no image.")
     return found

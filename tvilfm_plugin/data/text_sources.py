@@ -141,7 +141,7 @@ def _own_captions(view: DatasetView, source: str) -> list[str]:
     if missing:
         raise ValueError(
             f"{len(missing)} of {len(paths)} query images have no caption in {bank.source}, e.g. "
-            f"{', '.join(missing[:5])}. Generate them (tools/generate_captions.py), or use text source 'none'."
+            f"{', '.join(missing[:5])}. Generate them (`tvilfm captions generate`), or use text source 'none'."
         )
     return [bank[path].text for path in paths]
 
@@ -193,7 +193,7 @@ def _visible_texts(view: DatasetView) -> dict[int, list[str]]:
     if missing:
         raise ValueError(
             f"{len(missing)} of {len(images)} visible images of the queried identities have no caption in "
-            f"{bank.source}, e.g. {', '.join(missing[:5])}. Generate them (tools/generate_captions.py), or use text "
+            f"{bank.source}, e.g. {', '.join(missing[:5])}. Generate them (`tvilfm captions generate`), or use text "
             "source 'self'."
         )
     texts: dict[int, list[str]] = {}

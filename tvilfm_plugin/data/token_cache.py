@@ -16,7 +16,7 @@ from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, TokenStore
 from tvilfm_plugin.data.words import CLIP, Tokenizer
 from tvilfm_plugin.evaluation.fingerprint import SOURCE, version_of_software
 from tvilfm_plugin.files.arrays import known_array
-from tvilfm_plugin.files.writing import atomic_file
+from tvilfm_plugin.files.writing import atomic_file, make_folder
 
 logger = logging.getLogger("fastreid." + __name__)
 
@@ -41,7 +41,7 @@ def stored_tokens(texts: Iterable[str], folder: Path, tokenizer: Tokenizer = CLI
     store = TokenStore(distinct, known, tokenizer)
     if known is None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             with atomic_file(path) as file:
                 np.save(file, store.ids, allow_pickle=False)
         except OSError as error:

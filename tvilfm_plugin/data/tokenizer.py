@@ -36,6 +36,12 @@ def tokenize(texts: Sequence[str]) -> Tensor:
     return open_clip_tokenizer()(list(texts), context_length=CONTEXT_LENGTH)
 
 
+def is_cut(text: str) -> bool:
+    """Whether a text is longer than a row holds between its start and its end, or names the end (`SPECIAL`) itself."""
+    ids = open_clip_tokenizer().encode(text)
+    return len(ids) > CONTEXT_LENGTH - 2 or END in ids
+
+
 def end_of_text(tokens: Tensor, end: int = END, *, check: bool = True) -> Tensor:
     """Where a text ends: the one rule for training, evaluation, search and export.
 

@@ -26,12 +26,13 @@ from tvilfm_plugin.files.json import checked, expect_object, read_json
 from tvilfm_plugin.files.shipped import weights_file
 from tvilfm_plugin.files.text import read_text
 from tvilfm_plugin.files.writing import sha256_of, write_text
+from tvilfm_plugin.keys.table import KEYS
 from tvilfm_plugin.modeling.registration import uses_text
 
 RUN = "run.json"
 PACKAGES = ("torch", "torchvision", "fastreid", "numpy", "Pillow", "open_clip_torch", "timm", "yacs")
-# Files that a run starts from: they are known by their content, not by their name.
-FILES = ("MODEL.WEIGHTS", "MODEL.BACKBONE.PRETRAIN_PATH", "MODEL.TEXT.WEIGHTS", "INPUT.HUMAN_TEXTS")
+# Files that a run starts from: they are known by their content, not by their name. Two of the keys are fast-reid's.
+FILES = ("MODEL.WEIGHTS", "MODEL.BACKBONE.PRETRAIN_PATH", *(key.name for key in KEYS if key.file and key.name[:5] != "TEST."))
 # Schedules in which an epoch's rates do not depend on how many epochs follow.
 _OPEN_ENDED = ("WarmupMultiStep", "MultiStepLR", "MIPCosine")
 # What the fingerprint of the data says better.

@@ -393,6 +393,6 @@ def _text_index(drawn: Any, position: Mapping[str, int], filtered: bool) -> Text
         raise ValueError(
             f"Text source {drawn.source!r} leaves {int((drawn.rgb < 0).any(axis=0).sum())} queries without a text and "
             f"{int((drawn.ir < 0).sum())} without the filter text of their infrared image. Caption them "
-            "(tools/generate_captions.py), or evaluate with TEST.TEXT_SOURCES '(\"none\",)'."
+            "(`tvilfm captions generate`), or evaluate with TEST.TEXT_SOURCES '(\"none\",)'."
         )
     return TextIndex(rows[drawn.rgb], rows[drawn.ir])

@@ -39,7 +39,7 @@ from tvilfm_plugin.evaluation.stored_files import (
 )
 from tvilfm_plugin.evaluation.text_trust import TextTrust, trust
 from tvilfm_plugin.files.places import seen_from, travelling
-from tvilfm_plugin.files.writing import atomic_file, sha256_of
+from tvilfm_plugin.files.writing import atomic_file, make_folder, sha256_of
 from tvilfm_plugin.modality import Modality
 
 Distance = Callable[[Tensor, Tensor], Any]
@@ -252,7 +252,7 @@ class StoredEvaluation:
             folder: is made if missing.
             arrays: per-query values and rankings (`row_arrays`) that are kept beside labels, draws and texts.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         numbers: dict[str, Any] = {
             "query_pids": self.query.pids,
             "query_camids": self.query.camids,

@@ -17,7 +17,7 @@ from tvilfm_plugin.files.places import local
 from tvilfm_plugin.files.weights import WeightsError, read_tensors
 from tvilfm_plugin.files.writing import sha256_of, write_text
 
-REMEDY = "Evaluate the run with tools/train_net.py and TEST.STORE True."
+REMEDY = "`tvilfm eval RUN TEST.STORE True` writes it anew."
 
 
 # What others may have written; files of older versions lack some.

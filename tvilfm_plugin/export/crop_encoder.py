@@ -8,7 +8,7 @@ import torch
 from tvilfm_plugin.export.graphs import crop_graph, to_onnx
 from tvilfm_plugin.export.parity import LIMIT
 from tvilfm_plugin.export.writing import ParityError
-from tvilfm_plugin.files.writing import atomic_file
+from tvilfm_plugin.files.writing import atomic_file, make_folder
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.retriever import Retriever
 from tvilfm_plugin.runtime.model import GRAPH_OF
@@ -39,8 +39,7 @@ def export_crop_encoder(retriever: Retriever, out: str | Path, modality: Modalit
     difference = float(np.abs(found - expected).max() / np.abs(expected).max())
     if difference > LIMIT:
         raise ParityError(f"The encoder differs from the model by {difference:.1e} (limit {LIMIT:.0e}), so it is not written.")
-    path = Path(out) / f"encoder-{GRAPH_OF[modality]}.onnx"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = make_folder(out) / f"encoder-{GRAPH_OF[modality]}.onnx"
     with atomic_file(path) as stream:
         stream.write(content)
     return path, difference

@@ -22,7 +22,7 @@ from tvilfm_plugin.export.graphs import known_cameras, model_graphs, to_onnx
 from tvilfm_plugin.export.parity import Parity, compare_features, compare_searches
 from tvilfm_plugin.export.tokenizer_file import tokenizer_file
 from tvilfm_plugin.files.json import digest_of
-from tvilfm_plugin.files.writing import atomic_file, write_text
+from tvilfm_plugin.files.writing import atomic_file, make_folder, write_text
 from tvilfm_plugin.retrieval.gallery_list import list_gallery
 from tvilfm_plugin.retrieval.retriever import Retriever
 from tvilfm_plugin.runtime.facts import FACTS, FORMAT, OURS
@@ -55,8 +55,7 @@ def export_retriever(
         notes: further facts for export.json.
         quiet: no progress bar.
     """
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(out)
     model = retriever.model
     if model.device.type != "cpu":
         raise ValueError(f"The model is on {model.device}; an export is made on the CPU: from_checkpoint(..., device='cpu').")

@@ -19,6 +19,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF")
 # A small file can claim any size: a person's crop, and a camera's whole frame, have far fewer pixels.
 MOST_PIXELS = 89_478_485
 _ORIENTATION = 0x0112
+_SUBFILE = 254
 
 
 class PictureError(OSError):
@@ -31,6 +32,10 @@ class PictureError(OSError):
 
 class DepthError(PictureError):
     """A picture with more than 8 bits, and nothing says how they become 8."""
+
+
+class SeveralError(PictureError):
+    """A file of several pictures (an animation, or pages), and nothing says which one is meant."""
 
 
 class Window(NamedTuple):
@@ -125,7 +130,9 @@ def _is_deep(image: Image.Image) -> bool:
 
 def _to_rgb(image: Image.Image, name: str, window: Window | None) -> Image.Image:
     # Pillow keeps the high byte of several 16-bit channels: for a camera that uses a part of its range, a few levels are left.
-    if any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())) and not _is_deep(image):
+    # A BMP's BGR;16 are 16 bits per pixel.
+    raw = [str(tile[3]) for tile in getattr(image, "tile", ())]
+    if any(";16" in mode and "BGR" not in mode for mode in raw) and not _is_deep(image):
         raise DepthError(name, f"it has 16 bits in each of its {len(image.getbands())} channels; save it with 8.")
     if _is_deep(image) and window is None:
         raise DepthError(
@@ -133,6 +140,8 @@ def _to_rgb(image: Image.Image, name: str, window: Window | None) -> Image.Image
             "it has more than 8 bits per pixel, as thermal cameras write it. INPUT.IR_SCALING (low, high) says which counts of "
             "infrared pictures become black and white; or save it with 8 bits.",
         )
+    if (frames := _frames(image)) > 1:
+        raise SeveralError(name, f"it holds {frames} pictures (an animation, or pages); save the one that is meant by itself.")
     image.load()
     if _orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
@@ -143,6 +152,18 @@ def _to_rgb(image: Image.Image, name: str, window: Window | None) -> Image.Image
         grey = np.clip((counts - window.low) / (window.high - window.low), 0, 1)
         image = Image.fromarray(np.rint(grey * 255).astype(np.uint8))
     return image.convert("RGB")
+
+
+def _frames(image: Image.Image) -> int:
+    """How many pictures a file holds; small copies in a TIFF, and what phones put behind a JPEG (depth, HDR), are none."""
+    if image.format != "TIFF" or getattr(image, "n_frames", 1) == 1:
+        return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+    count = 0
+    for page in range(image.n_frames):  # type: ignore[attr-defined]
+        image.seek(page)
+        count += not int(image.tag_v2.get(_SUBFILE, 0)) & 1  # type: ignore[attr-defined]
+    image.seek(0)
+    return count
 
 
 def _orientation(image: Image.Image) -> int:

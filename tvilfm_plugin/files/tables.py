@@ -9,6 +9,7 @@ import difflib
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,7 @@ def check_read(file: str | os.PathLike[str], problems: Sequence[str], hint: str 
 
 def _csv(table: Table) -> Iterator[tuple[str, list[tuple[Any, Any]]]]:
     text = read_text(table.source)
+    text = re.sub(r"^sep=[,;\t]\r?\n", "", text)  # a line of Excel's own
     header = text.lstrip("\r\n").split("\n", 1)[0].split("\r", 1)[0]
     # Spreadsheets write semicolons or tabs where the comma is a decimal point; people put blanks after a separator.
     reader = csv.reader(

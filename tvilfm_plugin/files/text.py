@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import unicodedata
 from pathlib import Path
 
 # The longer mark first: that of UTF-32 begins with that of UTF-16.
@@ -16,6 +17,16 @@ _MARKS = (
 
 class TextFileError(ValueError):
     """A file is no text, or in an encoding that cannot be told for sure; the message names it."""
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text can be seen: blanks, controls, and signs without a width (byte order marks, joiners)."""
+    return all(unicodedata.category(char) in ("Zs", "Zl", "Zp", "Cc", "Cf") for char in text)
+
+
+def plain_name(text: str) -> str:
+    """A name as one compares it: composed (NFC; macOS writes file names decomposed), without what cannot be seen."""
+    return "".join(c for c in unicodedata.normalize("NFC", text) if unicodedata.category(c) not in ("Cf", "Cc")).strip()
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

@@ -56,7 +56,7 @@ def read_weights_file(path: str | Path) -> Any:
         raise WeightsError(f"{str(path)!r} is a folder, not a weight file ({', '.join(SUFFIXES)}).")
     if not path.is_file():
         raise FileNotFoundError(f"There is no weight file {str(path)!r}: name a local file ({', '.join(SUFFIXES)}).")
-    if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" or _is_safetensors(path):
         return _read_safetensors(path)
     if is_archive(path):
         return _read_archive(path)
@@ -156,19 +156,13 @@ def misfits(state: Mapping[str, Tensor], own: Mapping[str, Tensor], excused: Col
 
 def _why(path: Path, error: Exception) -> str:
     """One sentence on a file that torch could not read."""
-    with open(path, "rb") as file:
-        head = file.read(512)
     name = repr(str(path))
-    if not head:
-        return f"{name} is empty: the download or copy was cut off. Fetch the file again."
-    if head.startswith(b"version https://git-lfs"):
-        return f"{name} is a Git LFS pointer, not the weights themselves: run `git lfs pull` in its repository."
-    if head.lstrip()[:1] == b"<":
-        return f"{name} is a web page, not a weight file: the download was answered with a message. Fetch the file again."
+    if said := _no_weights(path):
+        return said
     if members := _members(path):
         if not any(member.endswith("data.pkl") for member in members):
             return f"{name} is a zip archive of {some(members, 2)}, not a file that torch.save wrote."
-    elif _is_text(head):
+    elif _is_text(_head(path)):
         return f"{name} is a text file, not a weight file: give a file that torch.save or safetensors wrote."
     if isinstance(error, pickle.UnpicklingError) and any(word in str(error) for word in ("GLOBAL", "allowed", "function")):
         return (
@@ -179,6 +173,29 @@ def _why(path: Path, error: Exception) -> str:
         f"{name} is damaged, or no file that torch.save wrote ({type(error).__name__}; a pickle of other objects is never run)"
         ". Fetch or copy the file again."
     )
+
+
+def _head(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(512)
+
+
+def _no_weights(path: Path) -> str:
+    """What came in the place of a weight file, in a sentence; "" where that cannot be seen."""
+    head, name = _head(path), repr(str(path))
+    if not head:
+        return f"{name} is empty: the download or copy was cut off. Fetch the file again."
+    if head.startswith(b"version https://git-lfs"):
+        return f"{name} is a Git LFS pointer, not the weights themselves: run `git lfs pull` in its repository."
+    if head.lstrip()[:1] == b"<":
+        return f"{name} is a web page, not a weight file: the download was answered with a message. Fetch the file again."
+    return ""
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is one by its first bytes: the length of the header, then JSON."""
+    head = _head(path)
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
 
 
 def _is_text(head: bytes) -> bool:
@@ -194,7 +211,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise WeightsError(f"{str(path)!r} is no safetensors file, or damaged ({reason}). Fetch or copy it again.") from None
+        damaged = f"{str(path)!r} is no safetensors file, or damaged ({reason}). Fetch or copy it again."
+        raise WeightsError(_no_weights(path) or damaged) from None
 
 
 def is_archive(path: Path) -> bool:
@@ -233,7 +251,7 @@ def _check_numbers(state: Mapping[str, Tensor], path: str | Path) -> None:
     complex_ = [name for name, value in state.items() if value.is_complex()]
     if complex_:
         raise WeightsError(f"{str(path)!r} has complex numbers, which no weights here are: {some(complex_)}.")
-    wrong = [name for name, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    wrong = [name for name, value in state.items() if value.is_floating_point() and not torch.isfinite(value.float()).all()]
     if wrong:
         raise WeightsError(
             f"{str(path)!r} has numbers that are not finite in {some(wrong)}: its training had diverged. Take an earlier "

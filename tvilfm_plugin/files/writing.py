@@ -7,16 +7,67 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any
 
 logger = logging.getLogger("fastreid." + __name__)
 
 
+class FolderError(OSError):
+    """Nothing can be written where it is wanted; the message names the place, the fact and the remedy."""
+
+
+def check_folder(path: str | os.PathLike[str], what: str = "The folder to write to") -> Path:
+    """The path, if files can be written below it; makes nothing.
+
+    Args:
+        what: whose value it is, for the message about an empty one.
+    """
+    if not os.fspath(path).strip():
+        raise FolderError(f"{what} is empty; name a folder, e.g. logs/mine.")
+    folder = Path(path)
+    there = next((place for place in (folder, *folder.absolute().parents) if os.path.lexists(place)), folder)
+    if os.path.lexists(there) and not there.is_dir():
+        fact = "is a link to nowhere" if there.is_symlink() and not there.exists() else "is a file"
+        raise FolderError(f"{folder} cannot be a folder to write to: {there} {fact}. Name another folder.")
+    if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
+        raise FolderError(f"{folder} cannot be written to: {there} is read-only. Name another folder, or change its rights.")
+    return folder
+
+
+def check_file(path: str | os.PathLike[str], what: str = "The file to write") -> Path:
+    """The path, if a file can be written there; makes nothing. Arguments as those of `check_folder`."""
+    if not os.fspath(path).strip():
+        raise FolderError(f"{what} is empty; name a file.")
+    if os.path.isdir(path):
+        raise FolderError(f"{os.fspath(path)} is a folder; name a file in it.")
+    check_folder(Path(path).parent)
+    return Path(path)
+
+
+def make_folder(path: str | os.PathLike[str], what: str = "The folder to write to") -> Path:
+    """The folder, made where it is missing. Arguments as those of `check_folder`."""
+    folder = check_folder(path, what)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # a name that is too long, or no name at all
+        if no_room(error):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise FolderError(f"The folder {folder} cannot be made ({reason}). Name another folder.") from error
+    return folder
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike[str], mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
     """A file that appears under its name only when it is complete; a killed process leaves the old one."""
+    if os.path.isdir(path):
+        raise FolderError(f"{os.fspath(path)} is a folder; name a file in it.")
     folder, name = os.path.split(os.fspath(path))
-    descriptor, temporary = tempfile.mkstemp(dir=folder or ".", prefix=f".{name}.", suffix=".part")
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=folder or ".", prefix=f".{name}.", suffix=".part")
+    except OSError as error:  # the temporary name tells nobody anything
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     try:
         with os.fdopen(descriptor, mode, **options) as file:
             yield file

@@ -1,7 +1,6 @@
 """fast-reid's `DefaultTrainer` and `build_model` as they should behave on today's stack."""
 
 import functools
-import os
 import sys
 import types
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import torch
 import torch.nn as nn
 from yacs.config import CfgNode
 
+from tvilfm_plugin.files.writing import make_folder
 from tvilfm_plugin.host.devices import usable_device
 from tvilfm_plugin.host.processes import place_from_environment
 from tvilfm_plugin.host.replacing import replace
@@ -65,7 +65,7 @@ def _with_whole_checkpoints(init: Callable[[Any, CfgNode], None]) -> Callable[[A
         _check_group()
         # The original opens files in OUTPUT_DIR but leaves it to default_setup to make the folder.
         if comm.is_main_process():
-            os.makedirs(cfg.OUTPUT_DIR or ".", exist_ok=True)
+            make_folder(cfg.OUTPUT_DIR or ".")
         init(self, cfg)
         if self.grad_scaler is not None and self.grad_scaler.is_enabled():
             self.checkpointer.checkpointables["grad_scaler"] = self.grad_scaler

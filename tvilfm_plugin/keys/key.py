@@ -23,6 +23,7 @@ class Key:
         choices: what a text, or every text of a list, may be; or the name of a registry ("FUSION") that knows.
         count: how many entries a list has; (least, most), most None: any number.
         unique: whether no entry of a list may stand twice.
+        file: whether it names an input file: a run is known by the content of such files, not by their names.
         wanted: what is said of a wrong value in the place of the general sentence.
         optional: whether "" is a choice as well.
     """
@@ -37,6 +38,7 @@ class Key:
     count: tuple[int, int | None] = (0, None)
     unique: bool = False
     optional: bool = False
+    file: bool = False
     wanted: str = ""
 
     @property

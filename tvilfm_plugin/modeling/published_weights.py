@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
+from tvilfm_plugin.files.writing import make_folder
+
 logger = logging.getLogger("fastreid." + __name__)
 
 _IBN = "https://github.com/XingangPan/IBN-Net/releases/download/v1.0/"
@@ -90,7 +92,7 @@ def _from_address(url: str, name: str) -> Path:
     if not path.is_file():
         if _offline():
             raise _unreachable(name, path, "HF_HUB_OFFLINE is set")
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         logger.info(f"Fetching {name} to {path}")
         checksum = path.stem.rpartition("-")[2]
         try:

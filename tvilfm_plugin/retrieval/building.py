@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tvilfm_plugin.files.journal import Journal, journal
+from tvilfm_plugin.files.writing import make_folder
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
 from tvilfm_plugin.retrieval.index import GalleryIndex
 from tvilfm_plugin.retrieval.index_file import FlatFile
@@ -67,7 +68,7 @@ def embed_to_file(
     another preprocessing it starts anew.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with _Unfinished.opened(path, images, fingerprint) as part:
         if part.taken:
             logger.info(f"Going on with {path}: {part.taken} of {len(images)} images were embedded before")

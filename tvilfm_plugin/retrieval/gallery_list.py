@@ -109,7 +109,7 @@ def _of_table(file: Path) -> list[Record]:
 
 def _of_own_data(file: Path) -> list[Record]:
     table = read_table(file)
-    check_read(file, table.problems, " tools/check_dataset.py explains every row.")
+    check_read(file, table.problems, " `tvilfm data check --dataset table` explains every row.")
     cameras = camera_numbers([row.camera for row in table.rows])
     chosen = [row for row in table.rows if row.modality is Modality.RGB and row.split == "test"]
     _say_what_is_left_out(file, len(table.rows) + table.junk, len(chosen))

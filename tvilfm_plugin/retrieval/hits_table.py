@@ -5,8 +5,10 @@ from tvilfm_plugin.retrieval.hits import SearchResult
 
 
 def hits_table(result: SearchResult) -> str:
-    """A Markdown table: rank, similarity, the share of each member, what is known of the image."""
-    members = list(result.hits[0].shares) if result.hits else []
+    """A Markdown table: rank, similarity, the share of each member, what is known of the image; without hits, a sentence."""
+    if not result.hits:
+        return "Nobody was found."
+    members = list(result.hits[0].shares)
     rows = [["rank", "similarity", *(m.value for m in members), "person", "camera", "time", "image"]]
     for rank, hit in enumerate(result.hits, start=1):
         known = ("" if value is None else f"{value:g}" for value in (hit.pid, hit.camid, hit.time))

@@ -104,7 +104,7 @@ def read_index_file(path: str | Path, mapped: bool = True) -> Content:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no gallery index {path}. Make it: tools/retrieve.py --gallery DIR --index {path}.")
+        raise FileNotFoundError(f"There is no gallery index {path}. Make it: `tvilfm search RUN --gallery DIR --index {path}`.")
     described, end = _read_trailer(path)
     fingerprint = described.fingerprint
     if described.digests is not None and _digest_of(path, end) != described.digests.vectors:
@@ -163,6 +163,10 @@ def _read_trailer(path: Path) -> tuple[_Description, int]:
             raise ValueError(f"{broken}. {REMEDY}")
         file.seek(size - _TAIL.size)
         length, magic = _TAIL.unpack(file.read(_TAIL.size))
+        if magic not in (MAGIC, OLD_MAGIC) and magic[:6] == MAGIC[:6]:
+            version = magic[6:].decode("ascii", "replace")
+            known = MAGIC[6:].decode()
+            raise ValueError(f"{path} is no gallery index of a version that is read here ({version}; known: {known}). {REMEDY}")
         if magic not in (MAGIC, OLD_MAGIC) or length > size - _TAIL.size:
             raise ValueError(f"{broken}. {REMEDY}")
         end = size - _TAIL.size - length

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tvilfm_plugin.checkpoints.model_folder import find_pretrained
 from tvilfm_plugin.data.resize import Picture, picture_pixels
+from tvilfm_plugin.data.tokenizer import is_cut
 from tvilfm_plugin.engine import load_model
 from tvilfm_plugin.engine.trained import config_of_run, weights_of_run
 from tvilfm_plugin.evaluation.evaluator import encode_texts
@@ -247,6 +248,10 @@ class Retriever(Searcher):
     def token_ids(self, text: str) -> set[int]:
         """See `Searcher.token_ids`."""
         return set(self.model.tokenize([text])[0].tolist()) - {0}
+
+    def is_cut(self, text: str) -> bool:
+        """See `Searcher.is_cut`."""
+        return is_cut(text)
 
     def embed_each(self, parts: Sequence[QueryPart]) -> list[dict[Modality, np.ndarray]]:
         """See `Searcher.embed_each`: one pass of the visual part for all pictures, one of the text tower for all words."""

@@ -21,7 +21,7 @@ from tvilfm_plugin.data.tokenizer import END, START, tokenize
 from tvilfm_plugin.evaluation.evaluator import load_evaluation
 from tvilfm_plugin.evaluation.fingerprint import version_of_software, weights_sha256
 from tvilfm_plugin.files.shipped import DESCRIPTION, WEIGHTS, folder_of
-from tvilfm_plugin.files.writing import atomic_file, sha256_of, write_text
+from tvilfm_plugin.files.writing import atomic_file, make_folder, sha256_of, write_text
 from tvilfm_plugin.modeling.token_rows import fewer_rows
 from tvilfm_plugin.retrieval.model_card import model_card
 
@@ -70,7 +70,7 @@ def save_model(
         raise ValueError(f"{folder} is the folder of a run; a model folder needs one of its own.")
     texts = list(words)
     state, digest = _stored_state(model, dtype, texts), weights_sha256(model)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     described = {
         "format": FORMAT,
         "architecture": source.cfg.MODEL.META_ARCHITECTURE,

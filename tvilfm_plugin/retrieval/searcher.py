@@ -1,5 +1,6 @@
 """What every retriever answers, whatever computes its vectors. Needs neither torch nor the host."""
 
+import bisect
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, cast
@@ -11,6 +12,7 @@ from tvilfm_plugin.description.questions import answers_read, answers_scored, se
 from tvilfm_plugin.description.reading import read
 from tvilfm_plugin.evaluation.text_trust import UNFIT, TextTrust, trust
 from tvilfm_plugin.files.pictures import Window
+from tvilfm_plugin.files.text import is_blank
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.ask import CANDIDATES, Dialogue
 from tvilfm_plugin.retrieval.hits import (
@@ -94,6 +96,10 @@ class Searcher(ABC):
         words = dict.fromkeys(word.strip(".,;:!?()\"'") for text in texts for word in text.split())
         return [word for word in words if word and not self.known_tokens.issuperset(self.token_ids(word))]
 
+    def is_cut(self, text: str) -> bool:
+        """Whether a text is longer than what the model reads of it."""
+        return False
+
     def search(
         self,
         infrared: Picture | Sequence[Picture] | None = None,
@@ -175,7 +181,7 @@ class Searcher(ABC):
         for name, words in (("text", text), ("infrared_text", infrared_text)):
             if words is not None and not isinstance(words, str):
                 raise ValueError(f"{name} of a search is one text, not {type(words).__name__}.")
-        text, infrared_text = (words if words and words.strip() else None for words in (text, infrared_text))
+        text, infrared_text = (words if words and not is_blank(words) else None for words in (text, infrared_text))
         if text is not None and not self.has_text:
             raise ValueError(f"{self.model_name} has no text encoder: search by image only, or load a TVILFM model.")
         pictures: list[Picture | None] = []
@@ -198,8 +204,14 @@ class Searcher(ABC):
         said = f"{len(pictures)} images of one person, as the mean of their vectors" if len(pictures) > 1 else ""
         unknown = self.unknown_words([words for words in (text, infrared_text) if words])
         unheard = f"this model knows nothing of {', '.join(map(repr, unknown))}" if unknown else ""
-        note = "; ".join(filter(None, (choice.note, said, unheard, self.remark(choice.members))))
+        cut = [self._read_up_to(words) for words in (text, infrared_text) if words and self.is_cut(words)]
+        note = "; ".join(filter(None, (choice.note, said, unheard, self.remark(choice.members), *cut)))
         return QueryPlan(parts, note, text, infrared_text)
+
+    def _read_up_to(self, text: str) -> str:
+        words = text.split()
+        read = bisect.bisect_left(range(1, len(words)), True, key=lambda n: self.is_cut(" ".join(words[:n])))
+        return f'a text is read up to "{" ".join(words[:read][-4:]):.80}", the model does not hear its rest'
 
     def finish(self, plan: QueryPlan, found: Sequence[Mapping[Modality, np.ndarray]]) -> tuple[dict[Modality, np.ndarray], str]:
         """The unit vectors of a planned query, from those of its parts, and what must be said about them."""

@@ -20,7 +20,7 @@ from tvilfm_plugin.data.tokenizer import forget_words
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.hits import MemberChoice
 from tvilfm_plugin.retrieval.searcher import QueryPart, QueryPlan
-from tvilfm_plugin.retrieval.web import Page, cut_note, run
+from tvilfm_plugin.retrieval.web import Page, run
 from tvilfm_plugin.retrieval.web_guards import LOOPBACK, Guard, on_failure, on_http, on_refused
 from tvilfm_plugin.retrieval.web_openapi import openapi, openapi_page
 from tvilfm_plugin.retrieval.web_query import Refused, read_embedding, read_search
@@ -128,10 +128,9 @@ class Endpoint(Page):
                 [self.retriever.pixels(one, Modality.IR) for one in pictures] or None, query.text or None,
                 query.infrared_text or None, query.members,
             )  # fmt: skip
-            notes = [plan.note, *(cut_note(text) for text in (query.text, query.infrared_text))]
         finally:
             forget_words()
-        return plan._replace(note="; ".join(filter(None, notes))), query.top, threshold
+        return plan, query.top, threshold
 
     def _hits(self, plan: QueryPlan, found: Vectors, top: int, threshold: float | None) -> dict[str, Any]:
         try:

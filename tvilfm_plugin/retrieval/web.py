@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tvilfm_plugin.data.tokenizer import END, decode, forget_words, tokenize
+from tvilfm_plugin.data.tokenizer import forget_words
 from tvilfm_plugin.files.pictures import Window, open_picture
 from tvilfm_plugin.retrieval import web_query
 from tvilfm_plugin.retrieval.hits import Hit, choose_members
@@ -137,10 +137,9 @@ class Page:
                     dialogue.answer(slot, words)
                 hits = [hit for hit in dialogue.hits if threshold is None or hit.similarity >= threshold][: query.top]
                 question = dialogue.question()
-            notes = [found.note, *(cut_note(text) for text in (query.text, query.infrared_text))]
         finally:
             forget_words()
-        answer: dict[str, Any] = {"hits": [self.hit(hit) for hit in hits], "note": "; ".join(filter(None, notes))}
+        answer: dict[str, Any] = {"hits": [self.hit(hit) for hit in hits], "note": found.note}
         asked = question and {"slot": question.slot, "text": question.text, "choices": question.choices[:CHOICES]}
         return answer | {"question": asked}
 
@@ -243,14 +242,6 @@ def server(app: Guard) -> uvicorn.Server:
             timeout_graceful_shutdown=3,
         )
     )
-
-
-def cut_note(text: str) -> str:
-    """What to say of a text that is longer than the model reads, or ""."""
-    ids = tokenize([text])[0].tolist()
-    if END not in ids[:-1]:
-        return f'a text is read up to "{" ".join(decode(ids).split()[-4:])}", its rest is too long for the model'
-    return ""
 
 
 def _static(name: str, kind: str) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from tvilfm_plugin.description.questions import QUESTIONS, understood
-from tvilfm_plugin.files.pictures import DepthError, Window, open_picture
+from tvilfm_plugin.files.pictures import DepthError, SeveralError, Window, open_picture
 from tvilfm_plugin.modality import Modality
 
 IMAGE_BYTES = 8 << 20  # of an uploaded file
@@ -213,6 +213,8 @@ def decode_picture(data: bytes, window: Window | None = None) -> Image.Image:
         raise Refused(413, f"The picture has too many pixels; at most {IMAGE_PIXELS // 10**6} million.") from None
     except DepthError:
         raise Refused(422, DEEP if window is None else DEEP_COLOURS) from None
+    except SeveralError:
+        raise Refused(422, "The file holds several pictures (an animation, or pages); send the one that is meant.") from None
     except Refused:
         raise
     # A damaged file raises whatever its decoder meets first: OSError, SyntaxError, ValueError, struct.error ...

@@ -75,7 +75,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     """What the export.json of a folder says, if every value is one that an exporter writes and none was changed since."""
     file = folder / FACTS
     if not file.is_file():
-        raise ExportError(f"{folder} is no export: it has no {FACTS}. tools/export_onnx.py writes one.")
+        raise ExportError(f"{folder} is no export: it has no {FACTS}. `tvilfm export RUN` writes one.")
     try:
         facts = expect_object(read_json(file), str(file))
         known: _Facts | None = checked(facts, _Facts, str(file)) if facts.get("format") == FORMAT else None

@@ -18,7 +18,7 @@ GRAPH_OF = {Modality.IR: "infrared", Modality.RGB: "visible"}
 
 
 class OnnxModel:
-    """What `tools/export_onnx.py` wrote, as functions of numpy arrays.
+    """What `tvilfm export` wrote, as functions of numpy arrays.
 
     Attributes:
         image_size: (H, W) of the pixels.
@@ -87,6 +87,12 @@ class OnnxModel:
                 raise ExportError(f"{file}: it is no tokenizer that can be read ({error}). Export the model again.") from error
         return self._tokens(texts)
 
+    def is_cut(self, text: str) -> bool:
+        """Whether a text is longer than what the model reads of it."""
+        self.tokens([""])  # there is a text encoder
+        assert self._tokens is not None
+        return self._tokens.is_cut(text)
+
     def fuse(self, ir: np.ndarray, text: np.ndarray, ir_text: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Raw and unit (N, D) of raw (N, D) infrared, text and filter text (None only if not `filters`)."""
         inputs = {"ir": ir, "text": text}
@@ -124,5 +130,5 @@ class OnnxModel:
         path = self.folder / entry["file"]
         if not path.is_file() or sha256_of(path) != entry["sha256"]:
             state = "was changed" if path.is_file() else "is missing"
-            raise ExportError(f"{path} {state}: the export is not complete. Run tools/export_onnx.py again.")
+            raise ExportError(f"{path} {state}: the export is not complete. Run `tvilfm export RUN` again.")
         return path

@@ -33,7 +33,7 @@ class OnnxRetriever(Searcher):
 
     def __init__(self, folder: str | Path | OnnxModel, *, batch: int = 64, threads: int = 0) -> None:
         """Args:
-        folder: what tools/export_onnx.py wrote.
+        folder: what `tvilfm export` wrote.
         batch: images per run of the network.
         threads: of onnxruntime; 0 = its own choice.
         """
@@ -111,6 +111,10 @@ class OnnxRetriever(Searcher):
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """See `Searcher.embed_texts`."""
         return self.model.texts(texts)[1]
+
+    def is_cut(self, text: str) -> bool:
+        """See `Searcher.is_cut`."""
+        return self.model.is_cut(text)
 
     def embed_each(self, parts: Sequence[QueryPart]) -> list[dict[Modality, np.ndarray]]:
         """See `Searcher.embed_each`."""

@@ -33,7 +33,15 @@ class Tokens:
             row[: len(numbers)] = numbers
         return ids
 
+    def is_cut(self, text: str) -> bool:
+        """Whether a text is longer than a row holds between its start and its end, or names the end itself."""
+        ids = self._ids(text)
+        return len(ids) > self.context_length - 1 or self.end in ids
+
     def _row(self, text: str) -> list[int]:
+        return [*self._ids(text)[: self.context_length - 1], self.end]
+
+    def _ids(self, text: str) -> list[int]:
         ids = [self.start]
         for word in self._words.findall(clean(text)):
             if word in self._special:
@@ -41,7 +49,7 @@ class Tokens:
                 continue
             ((piece, _),) = self._bytes.pre_tokenize_str(word)
             ids += [token.id for token in self._bpe.tokenize(piece)]
-        return [*ids[: self.context_length - 1], self.end]
+        return ids
 
 
 def clean(text: str) -> str:

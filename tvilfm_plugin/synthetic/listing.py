@@ -180,7 +180,7 @@ def readme(spec: Spec, facts: Mapping[str, Any]) -> str:
     return f"""# Synthetic people in the layout of {spec.layout}
 
 Nobody in these pictures exists: every image and every caption was drawn by a program
-(`python tools/make_synthetic.py {options}`). They show whether a method works and how fast; results on them say nothing
+(`tvilfm data make {options}`). They show whether a method works and how fast; results on them say nothing
 about real people, and must be called synthetic wherever they are shown. Bodies: MakeHuman/MPFB2 base mesh (CC0).
 
 - {spec.ids} people, {spec.test_ids} of them for testing; images of {spec.height} x {spec.height // 2} pixels. Some of the

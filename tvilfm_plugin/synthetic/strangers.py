@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
-from tvilfm_plugin.files.writing import atomic_file, write_text
+from tvilfm_plugin.files.writing import atomic_file, make_folder, write_text
 from tvilfm_plugin.synthetic.people import Person, draw_people
 from tvilfm_plugin.synthetic.photos import in_processes
 from tvilfm_plugin.synthetic.writer import Spec, draw_identities, looks_in
@@ -76,7 +76,7 @@ def earlier_facts(out: Path, identity: Mapping[str, Any], mark: str) -> dict[str
 
 def write_with_facts(out: Path, save: Callable[[IO[bytes]], Any], facts: Mapping[str, Any]) -> None:
     """`save` the weights into `out`, and the facts beside them as .json; both appear under their names when complete."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     with atomic_file(out) as file:
         save(file)
     write_text(out.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")

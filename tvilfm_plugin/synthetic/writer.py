@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tvilfm_plugin.files.writing import write_text
+from tvilfm_plugin.files.writing import make_folder, write_text
 from tvilfm_plugin.synthetic.croissant import croissant
 from tvilfm_plugin.synthetic.listing import (
     error_rates,
@@ -49,7 +49,7 @@ def make_synthetic(spec: Spec, out: str | os.PathLike[str], *, workers: int = 1,
         return out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} exists and is not the benchmark {spec_of(spec)}. Give another --out, or remove it first.")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
     try:
         partial.chmod(0o755)
@@ -76,7 +76,7 @@ def looks_in(out: Path) -> set[tuple[object, ...]]:
     file = out / "attributes.json"
     if not file.is_file():
         raise FileNotFoundError(
-            f"{out} is no synthetic benchmark: it has no attributes.json (tools/make_synthetic.py writes it)."
+            f"{out} is no synthetic benchmark: it has no attributes.json (`tvilfm data make` writes it)."
         )
     people = json.loads(file.read_text(encoding="utf-8"))["people"].values()
     return {(*person["shape"].values(), *person["palette"].values()) for person in people}
@@ -89,7 +89,7 @@ def _write(spec: Spec, root: Path, workers: int, progress: bool) -> None:
     if spec.annotations:
         folders |= {mask_file(root, shot).parent for shot in shots}
     for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     photos = take_all(shots, drawn.people, spec, root, workers, progress)
     if spec.layout == "own":
         write_tables(root, photos)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tvilfm_plugin.files.writing import atomic_file
+from tvilfm_plugin.files.writing import atomic_file, make_folder
 
 if TYPE_CHECKING:  # matplotlib is slow to import and only needed when something is drawn
     import numpy as np
@@ -90,7 +90,7 @@ def save_figure(figure: "Figure", out: str | Path) -> Path:
     """
     path = Path(out)
     content = encoded(figure, picture_format(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with atomic_file(path) as file:
         file.write(content)
     return path

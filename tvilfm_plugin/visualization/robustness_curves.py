@@ -1,4 +1,4 @@
-"""What bad text does, drawn from what tools/robustness.py stored."""
+"""What bad text does, drawn from what `tvilfm results robustness` stored."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,7 +35,7 @@ class _Robustness(TypedDict):
 
 
 def stored_robustness(folder: Path) -> list[Path]:
-    """The results that tools/robustness.py left in a stored evaluation."""
+    """The results that `tvilfm results robustness` left in a stored evaluation."""
     return sorted(folder.glob("robustness_*.json"))
 
 
@@ -48,7 +48,8 @@ def read_robustness(path: Path, weights: str) -> dict[str, Any]:
     described: dict[str, Any] = read_json(path)
     checked(described, _Robustness, str(path))
     if described["card"].get("weights_sha256") != weights:
-        raise ValueError(f"{path} is of other weights than the evaluation beside it: run tools/robustness.py again.")
+        renewed = "`tvilfm results robustness RUN` renews it"
+        raise ValueError(f"{path} is of other weights than the evaluation beside it: {renewed}.")
     return described
 
 

@@ -56,7 +56,7 @@ CAPTIONS = {
     "of the person's visible images. The control takes another person's text offset: what both have in common is not about "
     "the person.",
     "failures": "The queries whose first match ranks worst, on average over text seeds and gallery draws.",
-    "robustness": "mAP over the share of damaged text, as tools/robustness.py measured it.",
+    "robustness": "mAP over the share of damaged text, as `tvilfm results robustness` measured it.",
 }
 
 
@@ -204,7 +204,8 @@ def _failures(wanted: Wanted) -> Drawn:
 def _robustness(wanted: Wanted) -> Drawn:
     found = stored_robustness(wanted.ours.folder)
     if not found:
-        raise FileNotFoundError(f"{wanted.ours.folder} holds no robustness curves: measure them with tools/robustness.py.")
+        folder = wanted.ours.folder
+        raise FileNotFoundError(f"{folder} holds no robustness curves: `tvilfm results robustness RUN` measures them.")
     for path in found:
         described = read_robustness(path, wanted.ours.card.weights_sha256)
         suffix = path.stem.removeprefix("robustness") if len(found) > 1 else ""

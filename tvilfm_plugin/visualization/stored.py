@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard
-from tvilfm_plugin.evaluation.stored_files import archive_of, read_described
+from tvilfm_plugin.evaluation.stored_files import REMEDY, archive_of, read_described
 from tvilfm_plugin.files.places import local
 from tvilfm_plugin.visualization.figures import headline
 from tvilfm_plugin.visualization.rank_sheet import Hit, Picture, QueryRow, draw_rank_sheet
@@ -25,10 +25,7 @@ def evaluations(run: Path) -> list[Path]:
     """The stored evaluations of a run's output folder, one folder per data set."""
     found = sorted(path.parent for path in run.glob("evaluation/*/results.json"))
     if not found:
-        raise FileNotFoundError(
-            f"{run} holds no evaluation: expected {run}/evaluation/DATASET/results.json. Evaluate it with tools/train_net.py "
-            "and TEST.STORE True."
-        )
+        raise FileNotFoundError(f"{run} holds no evaluation: expected {run}/evaluation/DATASET/results.json. {REMEDY}")
     return found
 
 

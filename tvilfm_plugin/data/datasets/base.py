@@ -13,7 +13,15 @@ from fastreid.data.datasets.bases import ImageDataset
 from tvilfm_plugin.data.captions import CaptionBank
 from tvilfm_plugin.data.datasets.galleries import hold_out, union_of_draws
 from tvilfm_plugin.data.datasets.listing import SYNTHETIC as SYNTHETIC
-from tvilfm_plugin.data.datasets.listing import caption_folders, examples, find_one, missing_files, person_of, repeated
+from tvilfm_plugin.data.datasets.listing import (
+    caption_folders,
+    examples,
+    find_one,
+    missing_files,
+    person_of,
+    refuse_two_people,
+    repeated,
+)
 
 # What the class of a new data set needs beside `TriDataset` (docs/extending/dataset.md).
 from tvilfm_plugin.data.datasets.listing import list_images as list_images
@@ -131,6 +139,8 @@ class TriDataset(ImageDataset):
         everyone = self.read_split(self.dataset_dir, "train", trial)
         train = self.read_split(self.dataset_dir, "fit", trial) if validation else everyone
         test = self.read_split(self.dataset_dir, split, trial)
+        for one in (train, test):
+            refuse_two_people([*one.rgb, *one.ir])
         self._require_files([*train.rgb, *train.ir, *test.rgb, *test.ir])
         self.train_rgb, self.train_ir, self.train_ids = self._label(train)
         query, drawn = self._arrange(test, draws)
@@ -232,7 +242,7 @@ class TriDataset(ImageDataset):
         if missing:
             raise FileNotFoundError(
                 f"{self.name}: {len(missing)} of {len(items)} listed images are missing in {self.dataset_dir}, e.g. "
-                f"{examples(missing)}. `python tools/check_dataset.py {self.key}` names them all."
+                f"{examples(missing)}. `tvilfm data check --dataset {self.key}` names them all."
             )
 
     def _label(self, train: Split) -> tuple[list[Item], list[Item], list[int]]:
@@ -314,7 +324,7 @@ class TriDataset(ImageDataset):
             raise ValueError(
                 f"{self.name}: the test split in {self.dataset_dir} has {len(query)} {self.query_modality.value} "
                 f"queries and {len(gallery)} {self.gallery_modality.value} gallery images. Expected paths like "
-                f"{self.layout}; `python tools/check_dataset.py {self.key}` names what is missing."
+                f"{self.layout}; `tvilfm data check --dataset {self.key}` names what is missing."
             )
         queried, findable = {item.pid for item in query}, {item.pid for item in gallery}
         absent = set(test.ids) - queried - findable
@@ -338,15 +348,15 @@ class TriDataset(ImageDataset):
                 raise FileNotFoundError(
                     f"{self.name}: no caption_dict_*.json or caption_llm_dict_*.json in "
                     f"{' or '.join(str(f) for f in caption_folders(self.dataset_dir, modality))}. Put the released "
-                    "captions there (own data: fill the column 'caption'), generate them (tools/generate_captions.py), or "
+                    "captions there (own data: fill the column 'caption'), generate them (`tvilfm captions generate`), or "
                     "train without text (text=False)."
                 )
             missing = [path for item in kept if (path := self.relative(item.path)) not in bank]
             if missing:
                 raise ValueError(
                     f"{self.name}: {len(missing)} of {len(kept)} {modality.value} training images have no caption in "
-                    f"{bank.source}, e.g. {examples(missing)}. Generate them (tools/generate_captions.py); "
-                    f"`python tools/check_dataset.py {self.key}` names them all."
+                    f"{bank.source}, e.g. {examples(missing)}. Generate them (`tvilfm captions generate`); "
+                    f"`tvilfm data check --dataset {self.key}` names them all."
                 )
             banks[modality] = bank
         return banks

@@ -1,6 +1,7 @@
 """Self-check of a data set on disk: counts against the published ones, every missing file, every missing caption."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,7 @@ class Report:
         rows: what is wrong with single rows of own data, each with its place.
         problems: everything else that is wrong, one sentence each.
         notes: what is worth knowing and not wrong.
+        left_out: (file, why) -> entries of caption files that nothing uses.
         name: of the data set.
         published: (split, what) -> published count; {} = there are none to compare with.
     """
@@ -82,6 +84,7 @@ class Report:
     rows: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    left_out: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @property
     def ok(self) -> bool:
@@ -123,6 +126,9 @@ class Report:
                 if self.published:
                     rows.append(["published", *(self.published.get((split, what), "") for what in COLUMNS)])
             lines += [tabulate(rows, headers=["split", *COLUMNS], tablefmt="simple", numalign="right")]
+        if self.left_out:
+            skipped = [[count, why, file] for (file, why), count in sorted(self.left_out.items())]
+            lines += ["", tabulate(skipped, headers=["left out", "why", "file"], tablefmt="simple"), ""]
         for d in self.differences:
             verdict = "DIFFERS" if d.judged else "differs, not judged (the published total counts persons of no split)"
             lines.append(f"{verdict}: {d.split} {d.what}: {d.found}, published {d.published}")
@@ -203,6 +209,7 @@ def _read_banks(kind: type[TriDataset], report: Report, train: Split) -> dict[Mo
             report.problems.append(f"No {modality.value} caption files below {Path(report.dataset_dir, 'Text')}.")
         else:
             banks[modality] = bank
+            report.left_out += bank.left_out
     return banks
 
 

@@ -11,7 +11,7 @@ from tvilfm_plugin.data.captions import CaptionBank
 from tvilfm_plugin.data.datasets.check import Report
 from tvilfm_plugin.data.datasets.listing import examples, missing_files
 from tvilfm_plugin.data.datasets.own import OWN, TriTable, relative_to
-from tvilfm_plugin.data.image_table import ImageTable, Row, camera_numbers, identity_number, is_distractor
+from tvilfm_plugin.data.image_table import ImageTable, Row, camera_numbers, identity_number, is_distractor, is_nothing
 from tvilfm_plugin.data.items import Item, gallery_groups
 from tvilfm_plugin.data.loaders import sampler_of
 from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, end_of_text, tokenize
@@ -208,17 +208,18 @@ def _captions(report: Report, kind: type, table: ImageTable) -> dict[Modality, C
             continue
         if bank is None:
             report.problems.append(
-                f"No {name} image has a caption. Fill the column 'caption', generate captions (tools/generate_captions.py "
-                f"--dataset {report.key}), or train without text: --no-text here, the stage-1 config for training."
+                f"No {name} image has a caption. Fill the column 'caption', generate captions (`tvilfm captions generate "
+                f"--dataset {report.key}`), or train without text: --no-text here, the stage-1 config for training."
             )
             continue
         banks[modality] = bank
+        report.left_out += bank.left_out
         keys = [relative_to(report.dataset_dir, row.path) for row in rows]
         named = list(zip(rows, keys, strict=True))
         report.rows += [f"{row.where}: {row.path} has no caption." for row, key in named if key not in bank]
         captioned = {key: row.where for row, key in named if key in bank}
         texts = {key: bank[key].text for key in captioned}
-        nothing = [key for key, text in texts.items() if _is_nothing(text)]
+        nothing = [key for key, text in texts.items() if is_nothing(text)]
         report.rows += [f"{captioned[key]}: the caption is {texts[key]!r}; leave it empty." for key in nothing]
         foreign = [captioned[key] for key, text in texts.items() if _is_foreign(text)]
         if foreign:
@@ -238,11 +239,6 @@ def _captions(report: Report, kind: type, table: ImageTable) -> dict[Modality, C
         if without:
             report.notes.append(f"{without} of {len(captioned)} {name} captions have no rephrase: they are used as they are.")
     return banks
-
-
-def _is_nothing(text: str) -> bool:
-    """What programs write where there is no caption."""
-    return text.strip().lower() in ("nan", "none", "null", "n/a", "na", "<na>", "undefined")
 
 
 def _is_foreign(text: str) -> bool:

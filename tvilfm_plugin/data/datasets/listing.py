@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tvilfm_plugin.data.items import Item
 from tvilfm_plugin.files.json import expect_object, read_json
 from tvilfm_plugin.files.pictures import is_picture
 from tvilfm_plugin.files.text import is_number, read_lines, read_text
@@ -106,6 +107,15 @@ def read_list(file: Path) -> list[tuple[str, int]]:
 def repeated(paths: Iterable[str]) -> list[str]:
     """The paths that are there more than once, each once."""
     return [path for path, count in Counter(paths).items() if count > 1]
+
+
+def refuse_two_people(items: Iterable[Item]) -> None:
+    """Raise where one picture is listed under two people: training would learn both, and a ranking could not be right."""
+    first: dict[str, int] = {}
+    both = [item for item in items if first.setdefault(item.path, item.pid) != item.pid]
+    if both:
+        path, other = both[0].path, both[0].pid
+        raise ValueError(f"{path} is listed as person {first[path]} and as person {other} ({len(both)} such); keep one.")
 
 
 def caption_folders(dataset_dir: str, modality: Modality) -> list[Path]:

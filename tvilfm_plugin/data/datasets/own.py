@@ -97,7 +97,7 @@ class TriTable(TriDataset):
             raise ValueError(
                 f"{cls.name}: {len(table.problems)} rows of {table.source} cannot be understood:\n"
                 f"{in_lines(table.problems, SHOWN)}\n"
-                f"`python tools/check_dataset.py {cls.key} --folder {Path(dataset_dir).name}` explains them all."
+                f"`tvilfm data check --dataset {cls.key} --folder {Path(dataset_dir).name}` explains them all."
             )
         return table
 
@@ -130,7 +130,7 @@ class TriTable(TriDataset):
 
     @classmethod
     def read_bank(cls, dataset_dir: str, modality: Modality, train: Split) -> CaptionBank | None:
-        """The table's captions; where it has none, generated ones from `Text/` (tools/generate_captions.py)."""
+        """The table's captions; where it has none, generated ones from `Text/` (`tvilfm captions generate`)."""
         table = cls.understood(dataset_dir)
         captions: dict[str, Caption] = {}
         pids: dict[str, int] = {}

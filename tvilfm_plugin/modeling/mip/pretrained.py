@@ -62,7 +62,7 @@ def read_vit(path: str | Path) -> dict[str, Tensor]:
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"MODEL.BACKBONE.PRETRAIN_PATH {str(path)!r} is no file. Download a ViT-B/16 in timm's format "
-            "(jx_vit_base_p16_224-80ecf9dd.pth; for the synthetic benchmark, make one with tools/pretrain_vit.py), or set "
+            "(jx_vit_base_p16_224-80ecf9dd.pth; for the synthetic benchmark, `tvilfm pretrain vit` makes one), or set "
             "MODEL.BACKBONE.PRETRAIN False to start at random."
         )
     state = read_tensors(path)

@@ -1,0 +1,26 @@
+"""Whether a run can start: asked before anything is written, so that a wrong word leaves an older run as it is."""
+
+from yacs.config import CfgNode
+
+from tvilfm_plugin.config.check import check_config
+from tvilfm_plugin.data.loaders import build_dataset, is_tri, reads_captions
+from tvilfm_plugin.files.writing import make_folder
+from tvilfm_plugin.modeling.registration import uses_text
+
+
+def check_ready(cfg: CfgNode, training: bool) -> None:
+    """Raise where the config, a data set (that of the evaluation included) or OUTPUT_DIR of a Tri- run is not as it must be.
+
+    Args:
+        training: whether the config is to be trained, else evaluated.
+    """
+    trained = set(cfg.DATASETS.NAMES) if training else set()
+    ours = sorted(name for name in trained | set(cfg.DATASETS.TESTS) if is_tri(name))
+    if ours:
+        check_config(cfg, training)
+    tested = uses_text(cfg) and cfg.DATASETS.DIRECTION == "infrared-to-visible" and reads_captions(cfg, training=False)
+    for name in ours:
+        learned = name in trained and uses_text(cfg) and reads_captions(cfg, training=True)
+        build_dataset(cfg, name, learned or name in cfg.DATASETS.TESTS and tested, verbose=False)
+    if ours:
+        make_folder(cfg.OUTPUT_DIR, "OUTPUT_DIR")
