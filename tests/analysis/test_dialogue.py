@@ -62,7 +62,7 @@ def test_the_command_measures_runs(trained, tiny, tmp_path, capsys):
     with tiny.environment():
         words = ["results", "dialogue", f"{trained},{trained}/../{trained.name}", "--steps", "1", "--draws", "1"]
         assert main([*words, "--by", "captions", "model"]) == 2 and "name a folder" in capsys.readouterr().err
-        assert main([*words, "--by", "captions", "model", "--out", str(tmp_path)]) == 0
+        assert main([*words, "--by", "captions", "model", "--out-dir", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "2 trainings, answers by captions" in said and "2 trainings, answers by model" in said
     assert (tmp_path / "dialogue_all_infrared.md").is_file() and (tmp_path / "dialogue_all_infrared.png").is_file()

@@ -29,7 +29,7 @@ from tvilfm_plugin.analysis.robustness import (
 from tvilfm_plugin.evaluation.report import ProtocolCard
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
 from tvilfm_plugin.evaluation.stored_files import NotStoredError
-from tvilfm_plugin.files.writing import write_text
+from tvilfm_plugin.files.writing import make_folder, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ def write_robustness(runs: Sequence[Measured], seed: int, folder: Path) -> tuple
     table = f"{trust_table(words, pids, card)}\n\n{modality_table([run.both for run in runs])}"
     out = folder / f"robustness_{card.setting}_{card.text_source}"
     described = {"card": card.to_dict(), "trainings": len(runs), "seed": seed, "points": as_table(points)}
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     write_text(out.with_suffix(".csv"), as_csv(points))
     write_text(out.with_suffix(".json"), json.dumps(described, indent=1) + "\n")
     write_text(out.with_suffix(".md"), table + "\n")

@@ -158,7 +158,8 @@ def thresholds(args: argparse.Namespace) -> int:
 def _runs_options(parser: Parser, about: str) -> None:
     """One or more trainings, and where their joint result goes."""
     parser.positional("run", help=f"{about}; a quoted glob or a comma-separated list for several training seeds")
-    parser.option("--out", type=Path, help="folder of the files (default: the evaluation's; several runs need it)")
+    about = "folder of what is written (default: the evaluation's; several runs need it)"
+    parser.option("--out-dir", old=("--out",), dest="out", metavar="OUT_DIR", help=about)
 
 
 def _runs(args: argparse.Namespace) -> list[Path]:
@@ -166,7 +167,7 @@ def _runs(args: argparse.Namespace) -> list[Path]:
 
     runs = find_runs(args.run)
     if len(runs) > 1 and args.out is None:
-        raise ValueError(f"{len(runs)} runs: name a folder for what they give together, --out FOLDER.")
+        raise ValueError(f"{len(runs)} runs: name a folder for what they give together, --out-dir FOLDER.")
     return runs
 
 
@@ -224,13 +225,11 @@ def robustness(args: argparse.Namespace) -> int:
 
 
 def _dialogue_options(parser: Parser) -> None:
-    from tvilfm_plugin.description.questions import NOISE
-
     _runs_options(parser, "output folder of a run")
     parser.option("--row", default="", help="row of the result table that is searched first (default: the row without text)")
     known = "how it is known what an image would answer"
     parser.option("--by", choices=("captions", "model"), nargs="+", default=["captions"], help=known)
-    parser.option("--noise", type=float, default=NOISE, help="how often answer and caption of a person are taken to differ")
+    parser.option("--noise", type=float, default=0.3, help="how often answer and caption of a person are taken to differ")
     parser.option("--steps", type=int, default=5, help="questions")
     parser.option("--draws", type=int, default=2, help="gallery draws to use")
     parser.option("--seed", type=int, default=0, help="of wrong and missing answers")

@@ -7,20 +7,17 @@ import argparse
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from tvilfm_plugin.cli import contract
 from tvilfm_plugin.cli.command import DEBUG, Parser, split_overrides
-from tvilfm_plugin.files.text import read_text
-from tvilfm_plugin.files.writing import write_text
 
 
 def setup(args: argparse.Namespace) -> Any:
     """The config, frozen; folders, log and seed. Nothing is written where the run cannot start."""
     from tvilfm_plugin.config import read_config
-    from tvilfm_plugin.engine.ready import check_ready
+    from tvilfm_plugin.engine.ready import check_ready, kept_config
     from tvilfm_plugin.files.shipped import find_config
     from tvilfm_plugin.host.setup import default_setup
 
@@ -28,21 +25,9 @@ def setup(args: argparse.Namespace) -> Any:
     cfg = read_config(args.config_file, args.opts)
     cfg.freeze()
     check_ready(cfg, training=not args.eval_only)
-    with _kept(cfg) if args.eval_only else contextlib.nullcontext():
+    with kept_config(cfg) if args.eval_only else contextlib.nullcontext():
         default_setup(cfg, args)
     return cfg
-
-
-@contextlib.contextmanager
-def _kept(cfg: Any) -> Iterator[None]:
-    """The config.yaml of a run that is evaluated goes on saying how it was trained; the log says what was evaluated."""
-    from fastreid.utils import comm
-
-    config, trained = (Path(cfg.OUTPUT_DIR) / name for name in ("config.yaml", "run.json"))
-    before = read_text(config) if comm.is_main_process() and trained.is_file() and config.is_file() else ""
-    yield
-    if before:
-        write_text(config, before)
 
 
 def work(args: argparse.Namespace) -> Any:

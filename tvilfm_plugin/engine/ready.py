@@ -1,10 +1,16 @@
 """Whether a run can start: asked before anything is written, so that a wrong word leaves an older run as it is."""
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from fastreid.utils import comm
 from yacs.config import CfgNode
 
 from tvilfm_plugin.config.check import check_config
 from tvilfm_plugin.data.loaders import build_dataset, is_tri, reads_captions
-from tvilfm_plugin.files.writing import make_folder
+from tvilfm_plugin.files.text import read_text
+from tvilfm_plugin.files.writing import make_folder, write_text
 from tvilfm_plugin.modeling.registration import uses_text
 
 
@@ -24,3 +30,13 @@ def check_ready(cfg: CfgNode, training: bool) -> None:
         build_dataset(cfg, name, learned or name in cfg.DATASETS.TESTS and tested, verbose=False)
     if ours:
         make_folder(cfg.OUTPUT_DIR, "OUTPUT_DIR")
+
+
+@contextlib.contextmanager
+def kept_config(cfg: CfgNode) -> Iterator[None]:
+    """The config.yaml of a run that is evaluated goes on saying how it was trained; the log says what was evaluated."""
+    config, trained = (Path(cfg.OUTPUT_DIR) / name for name in ("config.yaml", "run.json"))
+    before = read_text(config) if comm.is_main_process() and trained.is_file() and config.is_file() else ""
+    yield
+    if before:
+        write_text(config, before)
