@@ -221,3 +221,9 @@ def test_a_tool_answers_like_the_command(tmp_path):
     done = subprocess.run([sys.executable, tool, "nowhere"], capture_output=True, text=True, cwd=tmp_path, timeout=200)
     assert done.returncode == 2 and not done.stdout
     assert done.stderr.startswith("show_results.py: error: nowhere holds no evaluation") and done.stderr.count("\n") == 1
+
+
+def test_the_default_of_an_option_is_that_of_its_function():
+    from tvilfm_plugin.description.questions import NOISE
+
+    assert COMMANDS["results dialogue"].parser("x").get_default("noise") == NOISE
