@@ -16,6 +16,7 @@ import sys, json
 from pathlib import Path
 sys.path.append(sys.argv[2])  # behind our own packages: nothing of ours is replaced
 sys.path.insert(0, sys.argv[3])
+import tvilfm_plugin
 from tiny_runs import TinyRuns
 runs = TinyRuns(Path(sys.argv[1]))
 runs("run", "TRACKING.KIND", sys.argv[4], config=runs.stage1)
