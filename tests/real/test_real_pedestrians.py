@@ -44,7 +44,7 @@ def features(people, pretrained):
 def test_imagenet_weights_find_people_across_the_stems_and_random_ones_do_not(people, features):
     chance = 100 / len(people)
     found = [street.rank_1(features, seed) for seed in SEEDS]
-    # Random weights see every third crop: they say the same of all.
+    # Every third crop is enough: random weights give all pictures the same feature.
     few = [person[::3] for person in people]
     random = [Retriever(mobilenet("", seed), image_size=SIZE) for seed in SEEDS]
     random = [street.rank_1(street.features(retriever, few), seed) for seed, retriever in enumerate(random)]
