@@ -80,11 +80,12 @@ def events():
 @contextlib.contextmanager
 def nothing_else_is_touched(events, *allowed):
     """No file is opened but those named and modules that are imported late; nothing is written, run or moved."""
-    events["list"] = []
+    events["list"], writes = [], sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # a module that is first imported here would leave its compiled form
     try:
         yield
     finally:
-        seen, events["list"] = events["list"], None
+        seen, events["list"], sys.dont_write_bytecode = events["list"], None, writes
     libraries = tuple({os.path.dirname(os.__file__), *filter(None, sys.path)})
     code = lambda path: path.startswith(libraries) and path.endswith((".py", ".pyc"))
     assert not [(event, path) for event, path in seen if path not in allowed and not (event == "open" and code(path))]

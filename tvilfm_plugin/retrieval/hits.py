@@ -168,7 +168,7 @@ def hits_and_vectors(
     # (k, M); from few vectors, so float64 costs nothing and the shares add up to the last digit.
     shares = vectors.astype(np.float64) @ units.T.astype(np.float64)
     hits = [
-        Hit(*record, similarity=float(sum(row)), shares=dict(zip(members, map(float, row), strict=True)))
-        for record, row in zip(records, shares, strict=True)
+        Hit(*record, similarity=sum(row), shares=dict(zip(members, row, strict=True)))
+        for record, row in zip(records, shares.tolist(), strict=True)
     ]
     return hits, vectors
