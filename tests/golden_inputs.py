@@ -109,9 +109,6 @@ def wrt_case(name: str) -> tuple[Array, Array]:
     return feats.astype(np.float32), pids.astype(np.int64)
 
 
-GEM_P = [3.0, 2.37, 1.0, 6.5]
-
-
 def gem_input(case: str) -> Array:
     """Feature maps (N, C, h, w) float32: "normal" has both signs, "relu" none below 0, "all_neg" none above."""
     if case == "normal":
