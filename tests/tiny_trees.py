@@ -41,7 +41,6 @@ def write_captions(
     keys: dict[str, int],
     prefix: str,
     writer: Callable[[int, str], str],
-    rephrases: bool = True,
 ) -> None:
     """`caption_dict`, `caption_llm_dict` and `id_caption_map` of one modality.
 
@@ -61,12 +60,11 @@ def write_captions(
             listed.append(texts[key])
     files = {
         f"caption_dict_Blip_{kind}.json": {prefix + key: {"description": text} for key, text in texts.items()},
+        f"caption_llm_dict_Blip_{kind}.json": {
+            prefix + key: {"description": text, "aug_description": f"Rephrased: {text}"} for key, text in texts.items()
+        },
         f"id_caption_map_Blip_{kind}.json": persons,
     }
-    if rephrases:
-        files[f"caption_llm_dict_Blip_{kind}.json"] = {
-            prefix + key: {"description": text, "aug_description": f"Rephrased: {text}"} for key, text in texts.items()
-        }
     for name, content in files.items():
         (target / name).write_text(json.dumps(content), encoding="utf-8")
 

@@ -9,9 +9,9 @@ SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 RATES = (1e-2, 1e-3)
 
 
-def run_option(parser: Parser, about: str = "output folder of a run, e.g. logs/tvilfm/synthetic") -> None:
+def run_option(parser: Parser) -> None:
     """The run that it is about."""
-    parser.positional("run", type=Path, help=about)
+    parser.positional("run", type=Path, help="output folder of a run, e.g. logs/tvilfm/synthetic")
 
 
 # --- show -------------------------------------------------------------------------------------------------------------
