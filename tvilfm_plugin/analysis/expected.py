@@ -11,7 +11,7 @@ from tvilfm_plugin.files.json import JsonError, read_json
 from tvilfm_plugin.files.writing import write_text
 
 EXPECTED = Path(__file__).with_name("expected.json")
-"""Tables 1 and 5 of docs/numbers.md."""
+"""Tables 1 and 5 of docs/numbers.md, and that of docs/methods.md."""
 DEVIATIONS = 3
 ROUNDING = 0.01  # of a mean and a deviation with two decimals
 FREE = ("seed", "weights_sha256", "data_sha256", "version")  # of a protocol card: another run's are others
