@@ -33,11 +33,17 @@ said = {"name": run.info.run_name, "seed": run.data.params["SEED"], "metrics": m
     "wandb": """
 import glob, json
 from wandb.proto.wandb_internal_pb2 import Record
-from wandb.sdk.internal.datastore import DataStore
-store, said = DataStore(), {"metrics": {}}
-store.open_for_scan(glob.glob(sys.argv[1] + "/run/wandb/*/*.wandb")[0])
-while data := store.scan_data():
-    record = Record.FromString(data)
+data, said = open(glob.glob(sys.argv[1] + "/run/wandb/*/*.wandb")[0], "rb").read(), {"metrics": {}}
+at, data_of, records = 7, b"", []  # LevelDB's log: blocks of 32 KiB, pieces with a checksum, a length and a type
+while at + 7 <= len(data):
+    if 32768 - at % 32768 < 7:
+        at += 32768 - at % 32768
+        continue
+    size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+    data_of, at = data_of + data[at + 7 : at + 7 + size], at + 7 + size
+    if kind in (1, 4):
+        records, data_of = [*records, Record.FromString(data_of)], b""
+for record in records:
     if record.WhichOneof("record_type") == "run":
         said["name"] = record.run.display_name
         said["seed"] = next(one.value_json for one in record.run.config.update if one.key == "SEED")
