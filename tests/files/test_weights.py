@@ -68,6 +68,14 @@ def numpy_archive(path):
         np.savez(file, a=np.ones(2))
 
 
+def archive_of_two_disks(path):
+    """What one flipped bit makes of the end of torch's files."""
+    torch.save(STATE, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x06\x07") + 4] = 1
+    path.write_bytes(content)
+
+
 REFUSED = {
     "is empty": lambda path: path.write_bytes(b""),
     "is a text file": lambda path: path.write_bytes("Grüße\nhello\n".encode()),
@@ -75,6 +83,7 @@ REFUSED = {
     "Git LFS pointer": lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\n"),
     "zip archive of a.npy": lambda path: numpy_archive(path),
     "is damaged": lambda path: path.write_bytes(b"\x80\x02garbage" + bytes(range(256))),
+    "damaged.*BadZipFile": archive_of_two_disks,
     "is a folder": lambda path: path.mkdir(),
     "TorchScript archive": lambda path: torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)), str(path)),
     "loading it would run code.*torch.save": lambda path: torch.save({"model": STATE, "x": Evil(path.with_name("mark"))}, path),

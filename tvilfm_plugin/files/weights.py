@@ -222,9 +222,9 @@ def is_archive(path: Path) -> bool:
 
 def _members(path: Path) -> list[str]:
     """The names in a zip archive; [] where a file is none, or one that cannot be listed."""
-    if not zipfile.is_zipfile(path):
-        return []
     try:
+        if not zipfile.is_zipfile(path):
+            return []
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):

@@ -60,7 +60,7 @@ def build_small_resnet_backbone(cfg: CfgNode) -> SmallResNet:
     """A `SmallResNet` of MODEL.BACKBONE.SMALL_WIDTH and SMALL_BLOCKS; PRETRAIN_PATH is its own state dict."""
     backbone = cfg.MODEL.BACKBONE
     channels = 8 * backbone.SMALL_WIDTH
-    if backbone.FEAT_DIM == 0 or backbone.FEAT_DIM % channels:  # DEEN's trunk makes several branches of it
+    if backbone.FEAT_DIM not in (channels, 3 * channels):  # DEEN's trunk makes three branches of it
         raise ValueError(
             f"build_small_resnet_backbone of SMALL_WIDTH {backbone.SMALL_WIDTH} gives {channels} channels, but "
             f"MODEL.BACKBONE.FEAT_DIM is {backbone.FEAT_DIM}. Set FEAT_DIM to 8 * SMALL_WIDTH."
