@@ -325,6 +325,15 @@ def test_two_writers_at_once_keep_what_both_add(tmp_path):
     assert sorted(GalleryIndex.load(file).records.paths[20:]) == sorted(record.path for record in records)
 
 
+def test_records_of_unequal_length_name_the_file(tmp_path):
+    index, *_ = built("flat", 20)
+    file = tmp_path / "a.index"
+    index.save(file)
+    file.write_bytes(file.read_bytes().replace(b'"pids":[0,0', b'"pids":[100', 1))
+    with pytest.raises(ValueError, match=r"a\.index.*damaged"):
+        GalleryIndex.load(file)
+
+
 def test_a_file_that_is_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
     index, *_ = built("flat", 20)
     file = tmp_path / "a.index"

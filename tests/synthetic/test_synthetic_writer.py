@@ -134,7 +134,7 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writer, "_write_captions", interrupted)
+    monkeypatch.setattr(writer, "write_captions", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make_synthetic(Spec("sysu", **SMALL), tmp_path / "out", progress=False)
     assert list(tmp_path.iterdir()) == []

@@ -113,7 +113,10 @@ def read_index_file(path: str | Path, mapped: bool = True) -> Content:
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
     except RuntimeError as error:
         raise ValueError(f"{path} is damaged: faiss cannot read it ({str(error).splitlines()[0][:200]}). {REMEDY}") from None
-    records = Records.from_dict(described.records.model_dump())
+    try:
+        records = Records.from_dict(described.records.model_dump())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {str(error).rstrip('.')}. {REMEDY}") from None
     if index.ntotal != len(records) or index.d != fingerprint.dim:
         raise ValueError(
             f"{path} is damaged: {index.ntotal} vectors of {index.d} numbers, but records of {len(records)} images with "
