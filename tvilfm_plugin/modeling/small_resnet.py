@@ -59,11 +59,10 @@ def _stage(inputs: int, outputs: int, blocks: int, stride: int, norm: str) -> nn
 def build_small_resnet_backbone(cfg: CfgNode) -> SmallResNet:
     """A `SmallResNet` of MODEL.BACKBONE.SMALL_WIDTH and SMALL_BLOCKS; PRETRAIN_PATH is its own state dict."""
     backbone = cfg.MODEL.BACKBONE
-    channels = 8 * backbone.SMALL_WIDTH
-    if backbone.FEAT_DIM not in (channels, 3 * channels):  # DEEN's trunk makes three branches of it
+    if backbone.FEAT_DIM != 8 * backbone.SMALL_WIDTH:
         raise ValueError(
-            f"build_small_resnet_backbone of SMALL_WIDTH {backbone.SMALL_WIDTH} gives {channels} channels, but "
-            f"MODEL.BACKBONE.FEAT_DIM is {backbone.FEAT_DIM}. Set FEAT_DIM to 8 * SMALL_WIDTH."
+            f"build_small_resnet_backbone of SMALL_WIDTH {backbone.SMALL_WIDTH} gives {8 * backbone.SMALL_WIDTH} "
+            f"channels, but MODEL.BACKBONE.FEAT_DIM is {backbone.FEAT_DIM}. Set FEAT_DIM to 8 * SMALL_WIDTH."
         )
     model = SmallResNet(
         width=backbone.SMALL_WIDTH, blocks=backbone.SMALL_BLOCKS, last_stride=backbone.LAST_STRIDE, norm=backbone.NORM
