@@ -30,8 +30,6 @@ class Measured(NamedTuple):
     """One row of the result table of one training run.
 
     Attributes:
-        name: of the run, for messages.
-        card: how it was measured.
         values: (text seeds, draws, Q) as fractions; NaN for a query that does not count.
         pids: (Q,) identity of every query.
         queries: image of every query, by the end of its path: data sets lie in different places.
@@ -63,7 +61,6 @@ class Comparison(NamedTuple):
     """Second system minus first, for one row and one metric.
 
     Attributes:
-        row: what was compared.
         metric: "mAP", "mINP" or "R-K".
         first, second: the two systems, in percent.
         test: the paired test over identities; differences as fractions.
@@ -176,7 +173,6 @@ def check_comparable(runs: Sequence[Measured], despite: Sequence[str] = ()) -> d
     """Refuse to compare what was measured differently.
 
     Args:
-        runs: all runs of both systems.
         despite: card columns that may differ all the same.
 
     Returns:
@@ -223,7 +219,6 @@ def compare(first: Sequence[Measured], second: Sequence[Measured], row: str, met
 
     Args:
         first, second: the training seeds of either system; see `check_comparable`.
-        row, metric: for the result.
         test: `resamples` and `seed` of `paired_randomisation`.
     """
     a, b = _per_query(first), _per_query(second)
@@ -252,7 +247,6 @@ def comparison_table(comparisons: Sequence[Comparison], names: tuple[str, str], 
     """A Markdown table of all comparisons with Holm's correction over them, and how to read it.
 
     Args:
-        names: of the two systems.
         differing: card columns that differ although they decide about a number.
     """
     corrected = holm([c.test.p_value for c in comparisons])

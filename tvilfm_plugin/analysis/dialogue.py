@@ -26,7 +26,6 @@ class Witness(NamedTuple):
     """How somebody answers.
 
     Attributes:
-        name: for tables.
         wrong, unknown: shares of answers that are another value, or "don't know".
         fixed: whether the questions come in the order of a questionnaire, not by what they tell.
     """
@@ -71,7 +70,6 @@ def interview(
         similarity: (Q, G) of the first search.
         answers: what the G images would answer.
         remembered: per query, slot -> the true answer; a slot that is not there is answered by "don't know".
-        seed: of the wrong and the missing answers.
     """
     weights = np.repeat(probabilities(similarity)[None], steps + 1, axis=0)
     random = np.random.RandomState(seed)

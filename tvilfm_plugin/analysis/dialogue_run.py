@@ -26,11 +26,9 @@ def dialogue_draws(
     """Gallery draws of a row of the result table.
 
     Args:
-        cfg: of the run.
         label: e.g. "all/infrared".
         by_model: whether the text tower says what an image would answer, not its caption.
         draws: how many, at most.
-        noise: of `answers_read`.
     """
     data = build_dataset(cfg, cfg.DATASETS.TESTS[0], text=True, verbose=False)
     captions = {item.path: data.captions[Modality.RGB][data.relative(item.path)].text for item in data.visible_pool}

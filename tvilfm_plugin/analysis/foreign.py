@@ -58,7 +58,6 @@ class Galleries:
 
     Attributes:
         rows, columns: (Q,) and (G,) indices into the file's matrix, in the order of the labels.
-        query, gallery: labels.
         draws: per draw, indices of its images in `columns`.
     """
 

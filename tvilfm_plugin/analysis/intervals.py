@@ -42,8 +42,6 @@ def row_intervals(
 
     Args:
         folder: where `stored` was loaded from: its per-query values are read.
-        resamples, seed: of the bootstrap.
-        progress: shows how far it has come while it goes through the labels.
     """
     found = []
     for label in progress(stored.cards):
@@ -78,7 +76,6 @@ def cmc_intervals(
     Args:
         first_match_rank: (text seeds, draws, Q), 0 for a query that does not count.
         pids: (Q,) the query's identity.
-        resamples, seed: of the bootstrap.
     """
     means = (query_means(found_within(first_match_rank, k)) for k in range(1, length + 1))
     return [identity_bootstrap(mean, pids, resamples=resamples, seed=seed) for mean in means]

@@ -137,7 +137,6 @@ def plan(
 
     Args:
         dataset: "sysu", "regdb", "llcm" or "synthetic".
-        out: folder of the runs.
         seeds, trials: training seeds, and RegDB's splits.
         only: row names; empty: all.
         config: the stage-2 config; None = the data set's.
@@ -197,12 +196,7 @@ def missing_weights(jobs: Sequence[Job]) -> dict[str, int]:
 
 
 def carry_out(jobs: Sequence[Job], parallel: int, begin: Start = start) -> list[str]:
-    """Do what is missing, what others start from first; returns what failed.
-
-    Args:
-        parallel: trainings at the same time.
-        begin: runs one of their commands.
-    """
+    """Do what is missing, what others start from first; returns what failed."""
     failed: list[str] = []
     lock = threading.Lock()
     broken: set[Path] = set()

@@ -25,9 +25,7 @@ class Reranked(NamedTuple):
     """One row with one kind.
 
     Attributes:
-        name: of the row.
         setting, query, source: what was asked.
-        kind: of the re-ranking.
         means: metric -> percent, the mean over training seeds, splits, text seeds and draws.
         gain: metric -> the same minus what the row has without.
         milliseconds: per query and gallery draw.
@@ -55,7 +53,6 @@ def rerank_rows(
 
     Args:
         found: run name -> training seed -> stored evaluations.
-        load: reads one.
         make_distance: {"rerank": its kind and numbers} -> what re-ranks.
         kinds: of TEST.RERANK.KIND.
         only: row names; empty: all.

@@ -74,7 +74,6 @@ def damage(texts: Sequence[str], index: np.ndarray, pids: np.ndarray, condition:
         texts: distinct strings.
         index: (T, Q) the string of every query in every draw.
         pids: (Q,) identity of every query.
-        seed: of the damage.
     """
     if condition.kind == WRONG:
         taken = wrong_person(pids, condition.share, seed)
@@ -102,12 +101,9 @@ def damaged_words(
 
     Args:
         stored: an evaluation with texts, and `text_trust`.
-        encode: the model's text encoder.
         setting, source, text_seed: the undamaged texts.
         shares: degrees of damage.
-        seed: of the damage.
         draws: gallery draws by number; by default all.
-        progress: may wrap the draws, e.g. by a progress bar.
     """
     chosen = list(range(len(stored.draws[setting])) if draws is None else draws)
     damaged = _Damaged.of(stored, encode, (setting, source, text_seed), chosen, conditions(shares), seed)

@@ -39,7 +39,6 @@ class RobustnessOptions:
     Attributes:
         setting, source: of the evaluation; "" = the first setting, and witness, else human, oracle, self.
         shares: of the texts that are damaged, 0 to 1.
-        seed: of the damage.
         draws: gallery draws to use, at least 1; None = all.
     """
 
@@ -77,7 +76,6 @@ def measure_robustness(
     Args:
         stored: with `text_trust`.
         encode: texts -> (N, D) raw features by the model that was evaluated.
-        run: its folder.
         pictures: damage -> raw (Q, D) features of the damaged query pictures.
     """
     setting, source, text_seed = default_source(stored)
@@ -101,10 +99,6 @@ def measure_robustness(
 
 def write_robustness(runs: Sequence[Measured], seed: int, folder: Path) -> tuple[dict[str, Any], str, Path]:
     """Write the points of the curves (CSV, JSON) and the tables of one or more trainings with the same test people.
-
-    Args:
-        seed: of the damage.
-        folder: of the files.
 
     Returns:
         What the JSON file says, the tables under their heading, and the files' path without suffix.

@@ -40,7 +40,6 @@ def compare_rules(galleries: Galleries, protocol: Protocol, variants: dict[str, 
     """The mean over draws under the given protocol, then under every other rule.
 
     Args:
-        galleries: distances of the ranking.
         protocol: the data set's own rules; the first row.
         variants: name -> the same queries and galleries with distances that were computed or rounded in another way.
     """

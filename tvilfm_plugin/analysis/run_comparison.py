@@ -41,11 +41,9 @@ def compare_runs(
 
     Args:
         a, b: the trainings of each.
-        load: reads a stored evaluation.
         queries: TYPE, TYPE@SOURCE, TYPE_A:TYPE_B, or "all".
         metrics: mAP, mINP, R-1 ...
         despite: columns of the protocol card that may differ.
-        resamples, seed: of the paired tests and intervals.
 
     Raises:
         ProtocolMismatch: they were measured differently.

@@ -41,7 +41,6 @@ class Row:
     """One line of a table.
 
     Args:
-        name: as it is printed.
         run: a name in `RUNS`.
         query: the query type, e.g. "fusion".
         published: its name in published.json; "" = the paper has no such number.
@@ -155,7 +154,6 @@ class Line:
         seeds: training seeds.
         trials: metric -> [training seed][trial].
         apart: what makes it another protocol than its siblings; empty where all seeds were measured alike.
-        note: printed below the table.
     """
 
     row: Row

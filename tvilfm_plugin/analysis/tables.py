@@ -55,12 +55,9 @@ def collect(
     """Read the stored evaluations of a table.
 
     Args:
-        dataset: for the published numbers.
         found: what there is. A run or a seed that is missing leaves a note.
-        load: reads a stored evaluation.
         only: row names; empty: all.
         expected: training seeds that there should be.
-        resamples: of the paired tests.
     """
     load = functools.cache(load)
     lines, notes = [], []

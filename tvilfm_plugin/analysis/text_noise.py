@@ -51,10 +51,6 @@ def swap_colours(text: str, share: float = 1.0, seed: int = 0) -> str:
 
     Within a text a colour is always replaced by the same other one, which the text does not name if there is one left, so
     that a person in black with black shoes stays consistent, and wrong.
-
-    Args:
-        share: probability of each colour word.
-        seed: together with the text it decides everything.
     """
     _check_share(share)
     rng = random.Random(f"colours:{seed}:{text}")
@@ -81,10 +77,6 @@ def drop_attributes(text: str, share: float, seed: int = 0) -> str:
 
     An attribute is a phrase that a connective begins ("wearing a red shirt", "and white shoes"), and the subject, in whose
     place an anonymous one is left. All dropped, a text says no more than "a person".
-
-    Args:
-        share: probability of each attribute.
-        seed: together with the text it decides everything.
     """
     _check_share(share)
     rng = random.Random(f"attributes:{seed}:{text}")
@@ -112,7 +104,6 @@ def wrong_person(pids: NDArray[np.int64], share: float, seed: int = 0) -> NDArra
     Args:
         pids: (Q,) identity of every query.
         share: probability that a query gets a text of another identity (all others alike); else it keeps its own.
-        seed: of a local generator.
 
     Returns:
         (Q,) indices into the queries.

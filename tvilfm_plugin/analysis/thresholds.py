@@ -130,11 +130,7 @@ def operating_points(pairs: Pairs, rates: Sequence[float] = RATES) -> list[Opera
 
 
 def held_out(pairs: Pairs, rates: Sequence[float] = RATES, seed: int = 0) -> list[HeldOut]:
-    """Both halves of the identities in turn.
-
-    Args:
-        seed: of the random halves.
-    """
+    """Both halves of the identities in turn."""
     people = np.unique(pairs.query_pids)
     if len(people) < 2:
         raise ValueError("Held-out thresholds need two identities or more.")

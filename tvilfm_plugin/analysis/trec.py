@@ -35,12 +35,7 @@ class TrecFiles(NamedTuple):
 
 
 def write_trec(stored: StoredEvaluation, label: str, folder: Path) -> Iterator[TrecFiles]:
-    """Write `seedS_drawD.run` and `.qrels` of every trial of a row, one after another.
-
-    Args:
-        label: e.g. "all/ensemble".
-        folder: is made if missing.
-    """
+    """Write `seedS_drawD.run` and `.qrels` of every trial of a row, one after another."""
     card, search = stored.card(label), stored.searched(label)
     make_folder(folder)
     # Ids are paths below the data sets, without the blanks that would end them.

@@ -15,7 +15,6 @@ class StoredTrial(NamedTuple):
     """One text seed and gallery draw of a row.
 
     Attributes:
-        seed, draw: which.
         dist: (Q, g) distances.
         gallery: labels of the g images of the draw.
         queries, images: (Q, D) and (g, D) vectors that the distances are of.

@@ -54,7 +54,6 @@ def audit_text(
 
     Args:
         subjects: the images that should have captions.
-        captions: by key.
         query_texts: person -> the texts that test queries may draw, to be compared with what the gallery's images say.
     """
     known = [subject for subject in subjects if subject.key in captions]

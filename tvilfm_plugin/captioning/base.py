@@ -83,9 +83,6 @@ class Captioner(ABC):
     Args:
         model: a transformers model in eval mode, on its device.
         processor: the transformers processor that belongs to it.
-        weights: where the model comes from.
-        modality: of the images.
-        decoding: how text is drawn.
         prompt: what the text begins with, or the question; "" = the captioner's own.
     """
 
@@ -114,7 +111,6 @@ class Captioner(ABC):
         Args:
             name: a folder, or a hub id, `org/name` or `org/name@revision`.
             dtype: "float32", "bfloat16" or "float16".
-            options: of the constructor.
         """
         import torch
 
@@ -134,11 +130,7 @@ class Captioner(ABC):
 
     @abstractmethod
     def describe(self, prepared: Sequence[Any], seed: int) -> list[Description]:
-        """Describe some images that went through `prepare`.
-
-        Args:
-            seed: of sampling, for this call.
-        """
+        """Describe some images that went through `prepare`."""
 
     def provenance(self) -> dict[str, Any]:
         """What a reader must know to make the same text again."""

@@ -17,9 +17,6 @@ MODES = ("released", "strict")
 def remove_colours(text: str, mode: str = "strict") -> str:
     """The text without its colours.
 
-    Args:
-        mode: "released" or "strict".
-
     Returns:
         in mode "strict" the very same string if it names no colour.
     """

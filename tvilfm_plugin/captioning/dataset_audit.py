@@ -16,7 +16,6 @@ def audit_dataset(dataset: str, root: str, folder: str = "", trial: int = 1) -> 
 
     Args:
         dataset: "sysu", "regdb" or "llcm".
-        root: folder that holds the data sets.
     """
     from tvilfm_plugin.data.datasets.check import DATASETS
 

@@ -72,7 +72,6 @@ def describe_images(
     Rows go to `out/rows/captions`. The process that finds every image done merges them into the released format.
 
     Args:
-        out: folder of the caption files.
         workers: threads that decode.
         restart: put rows of earlier runs aside instead of going on.
         limit: stop after so many images (0 = all), e.g. to look at some captions first.

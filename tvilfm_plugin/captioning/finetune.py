@@ -37,7 +37,6 @@ class TrainingOptions:
         epochs: passes over the pairs; `steps` > 0 takes precedence.
         batch_size: pairs per device.
         warmup: share of the steps in which the rate rises; it falls to zero afterwards.
-        amp: "none", "bf16" or "fp16".
         augment: flip, shift and change the brightness of training images.
         keep_images: hold prepared images in memory from the first epoch on, as long as they need no more than 2 GB.
         save_every: checkpoint period in steps; 0 = four times in a run.

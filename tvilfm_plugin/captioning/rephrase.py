@@ -75,7 +75,6 @@ class LocalRephraser(Rephraser):
     Args:
         model: in eval mode, on its device.
         template: "chat", "vicuna" or "auto" (chat if the tokenizer has a template).
-        name, revision: for the records.
     """
 
     def __init__(
@@ -194,7 +193,6 @@ def rephrase_captions(
     Args:
         images: whose captions are rephrased (the paper: training images).
         texts: caption by key, of all images that the file shall name.
-        out: folder of the caption files.
         colour_filter: "released" or "strict" takes colours out of infrared rephrases before the guards look; "" leaves
             them to the guards.
         retries: attempts after the first one.

@@ -14,7 +14,6 @@ class SentenceFence:
 
     Args:
         source: folder, or Hugging Face id.
-        least: cosine that a rephrase needs.
     """
 
     def __init__(self, source: str, least: float = LEAST, device: str = "cpu") -> None:

@@ -16,11 +16,7 @@ class SmallBlip(NamedTuple):
 
 
 def word_vocabulary(texts: Iterable[str], size: int = 4000) -> dict[str, int]:
-    """Token ids of the most frequent words (and punctuation) of some captions, and of letters to spell the others.
-
-    Args:
-        size: most entries that the vocabulary has.
-    """
+    """Token ids of the most frequent words (and punctuation) of some captions, and of letters to spell the others."""
     words = Counter(word for text in texts for word in re.findall(r"[a-z0-9]+|[^\sa-z0-9]", text.lower()))
     letters = sorted({letter for word in words for letter in word} | set("abcdefghijklmnopqrstuvwxyz0123456789.,'-"))
     frequent = [word for word, _ in sorted(words.items(), key=lambda entry: (-entry[1], entry[0])) if word not in letters]
@@ -45,7 +41,6 @@ def build_small_blip(
         texts: captions whose words become tokens.
         image_size: images are resized to this square.
         width: of both towers; a multiple of 32.
-        seed: of the initial weights.
     """
     import torch
     from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor

@@ -25,9 +25,6 @@ class SourceSet:
     """The images of one modality.
 
     Attributes:
-        name: of the data set.
-        folder: of the data set.
-        modality: of the images.
         sources: sorted by key.
         relative: strips what precedes a key in other people's paths.
         known: those of all splits, whose captions share the files; () = `sources`.
@@ -62,9 +59,7 @@ def find_sources(
 
     Args:
         dataset: "sysu", "regdb", "llcm", or own data: "table" or "folder".
-        root: folder that holds the data sets.
         folder: the data set's folder below `root`; "" = the names it usually has.
-        split: "train", "test" or "all".
         trial: RegDB's split.
     """
     # The data sets are fast-reid's; captioning itself does without it.

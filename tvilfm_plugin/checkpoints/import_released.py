@@ -134,7 +134,6 @@ def import_released(
 
     Args:
         method: a name of `METHODS`.
-        weights: the authors' file.
         out: the .pth file to write, all or nothing.
         cfg: config of the model (for TVI-LFM of stage 2).
         provenance: record of the weights; whom they were trained on stands in no authors' file.

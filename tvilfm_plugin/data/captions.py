@@ -30,7 +30,6 @@ class CaptionBank:
     """Captions by path relative to the data-set root, and, if known, the list of every person's captions.
 
     Args:
-        captions: relative path -> caption.
         source: where they come from; errors name it.
         persons: identity -> its captions, for the text draws of test queries.
         persons_source: where `persons` come from; defaults to `source`.

@@ -32,9 +32,6 @@ class EvalSet(Dataset[dict[str, Any]]):
             query_images: Q images, (H, W, 3) uint8.
             gallery_images: G images, (H, W, 3) uint8.
             query_items: path, identity and camera of each query.
-            gallery_items: the same of each gallery image.
-            query_modality: what all queries are.
-            gallery_modality: what all gallery images are.
         """
         for kind, images, items in (("query", query_images, query_items), ("gallery", gallery_images, gallery_items)):
             if len(images) != len(items):

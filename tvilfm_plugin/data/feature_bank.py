@@ -70,7 +70,6 @@ def filled_bank(
         shape: (N, V, D).
         dtype: one of DTYPES; float16 halves the file and rounds to 3 digits.
         features: (first, end) -> (end - first, V, D) of these images.
-        chunk: images per call.
     """
     if dtype not in DTYPES:
         raise ValueError(f"A feature bank stores {' or '.join(DTYPES)} (TVILFM.BANK.DTYPE), not {dtype!r}.")

@@ -45,7 +45,6 @@ def build_dataset(cfg: CfgNode, name: str, text: bool, verbose: bool = True) -> 
 
     Args:
         text: whether captions are needed; without them the caption files may be missing.
-        verbose: whether the main process logs warnings.
     """
     return DATASET_REGISTRY.get(name)(
         root=datasets_root(),

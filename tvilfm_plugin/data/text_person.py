@@ -76,7 +76,6 @@ class QueryLists(NamedTuple):
     """What is searched, and by what.
 
     Attributes:
-        folder: of the data set.
         gallery: (person, visible image).
         queries: name of the list ("NIR", "NIR+TEXT" ...) -> its entries.
         left_out: lists that ask by what no model here sees (sketch, colour pencil) -> their lengths.
@@ -101,8 +100,6 @@ def read_captioned(key: str, root: str, folder: str = "") -> list[Captioned]:
 
     Args:
         key: of `LAYOUTS`, or "orbench" (its training images).
-        root: folder that holds the data sets.
-        folder: the data set's folder below `root`; "" = its usual name.
     """
     home = find_folder(key, root, folder)
     if key == ORBENCH:

@@ -24,7 +24,6 @@ class QueryTexts(NamedTuple):
 
     Attributes:
         source: one of `SOURCES`.
-        seed: seed of the text draw.
         table: the distinct strings.
         rgb: (T, Q) int64, index of T_rgb into `table` in gallery draw t, -1 = none.
         ir: (Q,) int64, index of T_ir, -1 = none.

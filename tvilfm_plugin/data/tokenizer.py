@@ -25,9 +25,6 @@ SPECIAL = {"<|startoftext|>": START, "<|endoftext|>": END, "<|mask|>": MASK}
 def tokenize(texts: Sequence[str]) -> Tensor:
     """CLIP ids of some texts: HTML entities resolved twice, encoding repaired, lower case, byte pairs.
 
-    Args:
-        texts: N strings.
-
     Returns:
         (N, 77) int64, each row start id, ids, end id, then zeros; a text too long is cut and ends with the end id.
     """

@@ -17,10 +17,6 @@ def resume_run(checkpointer: Any, epochs: int, iterations: int) -> int:
 
     The host's own way skips what does not fit, and starts anew what the file lacks.
 
-    Args:
-        epochs: of the whole training.
-        iterations: of an epoch.
-
     Returns:
         the epoch that follows, counted from 0.
     """

@@ -22,7 +22,6 @@ def load_model(
 
     Args:
         config: that of the run: OUTPUT_DIR/config.yaml, or the file that it was trained with.
-        weights: a checkpoint.
         device: instead of MODEL.DEVICE; without a GPU the CPU.
         opts: `KEY VALUE` overrides.
     """
@@ -50,8 +49,6 @@ def load_run(run: str | os.PathLike[str], *, device: str = "", opts: Sequence[st
 
     Args:
         run: OUTPUT_DIR of a finished training, or a model folder.
-        device: instead of MODEL.DEVICE; without a GPU the CPU.
-        opts: `KEY VALUE` overrides.
     """
     folder = Path(run)
     config, weights = config_of_run(folder), weights_of_run(folder)

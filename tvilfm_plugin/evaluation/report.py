@@ -35,7 +35,6 @@ class ProtocolCard:
         note: anything a reader must know (held-out images, self text that makes fusion equal infrared ...).
         weights_sha256: of the evaluated weights.
         data_sha256: of the tested images, and of their captions where text was used; "" on older cards.
-        version: of the software.
     """
 
     dataset: str
@@ -82,7 +81,6 @@ class ResultRow:
         query: the query type, e.g. "infrared", "text", "fusion", "ensemble".
         text_source: where its text comes from; "none" if it has no text.
         trials: metrics of each gallery draw (or text or training seed), at least one.
-        note: printed below the table.
     """
 
     query: str

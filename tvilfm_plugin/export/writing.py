@@ -53,7 +53,6 @@ def export_retriever(
         gallery: folder of visible images whose ranking is compared as well.
         queries: folder of infrared images to search with; "" takes the gallery's.
         notes: further facts for export.json.
-        quiet: no progress bar.
     """
     folder = make_folder(out)
     model = retriever.model

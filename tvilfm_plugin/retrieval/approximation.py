@@ -60,7 +60,6 @@ def compare_with_flat(
     Args:
         vectors: (N, D), the exact vectors of the index, e.g. a memory map.
         queries: how many images are asked for, drawn without replacement.
-        top: k of the recall.
     """
     rows = np.sort(np.random.default_rng(seed).choice(len(index), min(queries, len(index)), replace=False))
     asked = np.ascontiguousarray(vectors[rows], dtype=np.float32)

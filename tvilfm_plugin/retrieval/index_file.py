@@ -54,14 +54,7 @@ class _Description(_Strict):
 
 
 class Content(NamedTuple):
-    """What an index file holds.
-
-    Attributes:
-        stored: faiss's index.
-        kind: the name of its type.
-        fingerprint: by what the vectors were made.
-        records: of its images, in the order of the vectors.
-    """
+    """What an index file holds."""
 
     stored: faiss.Index
     kind: str

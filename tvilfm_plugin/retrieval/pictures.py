@@ -46,11 +46,6 @@ def read_pictures(images: Sequence[Record], size: tuple[int, int], resample: str
 
 
 def check_any(records: Sequence[Record], images: Sequence[Record]) -> None:
-    """Raise if no image of a gallery could be read.
-
-    Args:
-        records: those that could.
-        images: all.
-    """
+    """Raise if no image of a gallery could be read."""
     if not records:
         raise ValueError(f"None of the {len(images)} gallery images can be read, so there is nothing to search.")

@@ -63,7 +63,6 @@ class Retriever(Searcher):
         Args:
             model: a `VIBaseline` or `TVILFM`.
             image_size: (H, W) that images are resized to.
-            resample: filter of the resizing.
             flip: average the features of image and mirror image, as TEST.FLIP.
             batch: images per pass of the network.
             ir_window: what of an infrared picture with more than 8 bits becomes grey; None refuses such pictures.
@@ -129,8 +128,6 @@ class Retriever(Searcher):
 
         Args:
             run: OUTPUT_DIR of a finished training, or a copy of it.
-            device: as in `from_checkpoint`.
-            opts: `KEY VALUE` overrides.
         """
         run = Path(run)
         return cls.from_checkpoint(config_of_run(run), weights_of_run(run), device=device, opts=opts)
@@ -142,8 +139,6 @@ class Retriever(Searcher):
         Args:
             name: a folder that `save_pretrained` or `tvilfm export --format folder` wrote (or that of a run), "example" for
                 the model that comes with the plugin, or "owner/name[@revision]" of the hub.
-            device: as in `from_checkpoint`.
-            opts: `KEY VALUE` overrides.
         """
         return cls.from_run(find_pretrained(name), device=device, opts=opts)
 

@@ -39,12 +39,7 @@ _CLASSIFIER = "heads.classifier."
 
 
 class Source(NamedTuple):
-    """Where a model came from.
-
-    Attributes:
-        cfg: its config.
-        weights: the checkpoint.
-    """
+    """Where a model came from."""
 
     cfg: Any
     weights: Path

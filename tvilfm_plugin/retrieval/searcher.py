@@ -51,7 +51,6 @@ class Searcher(ABC):
 
     Attributes:
         members: who can vote in a search with this model.
-        model_name: for messages.
         has_text: whether the model has a text encoder.
         filters: whether the fusion subtracts a filter text (Eq. 7).
         index: the gallery, None before there is one.

@@ -90,7 +90,6 @@ class Endpoint(Page):
         """
         Args:
             retriever: with a gallery.
-            title: what is searched.
             batch: pictures and texts of one pass.
             places: requests at once; one more is answered 503.
         """

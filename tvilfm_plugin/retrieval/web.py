@@ -193,8 +193,6 @@ def make_app(
 
     Args:
         retriever: with a gallery.
-        examples: queries that the page offers.
-        title: what is searched, for the page's head.
         hosts: names under which the page may be asked for.
     """
     page = Page(retriever, examples, title)

@@ -24,9 +24,7 @@ def shown_gallery(config: Path, gallery: Path | None, count: int, opts: Sequence
     """The gallery of the test set's first draw with `count` of its queries, or the pictures of a folder.
 
     Args:
-        config: of the model.
         gallery: folder of visible pictures; None = the test set.
-        opts: KEY VALUE overrides of the config.
     """
     if gallery is not None:
         return Shown(gallery, (), f"The gallery: the pictures in {gallery.resolve().name}.")

@@ -75,12 +75,7 @@ class Guard:
 
 
 async def read_body(request: Request, most: int = BODY_BYTES, seconds: float = UPLOAD_SECONDS) -> bytes:
-    """The body of a request, held in memory only, given up as soon as it is too long or too slow.
-
-    Args:
-        most: bytes that are accepted.
-        seconds: time that the whole body may take.
-    """
+    """The body of a request, held in memory only, given up as soon as it is too long or too slow."""
     too_long = Refused(413, f"The request is too large; at most {most >> 10} KiB.")
     length = request.headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit()) or int(length[:20]) > most:

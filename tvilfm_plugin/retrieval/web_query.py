@@ -50,8 +50,6 @@ class Query(NamedTuple):
         infrared: the uploaded picture, RGB, or None.
         text: what the witness said, "" if nothing.
         infrared_text: description of the infrared picture, "" if none.
-        members: the members that are switched on.
-        top: hits wanted.
     """
 
     infrared: Image.Image | None
@@ -134,7 +132,6 @@ def read_embedding(body: bytes, has_text: bool, window: Window | None = None) ->
     """What a request body wants embedded: `images` (base64) of one `modality` ("ir", "rgb"), or `texts`.
 
     Args:
-        has_text: whether the model embeds words.
         window: what of an infrared picture with more than 8 bits becomes grey.
     """
     fields = _object(body)

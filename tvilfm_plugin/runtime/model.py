@@ -25,9 +25,6 @@ class OnnxModel:
         resample: filter of the resizing.
         ir_window: what of an infrared picture with more than 8 bits becomes grey; None refuses such pictures.
         members: who can vote in a search.
-        filters: whether the fusion subtracts a filter text.
-        has_text: whether there are words.
-        known_tokens: ids that the text tower was stored with, where the others were left out; None: all.
         fingerprint: of the vectors; equal to that of the model in torch.
     """
 

@@ -84,11 +84,7 @@ class OnnxRetriever(Searcher):
     def embed_images(
         self, images: Sequence[Picture], modality: Modality = Modality.RGB, camids: Sequence[int | None] | None = None
     ) -> np.ndarray:
-        """(N, D) unit vectors of images of one modality.
-
-        Args:
-            camids: camera numbers, for models that use them.
-        """
+        """(N, D) unit vectors of images of one modality."""
         parts = []
         for start in range(0, len(images), self.batch):
             rows = slice(start, start + self.batch)

@@ -58,7 +58,6 @@ def build_curves(
     """One panel per entry, all with the same y axis; a curve looks the same in every panel.
 
     Args:
-        panels: what is drawn.
         levels: name -> height of a horizontal line in every panel, for what does not depend on x.
         width: of a panel, in inches.
     """

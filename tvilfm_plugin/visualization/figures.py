@@ -84,9 +84,6 @@ def save_figure(figure: "Figure", out: str | Path) -> Path:
 
     Args:
         out: ends in .png or .svg.
-
-    Returns:
-        The path of the picture.
     """
     path = Path(out)
     content = encoded(figure, picture_format(path))

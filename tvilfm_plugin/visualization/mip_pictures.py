@@ -37,7 +37,6 @@ def read_rows(
 
     Args:
         rows: ascending.
-        progress: may wrap the batches, e.g. by a progress bar.
     """
     device = encoder.pixel_mean.device
     wanted = set(rows.tolist())

@@ -68,7 +68,6 @@ def attention_of(
 
     Args:
         layer: block, from the end if negative.
-        seed: of the choice of people and images.
     """
     data = shown.data
     rows = rows_of_people(data, _people(data, people, seed), 1, seed)
@@ -92,7 +91,6 @@ def prompt_figure(shown: Models, *, people: int, images: int, layer: int = -1, s
     Args:
         images: of each person and modality.
         layer: block, from the end if negative.
-        seed: of the choice of people and images, and of t-SNE.
     """
     data = shown.data
     chosen = _people(data, people, seed)

@@ -66,9 +66,6 @@ def draw_rank_sheet(rows: Sequence[QueryRow], out: str | Path, title: str = "") 
         rows: the queries. Take the hits from `evaluation.ranking.ranking`, so that what is drawn is what was measured.
         out: the picture, .png or .svg; its folder is made, and the file appears complete or not at all.
         title: printed above; say the data set, the query type and the text source.
-
-    Returns:
-        The path of the picture.
     """
     return save_figure(build_figure(rows, title), out)
 

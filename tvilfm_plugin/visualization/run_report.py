@@ -70,8 +70,6 @@ class Wanted:
         before: the run's evaluation before stage 2, for Eq. 6.
         queries, people: how many queries the sheets and people the maps show.
         seed: of the choice of people and of other people's texts, and of the bootstrap.
-        resamples: of the bootstrap.
-        kind: "png" or "svg".
     """
 
     ours: System
@@ -94,11 +92,7 @@ class Wanted:
 
 
 def report(wanted: Wanted, progress: Callable[[Sequence[str]], Iterable[str]] = iter) -> str:
-    """The whole page.
-
-    Args:
-        progress: may wrap the names of the sections, e.g. by a progress bar.
-    """
+    """The whole page."""
     ours = wanted.ours
     drawn = [name for name in PICTURES if name not in _left_out(wanted)]
     bodies = dict.fromkeys(drawn, "")

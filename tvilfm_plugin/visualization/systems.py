@@ -81,7 +81,6 @@ def open_system(
     """A system by its stored evaluation.
 
     Args:
-        load: reads a stored evaluation.
         query: query type, e.g. "ensemble"; an image-only type needs no source.
         setting, source: by default the run's first ones.
     """

@@ -37,11 +37,8 @@ def systems_of_runs(
     """The systems of a report.
 
     Args:
-        load: reads a stored evaluation.
-        run: the run that it is about.
         dataset: which of its evaluations, where there are several.
         query: its query type; "" = the ensemble, without text the infrared image alone.
-        name: of the run; "" = by its query type.
         setting, source: "" = the run's first ones; the other systems are asked with the same.
         initial, backbone, baseline: runs of the systems before it; the backbone is RUN/stage1 if that was evaluated.
         before: the run before stage 2.

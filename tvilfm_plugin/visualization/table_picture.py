@@ -18,8 +18,6 @@ def build_table_picture(lines: Sequence[Any], dataset: str, title: str) -> "Figu
 
     Args:
         lines: `analysis.table_rows.Line`s.
-        dataset: for the published numbers.
-        title: above.
     """
     lines = [line for line in lines if line.setting == lines[0].setting]
     names = [f"{line.row.name}" + ("" if line.source == "none" else f" ({line.source})") for line in lines]

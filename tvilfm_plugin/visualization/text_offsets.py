@@ -51,7 +51,6 @@ def text_offsets(stored: StoredEvaluation, setting: str, source: str, seed: int 
 
     Args:
         setting, source: which texts, of the first seed.
-        seed: of the choice of other people.
     """
     if source in (NO_TEXT, "self"):
         raise ValueError(f"Text source {source!r} gives no offset between two texts; take witness or oracle.")

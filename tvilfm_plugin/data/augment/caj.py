@@ -160,8 +160,6 @@ class CropFlip:
 
     Attributes:
         pad: black pixels on every side before the crop.
-        flip_prob: probability of a mirror image.
-        gray_prob: probability of a grey image.
     """
 
     pad: int = 10
@@ -213,7 +211,6 @@ class View:
 
     Attributes:
         crop: what happens to its pixels on the CPU.
-        erase_prob: probability of random erasing.
         area: bounds of the erased share.
         channels: draws its channel operation; None keeps the channels.
     """

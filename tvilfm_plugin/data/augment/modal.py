@@ -79,7 +79,6 @@ class ModalAugmentation:
         blur_sigma: bounds of the blur; every image is either jittered or blurred.
         jitter_prob: probability that it is jittered.
         erase_prob: probability of noise erasing.
-        gray_prob: probability of a grey image.
     """
 
     crop: CropFlip = CropFlip()

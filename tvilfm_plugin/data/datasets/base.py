@@ -76,7 +76,6 @@ class TriDataset(ImageDataset):
         protocol: "standard", the data set's own; or "mip", one gallery draw under the rules of MIP's authors. (Their draws
             are not known: their seeds number the files in no fixed order. It is the first of the standard ones here.)
         rules: name of the protocol that own data is ranked by; "" = the data set's own, which the published ones keep.
-        verbose: whether to log warnings.
 
     Attributes:
         train_rgb, train_ir: training images; pids 0..K-1 in ascending label order, camid = camera number.
@@ -287,11 +286,7 @@ class TriDataset(ImageDataset):
         draws: int,
         draw: Callable[[Sequence[Sequence[int]], int, int], list[int]] = draw_gallery,
     ) -> tuple[list[Item], list[EvalSetting]]:
-        """Galleries 0..draws-1 of every variant (name, cameras, shots), and the union of all of them.
-
-        Args:
-            draw: (groups, shots, number of the draw) -> the gallery's indices.
-        """
+        """Galleries 0..draws-1 of every variant (name, cameras, shots), and the union of all of them."""
         items, settings, notes = union_of_draws(candidates, variants, draws, draw)
         self.warnings += notes
         return items, settings

@@ -162,12 +162,8 @@ def check_dataset(
 
     Args:
         key: "sysu", "regdb" or "llcm".
-        root: folder that holds the data sets.
         folder: the data set's folder below `root`; "" as the data set itself looks for it.
-        trial: RegDB's split.
         published: whether counts must be the published ones (not so for a synthetic or partial set).
-        text: whether captions are needed.
-        decode: whether to decode every image.
     """
     if key not in DATASETS:
         raise ValueError(f"Unknown data set {key!r}; choices are {', '.join(DATASETS)}.")

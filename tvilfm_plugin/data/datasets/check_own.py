@@ -35,11 +35,8 @@ def check_own(
 
     Args:
         key: "table" or "folder".
-        root: folder that holds the data sets.
         folder: the data set's folder below `root`; "" = "own".
         rules: by which it will be ranked (DATASETS.RULES).
-        text: whether captions are needed.
-        decode: whether to decode every image.
         cfg: of a training: whether its data set and its sampler take the data is a part of the check.
     """
     kind = OWN[key]

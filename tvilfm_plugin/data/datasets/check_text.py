@@ -12,10 +12,8 @@ def check_text_person(key: str, root: str, folder: str = "", published: bool = T
 
     Args:
         key: "cuhk-pedes", "icfg-pedes", "rstpreid" or "orbench".
-        root: folder that holds the data sets.
         folder: the data set's folder below `root`; "" = its usual name.
         published: whether counts must be the published ones (nothing is known of ORBench's).
-        decode: whether to decode every image.
     """
     expected = dict(LAYOUTS[key].published) if published and key != ORBENCH else {}
     report = Report(key, FOLDERS[key], expected)

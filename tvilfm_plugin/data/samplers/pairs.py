@@ -68,8 +68,6 @@ class PairSampler(Sampler[Pair]):
             batch_size: pairs in a batch, over all ranks.
             num_instances: pairs of one identity in a batch.
             seed: non-negative; another seed, other batches.
-            rank: this process.
-            world_size: how many processes there are.
             start: pairs that this rank has consumed already.
         """
         if num_instances < 1 or batch_size < 1 or batch_size % num_instances:
