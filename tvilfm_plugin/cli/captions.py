@@ -34,9 +34,6 @@ def _shard(args: argparse.Namespace) -> Any:
     return Shard(args.rank, args.world_size)
 
 
-# --- generate ---------------------------------------------------------------------------------------------------------
-
-
 def _generate_options(parser: Parser) -> None:
     add_source_options(parser)
     parser.option("--captioner", default="blip", help="blip, git, chat or attributes")
@@ -77,9 +74,6 @@ def generate(args: argparse.Namespace) -> int:
     for file in outcome.files:
         print(f"  {file}")
     return 0
-
-
-# --- rephrase ---------------------------------------------------------------------------------------------------------
 
 
 def _rephrase_options(parser: Parser) -> None:
@@ -157,9 +151,6 @@ def rephrase(args: argparse.Namespace) -> int:
     return 1 if outcome.failed else 0
 
 
-# --- audit ------------------------------------------------------------------------------------------------------------
-
-
 def _audit_options(parser: Parser) -> None:
     dataset_options(parser, BENCHMARKS)
     texts = "only these files (a folder with Blip_RGB/ and Blip_IR/), without looking for images"
@@ -199,9 +190,6 @@ def parse_limit(parser: argparse.ArgumentParser, text: str) -> tuple[str, float]
         return key, float(share)
     except ValueError:
         parser.error(f"--fail-on {text!r}: expected KEY=SHARE, e.g. colour_in_caption=0.")
-
-
-# --- finetune ---------------------------------------------------------------------------------------------------------
 
 
 def _finetune_options(parser: Parser) -> None:
@@ -261,9 +249,6 @@ def finetune(args: argparse.Namespace) -> int:
     return 0
 
 
-# --- pairs ------------------------------------------------------------------------------------------------------------
-
-
 def _pairs_options(parser: Parser) -> None:
     dataset_options(parser, BENCHMARKS)
     captions = "visible captions: JSON, JSONL, or a folder of rows (default: those of the data set)"
@@ -292,9 +277,6 @@ def pairs(args: argparse.Namespace) -> int:
     print(f"{args.out}: {len(made)} infrared images with {sum(len(pair['caption']) for pair in made)} captions")
     print(f"Next: tvilfm captions finetune --pairs {args.out} --images {ir.folder} --init CAPTIONER_RGB --out-dir ...")
     return 0
-
-
-# --- demo -------------------------------------------------------------------------------------------------------------
 
 
 def _demo_options(parser: Parser) -> None:

@@ -1,6 +1,7 @@
 """`tvilfm data`: draw a synthetic benchmark, check a data set on disk."""
 
 import argparse
+import dataclasses
 import json
 import os
 import time
@@ -36,9 +37,6 @@ def dataset_options(parser: Parser, choices: tuple[str, ...]) -> None:
     place_options(parser)
 
 
-# --- make -------------------------------------------------------------------------------------------------------------
-
-
 def _make_options(parser: Parser) -> None:
     parser.option("--layout", required=True, choices=LAYOUTS, help="which data set's layout")
     parser.option("--out-dir", old=("--out",), required=True, help="folder of the data set itself")
@@ -57,18 +55,12 @@ def _make_options(parser: Parser) -> None:
     parser.option("--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes that draw")
 
 
-SPEC = (
-    "layout", "ids", "test_ids", "seed", "images_rgb", "images_ir", "test_images_rgb", "test_images_ir", "height", "wrong",
-    "missing", "annotations",
-)  # fmt: skip
-
-
 def make(args: argparse.Namespace) -> int:
     """Draw the benchmark, unless it is there already."""
     from tvilfm_plugin.synthetic.writer import Spec, is_made, make_synthetic
 
     out = Path(args.out_dir)
-    spec = Spec(**{name: getattr(args, name) for name in SPEC})
+    spec = Spec(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Spec)})
     if is_made(spec, out):
         print(f"{out} holds this benchmark already.")
         return 0
@@ -81,9 +73,6 @@ def make(args: argparse.Namespace) -> int:
     print("caption errors: " + "; ".join(told))
     print("rank-1 of perfect matchers: " + ", ".join(f"{name} {value:.1%}" for name, value in limits.items()))
     return 0
-
-
-# --- check ------------------------------------------------------------------------------------------------------------
 
 
 def _check_options(parser: Parser) -> None:

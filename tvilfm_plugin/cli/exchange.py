@@ -7,13 +7,10 @@ from typing import Any
 
 from tvilfm_plugin.cli.command import Command, Parser
 from tvilfm_plugin.cli.data import BENCHMARKS, OWN, RULES, place_options, root_option
-from tvilfm_plugin.cli.results import run_option, write_report
+from tvilfm_plugin.cli.results import run_option, stored_evaluations, write_report
 from tvilfm_plugin.cli.run_folder import config_and_weights, model_options
 
 SOURCES = ("none", "self", "witness", "oracle", "human", "wrong")
-
-
-# --- export -----------------------------------------------------------------------------------------------------------
 
 
 def _export_options(parser: Parser) -> None:
@@ -28,11 +25,8 @@ def export(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from tvilfm_plugin.analysis.trec import write_trec
-    from tvilfm_plugin.evaluation.evaluator import load_evaluation
-    from tvilfm_plugin.visualization.stored import evaluations
 
-    for folder in evaluations(args.run):
-        stored = load_evaluation(folder)
+    for folder, stored in stored_evaluations(args.run):
         for label in tqdm(args.rows or list(stored.cards), desc="Writing", unit="row", disable=None, leave=False):
             out = args.out_dir / folder.name / label.replace("/", "_")
             written = list(write_trec(stored, label, out))
@@ -40,9 +34,6 @@ def export(args: argparse.Namespace) -> int:
             without = f", {first.left_out} without a right image left out" if first.left_out else ""
             print(f"{out}: {len(written)} runs with their qrels, {first.queries} queries each{without}")
     return 0
-
-
-# --- score ------------------------------------------------------------------------------------------------------------
 
 
 def _score_options(parser: Parser) -> None:
@@ -84,9 +75,6 @@ def score(args: argparse.Namespace) -> int:
     return _tell(args.out, report, values)
 
 
-# --- orbench ----------------------------------------------------------------------------------------------------------
-
-
 def _orbench_options(parser: Parser) -> None:
     model_options(parser)
     root_option(parser)
@@ -119,21 +107,11 @@ def _tell(out: Path | None, report: str, values: Any) -> int:
     return 0
 
 
-# --- both -------------------------------------------------------------------------------------------------------------
-
-
-def _both_options(parser: Parser) -> None:
-    run_option(parser)
-
-
 def both(args: argparse.Namespace) -> int:
     """Print and write the table of each stored evaluation."""
     from tvilfm_plugin.analysis.both import both_report, search_both
-    from tvilfm_plugin.evaluation.evaluator import load_evaluation
-    from tvilfm_plugin.visualization.stored import evaluations
 
-    for folder in evaluations(args.run):
-        stored = load_evaluation(folder)
+    for folder, stored in stored_evaluations(args.run):
         report = both_report(stored, search_both(stored))
         print(report)
         write_report(folder / "both.md", report)
@@ -178,7 +156,7 @@ BOTH = Command(
     help="rank a run's queries (infrared, words, both) in a gallery of visible and infrared images",
     about="To every gallery draw come all infrared test images. Ignored is what the data set's rules say, and the same person "
     "by the query's own camera, so also the query's own picture. Needs no network: features come from RUN/evaluation.",
-    options=_both_options,
+    options=run_option,
     work=both,
     examples=("tvilfm results both logs/tvilfm/synthetic",),
 )

@@ -19,10 +19,6 @@ STORED = {
     "failures": "the queries whose first match ranks worst",
     "curves": "the robustness curves that `tvilfm results robustness` measured",
 }
-MIP = {
-    "attention": "the same images under the eyes of several MIP models, side by side",
-    "prompts": "where the instance prompts of several MIP models lie",
-}
 
 
 def _shared(parser: Parser) -> None:
@@ -161,7 +157,7 @@ DRAWN = tuple(
 )
 ATTENTION = Command(
     name="results attention",
-    help=MIP["attention"],
+    help="the same images under the eyes of several MIP models, side by side",
     options=functools.partial(_mip_options, people=4, images=False),
     work=attention,
     overrides=True,
@@ -169,7 +165,7 @@ ATTENTION = Command(
 )
 PROMPTS = Command(
     name="results prompts",
-    help=MIP["prompts"],
+    help="where the instance prompts of several MIP models lie",
     options=functools.partial(_mip_options, people=20, images=True),
     work=prompts,
     overrides=True,

@@ -1,7 +1,9 @@
 """`tvilfm results`: tables, tests and curves from what an evaluation stored; only `robustness` runs a network."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tvilfm_plugin.cli.command import Command, Parser
 
@@ -14,7 +16,12 @@ def run_option(parser: Parser) -> None:
     parser.positional("run", type=Path, help="output folder of a run, e.g. logs/tvilfm/synthetic")
 
 
-# --- show -------------------------------------------------------------------------------------------------------------
+def stored_evaluations(run: Path) -> Iterator[tuple[Path, Any]]:
+    """Folder and content of every evaluation that a run stored."""
+    from tvilfm_plugin.evaluation.evaluator import load_evaluation
+    from tvilfm_plugin.visualization.stored import evaluations
+
+    return ((folder, load_evaluation(folder)) for folder in evaluations(run))
 
 
 def _show_options(parser: Parser) -> None:
@@ -31,14 +38,12 @@ def show(args: argparse.Namespace) -> int:
 
     from tvilfm_plugin.analysis.intervals import intervals_table, row_intervals
     from tvilfm_plugin.analysis.verify import verification_table, verified, verify
-    from tvilfm_plugin.evaluation.evaluator import load_evaluation
     from tvilfm_plugin.files.text import read_text
-    from tvilfm_plugin.visualization.stored import draw_queries, evaluations
+    from tvilfm_plugin.visualization.stored import draw_queries
 
     sound, bar = True, {"unit": "row", "leave": False, "disable": None}
-    for folder in evaluations(args.run):
+    for folder, stored in stored_evaluations(args.run):
         print(read_text(folder / "table.md"))
-        stored = load_evaluation(folder)
         if args.intervals:
             rows = row_intervals(stored, folder, progress=lambda labels: tqdm(labels, desc="Resampling", **bar))
             print(f"\n{intervals_table(rows)}")
@@ -48,9 +53,6 @@ def show(args: argparse.Namespace) -> int:
             print(f"\n{verification_table(checks)}")
         print(f"\nPicture: {draw_queries(folder, args.type, args.queries)}")
     return 0 if sound else 1
-
-
-# --- compare ----------------------------------------------------------------------------------------------------------
 
 
 def _compare_options(parser: Parser) -> None:
@@ -89,9 +91,6 @@ def write_report(out: Path | None, text: str) -> None:
         write_text(out, text + "\n")
 
 
-# --- rules ------------------------------------------------------------------------------------------------------------
-
-
 def _rules_options(parser: Parser) -> None:
     run_option(parser)
     parser.option("--query", nargs="+", default=["infrared", "ensemble"], help="TYPE or TYPE@SOURCE, or all")
@@ -100,11 +99,8 @@ def _rules_options(parser: Parser) -> None:
 def rules(args: argparse.Namespace) -> int:
     """Print and write a table of the differences for each query type."""
     from tvilfm_plugin.analysis.rules import rules_table, stored_rules
-    from tvilfm_plugin.evaluation.evaluator import load_evaluation
-    from tvilfm_plugin.visualization.stored import evaluations
 
-    for folder in evaluations(args.run):
-        stored = load_evaluation(folder)
+    for folder, stored in stored_evaluations(args.run):
         labels = [label for label in stored.cards if "all" in args.query or label.split("/", 1)[1] in args.query]
         if not labels:
             known = ", ".join(sorted({label.split("/", 1)[1] for label in stored.cards}))
@@ -120,9 +116,6 @@ def rules(args: argparse.Namespace) -> int:
     return 0
 
 
-# --- thresholds -------------------------------------------------------------------------------------------------------
-
-
 def _thresholds_options(parser: Parser) -> None:
     run_option(parser)
     parser.option("--rows", nargs="+", help="rows of the result table, e.g. all/ensemble all/text@self (default: all)")
@@ -136,12 +129,9 @@ def thresholds(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from tvilfm_plugin.analysis.thresholds import held_out, operating_points, stored_pairs, thresholds_table
-    from tvilfm_plugin.evaluation.evaluator import load_evaluation
-    from tvilfm_plugin.visualization.stored import evaluations
 
     report = []
-    for folder in evaluations(args.run):
-        stored = load_evaluation(folder)
+    for _, stored in stored_evaluations(args.run):
         for label in tqdm(args.rows or list(stored.cards), desc="Calibrating", unit="row", disable=None, leave=False):
             pairs = stored_pairs(stored, label)
             table = thresholds_table(operating_points(pairs, args.rates), held_out(pairs, args.rates, args.seed))
@@ -150,9 +140,6 @@ def thresholds(args: argparse.Namespace) -> int:
     print("\n\n".join(report))
     write_report(args.out, "\n\n".join(report))
     return 0
-
-
-# --- robustness -------------------------------------------------------------------------------------------------------
 
 
 def _runs_options(parser: Parser, about: str) -> None:
@@ -195,22 +182,19 @@ def robustness(args: argparse.Namespace) -> int:
     from tvilfm_plugin.analysis.robustness_run import Measured, RobustnessOptions, measure_robustness, write_robustness
     from tvilfm_plugin.engine import load_model
     from tvilfm_plugin.engine.text_trust import calibration, encode_pictures
-    from tvilfm_plugin.evaluation.evaluator import encode_texts, load_evaluation
+    from tvilfm_plugin.evaluation.evaluator import encode_texts
     from tvilfm_plugin.visualization.figures import save_figure
     from tvilfm_plugin.visualization.robustness_curves import build_robustness
-    from tvilfm_plugin.visualization.stored import evaluations
 
-    options = RobustnessOptions(
-        setting=args.setting, source=args.source, shares=args.shares, seed=args.seed, draws=args.draws
-    )  # fmt: skip
+    options = RobustnessOptions(setting=args.setting, source=args.source, shares=args.shares, seed=args.seed, draws=args.draws)
     found: dict[str, list[Measured]] = {}
     for run in (runs := _runs(args)):
-        folders = evaluations(run)
+        evaluated = stored_evaluations(run)
         cfg, model = load_model(run / "config.yaml", run / args.weights, opts=["OUTPUT_DIR", str(run)])
         trust = replace(calibration(cfg, model), how=args.trust, **({"stakes": args.stakes} if args.stakes else {}))
         encode = torch.no_grad()(partial(encode_texts, model, quiet=False))
-        for folder in folders:
-            stored = replace(load_evaluation(folder), text_trust=trust)
+        for folder, stored in evaluated:
+            stored = replace(stored, text_trust=trust)
             damaged = partial(encode_pictures, cfg, model, stored.query_paths, stored.query.camids.tolist())
             pictures = {name: damaged(change) for name, change in (DAMAGES if args.pictures else {}).items()}
             found.setdefault(folder.name, []).append(measure_robustness(stored, encode, options, run, pictures))
@@ -219,9 +203,6 @@ def robustness(args: argparse.Namespace) -> int:
         picture = save_figure(build_robustness(described), out.with_suffix(".png"))
         print(f"{table}\n\nCurves: {picture} (also .csv, .json, .md)")
     return 0
-
-
-# --- dialogue ---------------------------------------------------------------------------------------------------------
 
 
 def _dialogue_options(parser: Parser) -> None:
@@ -242,17 +223,14 @@ def dialogue(args: argparse.Namespace) -> int:
     from tvilfm_plugin.analysis.dialogue import Curves, dialogue_table
     from tvilfm_plugin.analysis.dialogue_run import dialogue_draws
     from tvilfm_plugin.engine.trained import load_run
-    from tvilfm_plugin.evaluation.evaluator import load_evaluation
     from tvilfm_plugin.visualization.curves import build_curves, of_intervals
     from tvilfm_plugin.visualization.figures import save_figure, shown_people
-    from tvilfm_plugin.visualization.stored import evaluations
 
     found: dict[str, dict[str, Curves]] = {}
     titles = {}
     for run in (runs := _runs(args)):
         cfg, model = load_run(run)
-        for folder in evaluations(run):
-            stored = load_evaluation(folder)
+        for folder, stored in stored_evaluations(run):
             label = args.row or next(iter(stored.cards))
             several = f", {len(runs)} trainings" if len(runs) > 1 else ""
             titles[folder.name] = f"{shown_people(stored.card(label).dataset)}, {label}{several}"

@@ -20,9 +20,6 @@ KINDS = ("flat", "fp16", "int8", "refined", "ivf", "hnsw", "pq")
 MEMBERS = ("ir", "text", "fusion")
 
 
-# --- search -----------------------------------------------------------------------------------------------------------
-
-
 def _search_options(parser: Parser) -> None:
     model_options(parser)
     gallery = "folder of visible images, or a CSV file with columns path[, pid, camid, time]"
@@ -151,9 +148,6 @@ def _search_example(args: argparse.Namespace) -> int:
     return 0
 
 
-# --- web --------------------------------------------------------------------------------------------------------------
-
-
 def _web_options(parser: Parser) -> None:
     _server_options(parser, 7860)
     parser.option("--examples", type=int, default=12, help="test queries that the page offers")
@@ -214,9 +208,6 @@ def _serve(args: argparse.Namespace, examples: int, what: str, make: Callable[[A
     with contextlib.suppress(KeyboardInterrupt):
         server(make(retriever, shown, {*LOOPBACK, address, *args.name})).run(sockets=[listening])
     return 0
-
-
-# --- serve ------------------------------------------------------------------------------------------------------------
 
 
 def _serve_options(parser: Parser) -> None:

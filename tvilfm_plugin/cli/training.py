@@ -16,9 +16,6 @@ BY_NAME = (
 )
 
 
-# --- train ------------------------------------------------------------------------------------------------------------
-
-
 def _train_options(parser: Parser) -> None:
     parser.positional("config", help="config file, a shipped one by name: sysu.yml, MIP/sysu.yml")
     parser.option("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
@@ -33,9 +30,6 @@ def train(args: argparse.Namespace) -> int:
     del args.parser  # it does not travel to other processes
     start(args)
     return 0
-
-
-# --- eval -------------------------------------------------------------------------------------------------------------
 
 
 def _eval_options(parser: Parser) -> None:
@@ -72,9 +66,6 @@ def evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
-# --- run --------------------------------------------------------------------------------------------------------------
-
-
 def _run_options(parser: Parser) -> None:
     parser.positional("script", help="a program written for fast-reid, e.g. its tools/train_net.py; its own arguments follow")
 
@@ -87,9 +78,6 @@ def run_script(args: argparse.Namespace) -> int:
     from tvilfm_plugin.host.scripts import run
 
     return run(args.words)
-
-
-# --- config -----------------------------------------------------------------------------------------------------------
 
 
 def _config_options(parser: Parser) -> None:
@@ -107,9 +95,6 @@ def config(args: argparse.Namespace) -> int:
 
     print(config_report(str(find_config(args.config)), args.opts))
     return 0
-
-
-# --- demo -------------------------------------------------------------------------------------------------------------
 
 
 def _demo_options(parser: Parser) -> None:

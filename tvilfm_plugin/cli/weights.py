@@ -12,9 +12,6 @@ from tvilfm_plugin.cli.run_folder import config_and_weights, model_options
 METHODS = ("agw", "caj", "ddag", "deen", "mip", "mmn", "tvilfm", "yyds")
 
 
-# --- export -----------------------------------------------------------------------------------------------------------
-
-
 def _export_options(parser: Parser) -> None:
     model_options(parser)
     parser.option("--out-dir", old=("--out",), required=True, help="folder of the export")
@@ -69,9 +66,6 @@ def _list_files(folder: Path) -> int:
     return 0
 
 
-# --- import -----------------------------------------------------------------------------------------------------------
-
-
 def _import_options(parser: Parser) -> None:
     parser.option("--method", required=True, choices=METHODS, help="whose file it is")
     parser.option("--weights", required=True, help="the authors' file")
@@ -98,9 +92,6 @@ def import_weights(args: argparse.Namespace) -> int:
         record = Provenance((trained_on(data),))
     print(f"{import_released(args.method, args.weights, args.out, cfg, record)}\nwritten: {args.out}")
     return 0
-
-
-# --- pretrain ---------------------------------------------------------------------------------------------------------
 
 
 def _stranger_options(parser: Parser, *, people: int, seed: int, steps: int) -> None:
