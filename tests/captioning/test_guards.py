@@ -33,6 +33,7 @@ FAITHFUL = [
     ("a man in a white t-shirt and a green cap wearing glasses", "A male in a green cap, a white tee and spectacles."),
     ("an elderly man with an umbrella in a long brown coat", "An old man in a long brown coat, holding an umbrella."),
     ("a woman in a sleeveless red dress and heels", "A woman wears a red dress without sleeves and high heels."),
+    ("a bald man in a hooded sweater", "The outfit of the man is a hooded sweater, and he is bald."),
 ]  # fmt: skip
 
 CAPTION = "a young woman with long black hair wearing a short-sleeved red t-shirt, a blue skirt and white shoes, without a bag."
@@ -57,6 +58,7 @@ CHANGES = [
     ("red t-shirt, a blue", "blue t-shirt, a red", "moves a colour to"),
     ("red", "green", "brings in a colour: green"),
     ("bag.", "bag or a hat.", "denies: hat"),
+    ("lady with", "lady is a skirt with", "says what cannot be read: is a skirt"),
     ("bag.", "bag, holding a frobnicator.", "says what cannot be read: frobnicator"),
     ("A young", '"A young', "quotes or lists"),
     ("A young", "The description: a young", "talks about the task"),

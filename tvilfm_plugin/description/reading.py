@@ -22,6 +22,8 @@ _WORD = re.compile(r"[^\W_]+|[^\w\s]")
 _ADJECTIVES = ("colour", "tone", "pattern", "length", "style", "sleeves")
 _DENIABLE = ("wearing", "wear", "have", "having", "carry", "carrying", "holding", "hold")  # "not wearing a hat"
 _COPULAS = ("is", "are", "be", "was", "were", "being", "comes", "appears", "looks")
+_IS = (*_COPULAS, "is also", "appears to be")
+_ARTICLES = ("a", "an", "the")
 _BODY = ("hair", "face")  # what one has and does not wear
 _HAS_SLEEVES = ("upper", "dress")
 _HAS_LENGTH = ("hair", "upper", "dress", "lower")
@@ -79,7 +81,7 @@ class Attributes:
         pronouns: sexes that its pronouns and further nouns name.
         names, numbers, others: names of persons, numbers, and other persons.
         sides: "left", "right".
-        unread: words that the reading knows nothing about.
+        unread: words that the reading knows nothing about, and what a person cannot be: {"is a sweater"}.
     """
 
     sex: str = ""
@@ -203,6 +205,7 @@ class _Reader:
         self.fresh = False  # nothing but adjectives did
         self.denied = False
         self.opened = False  # an article came and its noun not yet
+        self.subject = ""  # "who": a person; "of": something of theirs; "is": a person, and what follows is said to be them
 
     def read(self, tokens: list[_Token]) -> Attributes:
         for n, token in enumerate(tokens):
@@ -225,9 +228,12 @@ class _Reader:
     def _take(self, token: _Token, after: _Token | None) -> None:
         meaning = token.meaning
         joined, self.joined = self.joined, False
+        said, self.subject = self.subject, self._subject(token)
         if meaning in _ADJECTIVES:
             self.waiting.append(token)
         elif meaning == "head":
+            if said == "is" and self.opened and not self.denied and token.slot not in _BODY:
+                self.unread.append(f"is a {token.value}")
             self._name_part(token, joined)
             self.joined, self.fresh, self.opened = True, True, False
         elif meaning == "detail" or token.value in ("colour", "color", "coloured", "colored", "pair", "length"):
@@ -271,11 +277,20 @@ class _Reader:
         else:
             if token.value in ("left", "right"):
                 self.sides.add(token.value)
-            if token.value in ("a", "an", "the", "that", "which", "whose", "on", "over", "with"):
+            if token.value in (*_ARTICLES, "that", "which", "whose", "on", "over", "with"):
                 self._flush()
-            self.opened = self.opened or token.value in ("a", "an", "the")
+            self.opened = self.opened or token.value in _ARTICLES
             if token.value in ("but", "with"):
                 self.denied = False
+
+    def _subject(self, token: _Token) -> str:
+        if token.value in _IS:
+            return "is" if self.subject == "who" else ""
+        if token.meaning == "person" or (token.meaning == "pronoun" and token.words[0] in ("he", "she")):
+            return {"": "who", "is": ""}.get(self.subject, self.subject)
+        if token.meaning in (*_ADJECTIVES, "age") or token.value in (*_ARTICLES, "who", "that", ","):
+            return self.subject
+        return "of" if token.meaning == "filler" and token.value != "and" else ""
 
     def _name_part(self, token: _Token, joined: bool) -> None:
         kind, name = token.slot, token.value
