@@ -70,9 +70,6 @@ class Galleries:
     draws: Sequence[np.ndarray]
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
 def read_similarities(file: str | Path) -> Similarities:
     """Similarities and labels of an .npz or .csv file, see LAYOUT; nothing in it is executed."""
     path = Path(file)
@@ -159,9 +156,6 @@ def _whole(array: np.ndarray, path: Path, name: str) -> np.ndarray:
     return array.astype(np.int64)
 
 
-# --- galleries --------------------------------------------------------------------------------------------------------
-
-
 def galleries_of_file(found: Similarities, shots: int, draws: int) -> list[Galleries]:
     """By the file's own labels: every image (`shots` 0), or seeded draws of `shots` images per (identity, camera)."""
     if found.query is None or found.gallery is None:
@@ -204,9 +198,6 @@ def galleries_of_dataset(found: Similarities, data: Any) -> list[Galleries]:
                   draws=one.draws)
         for one in data.settings
     ]  # fmt: skip
-
-
-# --- scoring ----------------------------------------------------------------------------------------------------------
 
 
 def score(

@@ -20,8 +20,6 @@ from tvilfm_plugin.files.json import read_json
 from tvilfm_plugin.files.shipped import PACKAGE, find_config, homes
 from tvilfm_plugin.files.writing import make_folder, write_text
 
-# What this tool decides for every run.
-OURS = ("MODEL.WEIGHTS", "OUTPUT_DIR", "SEED", "DATASETS.TRIAL", "TEST.STORE")
 # Keys, or beginnings of keys, that decide about an evaluation.
 EVALUATED = (
     "DATASETS.DIRECTION", "DATASETS.GALLERY", "DATASETS.MODES", "DATASETS.SHOTS", "DATASETS.TESTS", "TEST.", "TVILFM.MEMBERS",
@@ -70,7 +68,8 @@ class Job:
             return TRAIN
         if not finished_weights(cfg):
             return RESUME if (self.folder / "last_checkpoint").is_file() else TRAIN
-        asked = self._read(EVALUATION) == _evaluation_keys(cfg)
+        known = self.folder / EVALUATION
+        asked = known.is_file() and read_json(known) == _evaluation_keys(cfg)
         return FINISHED if asked and (self.evaluation(cfg) / "results.json").is_file() else EVALUATE
 
     def command(self, state: str) -> list[str]:
@@ -95,10 +94,6 @@ class Job:
             raise RuntimeError("\n".join([f"{self.folder} failed (exit status {status}), {LOG} ends with:", *tail]))
         write_text(self.folder / EVALUATION, json.dumps(_evaluation_keys(cfg), indent=1) + "\n")
 
-    def _read(self, name: str) -> object:
-        path = self.folder / name
-        return read_json(path) if path.is_file() else None
-
     def __str__(self) -> str:
         return str(self.folder)
 
@@ -117,9 +112,6 @@ def _evaluation_keys(cfg: Any) -> dict[str, str]:
     return {
         key: str(value) for key, value in sorted(flat(cfg).items()) if key.startswith(EVALUATED) and key not in INCIDENTAL
     }
-
-
-# --- planning ---------------------------------------------------------------------------------------------------------
 
 
 def plan(
@@ -177,8 +169,7 @@ def _overrides(config: Path, opts: Sequence[str]) -> tuple[Path, list[str], list
 
 def _as_stage1(cfg: Any) -> list[str]:
     """Training from scratch has stage 1's schedule, visual rates and pre-trained weights."""
-    words = []
-    words += ["TEST.EVAL_PERIOD", str(cfg.TEST.EVAL_PERIOD)]
+    words = ["TEST.EVAL_PERIOD", str(cfg.TEST.EVAL_PERIOD)]
     for key in ("MAX_EPOCH", "STEPS", "GAMMA", "WARMUP_EPOCHS", "WARMUP_FACTOR", "BASE_LR"):
         words += [f"SOLVER.{key}", str(cfg.SOLVER[key])]
     for key in ("PRETRAIN", "PRETRAIN_PATH"):

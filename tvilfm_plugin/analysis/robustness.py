@@ -234,9 +234,6 @@ def as_table(points: Sequence[Point]) -> list[dict[str, Any]]:
     return [point._asdict() for point in points]
 
 
-# --- one condition ----------------------------------------------------------------------------------------------------
-
-
 class _Damaged(NamedTuple):
     """An evaluation with all damaged texts encoded, and the (T, Q) rows of every condition's texts and (Q,) of the captions."""
 

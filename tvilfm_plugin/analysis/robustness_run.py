@@ -1,7 +1,5 @@
 """Robustness of stored evaluations, with the models that were evaluated, written beside them."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,20 +10,8 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from tvilfm_plugin.analysis.robustness import (
-    SHARES,
-    Cells,
-    Point,
-    Values,
-    as_table,
-    curve_points,
-    damaged_modalities,
-    damaged_words,
-    default_source,
-    joined,
-    modality_table,
-    trust_table,
-)
+from tvilfm_plugin.analysis import robustness
+from tvilfm_plugin.analysis.table_text import csv_text
 from tvilfm_plugin.evaluation.report import ProtocolCard
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
 from tvilfm_plugin.evaluation.stored_files import NotStoredError
@@ -44,7 +30,7 @@ class RobustnessOptions:
 
     setting: str = ""
     source: str = ""
-    shares: Sequence[float] = SHARES
+    shares: Sequence[float] = robustness.SHARES
     seed: int = 0
     draws: int | None = None
 
@@ -60,8 +46,8 @@ class Measured(NamedTuple):
 
     card: ProtocolCard
     pids: np.ndarray
-    words: Values
-    both: Cells
+    words: robustness.Values
+    both: robustness.Cells
 
 
 def measure_robustness(
@@ -78,7 +64,7 @@ def measure_robustness(
         encode: texts -> (N, D) raw features by the model that was evaluated.
         pictures: damage -> raw (Q, D) features of the damaged query pictures.
     """
-    setting, source, text_seed = default_source(stored)
+    setting, source, text_seed = robustness.default_source(stored)
     setting, source = options.setting or setting, options.source or source
     if setting not in stored.draws:
         raise NotStoredError(f"There is no setting {setting!r}; choices are {', '.join(stored.draws)}.")
@@ -86,11 +72,11 @@ def measure_robustness(
     assert stored.parts.texts is not None
     check_same_weights(encode(stored.texts[:16]), stored.parts.texts[:16], run)
     draws = range(len(stored.draws[setting]))[: options.draws]
-    words = damaged_words(
+    words = robustness.damaged_words(
         stored, encode, setting=setting, source=source, text_seed=text_seed, shares=options.shares, seed=options.seed,
         draws=draws, progress=lambda draws: tqdm(draws, desc="Ranking", unit="draw", disable=None, leave=False),
     )  # fmt: skip
-    both = damaged_modalities(
+    both = robustness.damaged_modalities(
         stored, encode, pictures, setting=setting, source=source, text_seed=text_seed, seed=options.seed, draws=draws
     )
     card = next(c for c in stored.cards.values() if (c.setting, c.text_source) == (setting, source))
@@ -106,13 +92,13 @@ def write_robustness(runs: Sequence[Measured], seed: int, folder: Path) -> tuple
     card, pids = runs[0].card, runs[0].pids
     if any(not np.array_equal(run.pids, pids) for run in runs):
         raise ValueError("The runs were tested on other queries than the first of them: name runs of one data set.")
-    words = joined([run.words for run in runs])
-    points = curve_points(words, pids)
-    table = f"{trust_table(words, pids, card)}\n\n{modality_table([run.both for run in runs])}"
+    words = robustness.joined([run.words for run in runs])
+    points = robustness.as_table(robustness.curve_points(words, pids))
+    table = f"{robustness.trust_table(words, pids, card)}\n\n{robustness.modality_table([run.both for run in runs])}"
     out = folder / f"robustness_{card.setting}_{card.text_source}"
-    described = {"card": card.to_dict(), "trainings": len(runs), "seed": seed, "points": as_table(points)}
+    described = {"card": card.to_dict(), "trainings": len(runs), "seed": seed, "points": points}
     make_folder(out.parent)
-    write_text(out.with_suffix(".csv"), as_csv(points))
+    write_text(out.with_suffix(".csv"), csv_text(points))
     write_text(out.with_suffix(".json"), json.dumps(described, indent=1) + "\n")
     write_text(out.with_suffix(".md"), table + "\n")
     several = f", {len(runs)} trainings" if len(runs) > 1 else ""
@@ -127,12 +113,3 @@ def check_same_weights(encoded: Tensor, stored: Tensor, run: Path) -> None:
             f"{run}: the model's features of known texts differ from the stored ones by {largest:.2g} (of {scale:.2g}). The "
             "weights are not those of the evaluation: evaluate them again (`tvilfm eval RUN`)."
         )
-
-
-def as_csv(points: list[Point]) -> str:
-    """A line for every point."""
-    file = io.StringIO()
-    writer = csv.DictWriter(file, fieldnames=Point._fields, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(as_table(points))
-    return file.getvalue()

@@ -4,16 +4,8 @@ import glob
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tvilfm_plugin.analysis.comparison import (
-    Comparison,
-    check_comparable,
-    check_seeds,
-    compare,
-    comparison_table,
-    matching_rows,
-    measured,
-    rows,
-)
+from tvilfm_plugin.analysis import comparison
+from tvilfm_plugin.analysis.comparison import measured, rows
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
 
 Side = Mapping[Path, Mapping[str, Path]]
@@ -52,22 +44,22 @@ def compare_runs(
     common = set.intersection(*(set(folders) for side in (a, b) for folders in side.values()))
     if not common:
         raise ValueError("The runs were evaluated on different data sets: nothing to compare.")
-    comparisons: list[Comparison] = []
+    comparisons: list[comparison.Comparison] = []
     differing: dict[str, list[object]] = {}
     for name in sorted(common):
         loaded = [[(folders[name], load(folders[name])) for folders in side.values()] for side in (a, b)]
         first, second = ([one for _, one in side] for side in loaded)
-        pairs = [pair for query in queries for pair in matching_rows(first, second, query)]
+        pairs = [pair for query in queries for pair in comparison.matching_rows(first, second, query)]
         for pair, metric in ((pair, metric) for pair in pairs for metric in metrics):
             sides = [
                 [measured(one, folder, rows(one)[row], metric, str(folder.parents[1])) for folder, one in side]
                 for side, row in zip(loaded, pair, strict=True)
             ]
             for side in sides:
-                check_seeds(side)
-            differing |= check_comparable([*sides[0], *sides[1]], despite)
+                comparison.check_seeds(side)
+            differing |= comparison.check_comparable([*sides[0], *sides[1]], despite)
             label = str(pair[1]) if pair[0] == pair[1] else f"{pair[0]} -> {pair[1]}"
             label = label if len(common) == 1 else f"{name}: {label}"
-            comparisons.append(compare(sides[0], sides[1], label, metric, resamples=resamples, seed=seed))
+            comparisons.append(comparison.compare(sides[0], sides[1], label, metric, resamples=resamples, seed=seed))
     names = (", ".join(map(str, a)), ", ".join(map(str, b)))
-    return comparison_table(comparisons, names, differing)
+    return comparison.comparison_table(comparisons, names, differing)

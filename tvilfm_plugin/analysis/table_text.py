@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from tabulate import tabulate
@@ -122,8 +123,7 @@ def _notes(result: Result) -> list[str]:
 
 def as_csv(result: Result) -> str:
     """One record per line and metric, with everything that the Markdown table says, and the protocol card."""
-    file = io.StringIO()
-    writer = None
+    records = []
     for line in result.lines:
         paper = line.paper(result.dataset)
         card = {**line.trials[METRICS[0]][0][0].card.to_dict(), "seed": "", "weights_sha256": ""}
@@ -139,10 +139,17 @@ def as_csv(result: Result) -> str:
                 key = what.replace(" ", "_")
                 record |= {f"sd_{key}": spread.sd if spread.n > 1 else "", f"n_{key}": spread.n}
             record |= {f"card_{key}": " ".join(map(str, v)) if isinstance(v, tuple) else v for key, v in card.items()}
-            if writer is None:
-                writer = csv.DictWriter(file, fieldnames=list(record), lineterminator="\n")
-                writer.writeheader()
-            writer.writerow(record)
+            records.append(record)
+    return csv_text(records)
+
+
+def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
+    """Records with the same keys as CSV; "" without any."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, fieldnames=list(records[0]) if records else [], lineterminator="\n")
+    if records:
+        writer.writeheader()
+    writer.writerows(records)
     return file.getvalue()
 
 

@@ -10,18 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tvilfm_plugin.analysis.comparison import (
-    Comparison,
-    Measured,
-    ProtocolMismatch,
-    RowName,
-    check_comparable,
-    check_seeds,
-    compare,
-    differing_columns,
-    measured,
-    rows,
-)
+from tvilfm_plugin.analysis import comparison
+from tvilfm_plugin.analysis.comparison import Comparison, Measured, ProtocolMismatch, differing_columns, measured, rows
 from tvilfm_plugin.analysis.published import TRIALS
 from tvilfm_plugin.analysis.table_rows import IMAGES, METRICS, RUNS, STAGE1, TABLES, Line, Result, Row, Run, Table
 from tvilfm_plugin.analysis.table_text import as_csv, latex, markdown
@@ -37,9 +27,6 @@ BESIDE = ("witness", "human", "self")
 Evaluations = Mapping[str, Mapping[int, Sequence[Path]]]
 """Run name -> training seed -> stored evaluations, one per trial (RegDB's splits; one elsewhere)."""
 Load = Callable[[Path], StoredEvaluation]
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def collect(
@@ -95,7 +82,7 @@ def _lines_of(row: Row, seeds: Mapping[int, Sequence[Path]], load: Load, notes: 
     return lines
 
 
-def _queries(row: Row, answers: Sequence[RowName]) -> list[tuple[str, str, str]]:
+def _queries(row: Row, answers: Sequence[comparison.RowName]) -> list[tuple[str, str, str]]:
     """(query type, text source, note) of the lines of a row: the paper's source, and one that is no oracle."""
     sources = [name.source for name in answers if name.query == row.query]
     if row.query == IMAGES:
@@ -152,7 +139,7 @@ def _alike(
         if len(groups) > 1 and not apart:
             apart = f"{len(seeds[group[0]])} trials"
         of_metric = {metric: [[one[metric] for one in seeds[seed]] for seed in group] for metric in METRICS}
-        check_seeds([of_seed[0] for of_seed in of_metric[METRICS[0]]])
+        comparison.check_seeds([of_seed[0] for of_seed in of_metric[METRICS[0]]])
         lines.append(
             Line(
                 row=row, setting=setting, query=query, source=source, seeds=tuple(group), trials=of_metric,
@@ -160,9 +147,6 @@ def _alike(
             )  # fmt: skip
         )
     return lines
-
-
-# --- statistics -------------------------------------------------------------------------------------------------------
 
 
 def _steps(lines: Sequence[Line], notes: list[str], resamples: int) -> list[Comparison]:
@@ -182,11 +166,11 @@ def _steps(lines: Sequence[Line], notes: list[str], resamples: int) -> list[Comp
             for metric in ("R-1", "mAP"):
                 first, second = ([_pooled(trials) for trials in one.trials[metric]] for one in (before, line))
                 try:
-                    check_comparable([*first, *second], despite)
+                    comparison.check_comparable([*first, *second], despite)
                 except ProtocolMismatch as error:
                     notes.append(f"NOT TESTED: {name}. {error}")
                     break
-                steps.append(compare(first, second, name, metric, resamples=resamples))
+                steps.append(comparison.compare(first, second, name, metric, resamples=resamples))
     return steps
 
 

@@ -126,9 +126,6 @@ def wrong_person(pids: NDArray[np.int64], share: float, seed: int = 0) -> NDArra
     return result
 
 
-# --- words ------------------------------------------------------------------------------------------------------------
-
-
 @cache
 def _families() -> dict[str, str]:
     return {_plain(word): family for family, listed in words().colours.items() for word in listed}

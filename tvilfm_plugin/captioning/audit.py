@@ -151,9 +151,6 @@ def _overlap(
     return [Finding("query_text_in_gallery", len(own), len(drawn), meaning)]
 
 
-# --- report -----------------------------------------------------------------------------------------------------------
-
-
 def write_report(audits: Sequence[Audit], folder: Path, title: str) -> list[Path]:
     """Markdown, JSON and a plot."""
     files = [

@@ -37,9 +37,6 @@ def has_colour(text: str) -> bool:
     return _strict_pattern().search(text) is not None
 
 
-# --- released ---------------------------------------------------------------------------------------------------------
-
-
 def _remove_released(text: str) -> str:
     """The authors' rule: plain replacements, colour by colour in their order, without word boundaries or a second look."""
     listed = lexicon().released
@@ -53,9 +50,6 @@ def _remove_released(text: str) -> str:
         text = text.replace(f", {colour} ", " ").replace(f" {colour},", "")
         text = text.replace(f" {colour}.", ".").replace(f" {colour} ", " ")
     return text
-
-
-# --- strict -----------------------------------------------------------------------------------------------------------
 
 
 @cache

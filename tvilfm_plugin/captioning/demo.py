@@ -267,9 +267,6 @@ class _Clock:
         logger.info(f"{part}: {self.parts[part]} s")
 
 
-# --- truth ------------------------------------------------------------------------------------------------------------
-
-
 def score_colours(
     facts: Mapping[str, Any], rgb: SourceSet, captions: Mapping[str, str], withheld: Collection[int]
 ) -> dict[str, ColourScore]:

@@ -119,9 +119,6 @@ def _read_lines(file: Path) -> Iterator[Row]:
             yield row
 
 
-# --- released formats -------------------------------------------------------------------------------------------------
-
-
 def merge(folder: Path, name: str, sources: Sequence[Source], texts: Mapping[str, str]) -> list[Path]:
     """Write captions in the released format: `caption_dict_*` and `id_caption_map_*`.
 

@@ -30,9 +30,6 @@ class ServerError(RuntimeError):
     """A request that failed for good."""
 
 
-# --- what a server may answer -----------------------------------------------------------------------------------------
-
-
 class _Part(BaseModel):
     type: Literal["text"]
     text: str
@@ -82,9 +79,6 @@ def _text_of(answer: _Chat | _Completion) -> str:
     if any("\ud800" <= char <= "\udfff" for char in text):
         raise ValueError("the text holds half a character (a lone surrogate)")
     return text
-
-
-# --- the client -------------------------------------------------------------------------------------------------------
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

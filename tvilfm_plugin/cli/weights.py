@@ -94,9 +94,9 @@ def import_weights(args: argparse.Namespace) -> int:
     return 0
 
 
-def _stranger_options(parser: Parser, *, people: int, seed: int, steps: int) -> None:
-    parser.option("--people", type=int, default=people, help="synthetic people to learn from")
-    parser.option("--seed", type=int, default=seed, help="of the people and of the training")
+def _stranger_options(parser: Parser, steps: int) -> None:
+    parser.option("--people", type=int, default=2000, help="synthetic people to learn from")
+    parser.option("--seed", type=int, default=7, help="of the people and of the training")
     parser.option("--steps", type=int, default=steps, help="of the training")
     benchmark = "folder of a synthetic benchmark whose people must not be learned from; may be repeated"
     parser.option("--benchmark", action="append", default=[], help=benchmark)
@@ -110,7 +110,7 @@ def _align_text_options(parser: Parser) -> None:
     parser.option("--dataset", choices=TEXT_PERSON, help=real)
     root_option(parser)
     parser.option("--folder", default="", help="the data set's folder below the root (default: its usual name)")
-    _stranger_options(parser, people=2000, seed=7, steps=400)
+    _stranger_options(parser, steps=400)
 
 
 def align_text(args: argparse.Namespace) -> int:
@@ -144,7 +144,7 @@ def _vit_options(parser: Parser) -> None:
     parser.option("--config-file", default="MIP/synthetic.yml", help=config)
     parser.option("--out", required=True, help="file of the weights in timm's names; facts go beside it as .json")
     parser.option("--infrared", type=int, default=3, help="infrared pictures of each; 0 = none (default: 3)")
-    _stranger_options(parser, people=2000, seed=7, steps=2500)
+    _stranger_options(parser, steps=2500)
 
 
 def vit(args: argparse.Namespace) -> int:

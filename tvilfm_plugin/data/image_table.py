@@ -91,9 +91,6 @@ def camera_numbers(names: Sequence[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(different, start=1)}
 
 
-# --- a table ----------------------------------------------------------------------------------------------------------
-
-
 def find_table(folder: str | os.PathLike[str], stem: str = "table") -> Path | None:
     """The file `<stem>.csv`, `.jsonl` or `.parquet` of a folder, or None."""
     found = [path for suffix in SUFFIXES if (path := Path(folder, stem + suffix)).is_file()]

@@ -141,9 +141,6 @@ def _sha256(path: str, time: int) -> str:
     return sha256_of(path)
 
 
-# --- the file ---------------------------------------------------------------------------------------------------------
-
-
 def write_run(folder: str, made: Identity, cfg: CfgNode) -> None:
     """Write run.json: the identity, and what else there is to know of a run."""
     described = {

@@ -355,9 +355,6 @@ class StoredEvaluation:
                 raise ValueError(f"The files in {folder} do not belong together: they count {listed} {what}. {REMEDY}")
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
 def _stored_protocol(folder: Path, described: Mapping[str, Any], cards: Mapping[str, ProtocolCard]) -> Protocol:
     # Files written before the protocol was stored name it by the data set.
     name = described.get("protocol", next(iter(cards.values())).dataset.removeprefix("Tri-"))

@@ -151,9 +151,6 @@ def texts_in(arrays: Mapping[str, np.ndarray]) -> dict[tuple[str, str, int], Tex
     return found
 
 
-# --- single values ----------------------------------------------------------------------------------------------------
-
-
 def per_query_values(folder: Path, label: str, metric: str) -> np.ndarray:
     """(text seeds, draws, Q) stored values of a row: average precision, or 1 where the first hit is right; NaN if not valid.
 

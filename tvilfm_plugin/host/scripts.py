@@ -118,9 +118,6 @@ def _of_spec(spec: Any, package: str | None) -> tuple[types.ModuleType, types.Co
     return _main_module(spec.origin, spec.loader, spec, package), code
 
 
-# --- running it ------------------------------------------------------------------------------------------------------
-
-
 def _execute(main: types.ModuleType, code: types.CodeType, argv: list[str], first: str) -> dict[str, Any]:
     """Run code as the main module of this process; what was main, the command line and the path come back at its end."""
     before = sys.modules["__main__"], sys.argv, list(sys.path)
@@ -155,9 +152,6 @@ def _name_the_host() -> None:
     if used != installed:
         which = "not the installed one" if installed else "a checkout"
         print(f"fast-reid is the one in {used.parent}, {which}.", file=sys.stderr)
-
-
-# --- what a script finds ---------------------------------------------------------------------------------------------
 
 
 def stand_in(undo: contextlib.ExitStack) -> None:

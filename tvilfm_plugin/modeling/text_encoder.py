@@ -193,9 +193,6 @@ def build_text_encoder(arch: str, weights: str, dim: int | None) -> TextEncoder:
     return encoder
 
 
-# --- architecture -----------------------------------------------------------------------------------------------------
-
-
 def _architecture(arch: str) -> dict[str, Any]:
     """open_clip's model config of a name or of a JSON file."""
     import open_clip
@@ -266,9 +263,6 @@ def _eot(config: Mapping[str, Any]) -> int | None:
 
 def _causal_mask(length: int) -> Tensor:
     return torch.full((length, length), float("-inf")).triu_(1)
-
-
-# --- weights ----------------------------------------------------------------------------------------------------------
 
 
 class _Source(NamedTuple):
