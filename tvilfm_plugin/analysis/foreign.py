@@ -175,11 +175,7 @@ def galleries_of_file(found: Similarities, shots: int, draws: int) -> list[Galle
 
 
 def galleries_of_dataset(found: Similarities, data: Any) -> list[Galleries]:
-    """By a data set's own labels and draws; the file's paths say which image is which.
-
-    Args:
-        data: a `TriDataset`.
-    """
+    """By a data set's own labels and draws; the file's paths say which image is which."""
     places = []
     for what, items, paths in (("query", data.query, found.query_paths), ("gallery", data.gallery, found.gallery_paths)):
         if not paths:

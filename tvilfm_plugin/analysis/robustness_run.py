@@ -61,7 +61,6 @@ def measure_robustness(
 
     Args:
         stored: with `text_trust`.
-        encode: texts -> (N, D) raw features by the model that was evaluated.
         pictures: damage -> raw (Q, D) features of the damaged query pictures.
     """
     setting, source, text_seed = robustness.default_source(stored)

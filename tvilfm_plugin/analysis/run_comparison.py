@@ -32,9 +32,7 @@ def compare_runs(
     """The report on two systems.
 
     Args:
-        a, b: the trainings of each.
         queries: TYPE, TYPE@SOURCE, TYPE_A:TYPE_B, or "all".
-        metrics: mAP, mINP, R-1 ...
         despite: columns of the protocol card that may differ.
 
     Raises:

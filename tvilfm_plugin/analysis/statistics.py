@@ -67,7 +67,6 @@ def paired_randomisation(
     Args:
         first: (Q,) per-query values of the one system; NaN leaves a query out, and must then be NaN in both.
         second: (Q,) values of the other system for the same queries.
-        pids: (Q,) the query's identity.
         resamples: random sign patterns (a smallest possible p-value of 1 / (resamples + 1)) and bootstrap samples.
     """
     first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)

@@ -22,7 +22,6 @@ class Run:
     """One training.
 
     Args:
-        name: of its folder.
         overrides: `KEY, VALUE, ...` that make it what it is.
         start: name of the run of the same seed whose weights it starts from; "" = none.
         scratch: whether it has stage 1's schedule, learning rate and pre-trained weights instead.

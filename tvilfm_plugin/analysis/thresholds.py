@@ -44,7 +44,6 @@ class OperatingPoint(NamedTuple):
 
     Attributes:
         pairs: which: "all", or "3 -> 1" for queries of camera 3 and gallery images of camera 1.
-        rate: the FPR that was asked for.
         threshold: calibrated on all pairs.
         tpr, fpr: of these pairs at that threshold; NaN without right or wrong pairs.
         own_threshold, own_tpr: calibrated on these pairs alone.
@@ -66,7 +65,6 @@ class HeldOut(NamedTuple):
     """A threshold on people whom it was not calibrated on: one half of the identities calibrates, the other is judged.
 
     Attributes:
-        rate: the FPR that was asked for.
         fpr, tpr: what came out, the mean of both directions.
     """
 

@@ -47,7 +47,6 @@ def audit_files(folder: Path, dataset: str, train_ids: str) -> list[Audit]:
     """Audit caption files alone: every image that they name is taken to exist.
 
     Args:
-        folder: with Blip_RGB/ and Blip_IR/.
         dataset: "sysu", "regdb" or "llcm": how its paths are written.
         train_ids: training identities, comma-separated.
     """

@@ -87,7 +87,6 @@ def run_demo(dataset: Path, out: Path, options: DemoOptions) -> dict[str, Any]:
     """Make a data set with generated captions out of a synthetic one, and measure the captions.
 
     Args:
-        dataset: folder of a synthetic benchmark in SYSU-MM01's layout.
         out: folder of the new data set: the same images (links), new captions; captioners and report in `out/captioners`.
 
     Returns:

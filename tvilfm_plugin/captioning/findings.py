@@ -13,7 +13,6 @@ class Finding:
     Attributes:
         key: name in the JSON report and in `--fail-on`.
         count, of: how many of how many.
-        meaning: what it says, one line.
         examples: some of the texts or identities.
     """
 

@@ -108,7 +108,6 @@ def distort(pixels: "torch.Tensor", rng: random.Random, mean: Sequence[float], s
 
     Args:
         pixels: (3, H, W), normalised. What is shifted in repeats the edge.
-        mean, std: of the normalisation.
     """
     import torch
 

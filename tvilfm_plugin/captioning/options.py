@@ -88,12 +88,7 @@ def default_device() -> str:
 
 
 def print_failures(failed: dict[str, str], what: str, most: int = 20) -> None:
-    """List what got no result, and why.
-
-    Args:
-        failed: key -> reason.
-        what: what is missing of each, e.g. "no caption".
-    """
+    """List what got no result, and why."""
     for key, reason in list(failed.items())[:most]:
         print(f"  {what}: {key} ({reason})")
     if len(failed) > most:

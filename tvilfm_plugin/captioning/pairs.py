@@ -166,7 +166,6 @@ def make_ir_pairs(
     """Pair infrared images with captions of visible images of the same person, without their colours (METHOD step 2).
 
     Args:
-        rgb, ir: training images.
         captions: caption by key, of visible images.
         colour_filter: "strict", "released", or "none" (to see what the filter is good for).
         per_image: visible captions drawn for each infrared image.

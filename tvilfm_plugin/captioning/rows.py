@@ -125,7 +125,6 @@ def merge(folder: Path, name: str, sources: Sequence[Source], texts: Mapping[str
     The same rows give the same bytes, whoever made them in whatever order.
 
     Args:
-        name: what follows in the file names, e.g. "Blip_RGB".
         texts: caption by key; images without one are left out.
     """
     ordered = sorted(sources, key=lambda source: natural_order(source.key))

@@ -38,7 +38,6 @@ def build_small_blip(
     """Build it for the vocabulary of some captions.
 
     Args:
-        texts: captions whose words become tokens.
         image_size: images are resized to this square.
         width: of both towers; a multiple of 32.
     """

@@ -22,7 +22,6 @@ class Weights(NamedTuple):
         name: as the user wrote it; the last part of a folder's path, so that records do not depend on the machine.
         source: what transformers' `from_pretrained` wants.
         revision: "sha256:..." of a folder's weights, or the commit on the hub.
-        options: of `from_pretrained`.
     """
 
     name: str

@@ -133,7 +133,6 @@ def import_released(
     """Write an authors' checkpoint as one of ours; nothing is written if anything is missing, misshapen or unexplained.
 
     Args:
-        method: a name of `METHODS`.
         out: the .pth file to write, all or nothing.
         cfg: config of the model (for TVI-LFM of stage 2).
         provenance: record of the weights; whom they were trained on stands in no authors' file.

@@ -25,7 +25,6 @@ class Loaded(NamedTuple):
     Attributes:
         kept: names that keep their initial values.
         provenance: the file's record of its weights; an empty one if it has none.
-        content: all that the file holds.
     """
 
     kept: list[str]

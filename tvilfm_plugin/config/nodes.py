@@ -183,7 +183,6 @@ def read_config(file: str | os.PathLike[str] = "", opts: Sequence[Any] = ()) -> 
     """The config of a file and overrides, merged as training merges it.
 
     Args:
-        file: path of a .yml file; empty: the defaults alone.
         opts: keys and values in turn, `[KEY, VALUE, …]`; words are read as YAML.
 
     Raises:

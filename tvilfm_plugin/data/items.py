@@ -63,12 +63,7 @@ def pair_labels(rgb: Item, ir: Item) -> dict[str, Any]:
 
 
 def gallery_groups(items: Sequence[Item], camids: Collection[int]) -> list[list[int]]:
-    """Indices of each (identity, camera) that has images, both ascending, each group sorted by path.
-
-    Args:
-        items: images of one modality, in any order.
-        camids: cameras that the gallery uses.
-    """
+    """Indices of each (identity, camera) that has images, both ascending, each group sorted by path."""
     groups: dict[tuple[int, int], list[int]] = {}
     for index, item in enumerate(items):
         if item.camid in camids:

@@ -71,8 +71,6 @@ def image_cache(
     """The images of `items` at one size, decoded once.
 
     Args:
-        size: (H, W).
-        resample: filter of the resizing.
         modality: what all of them are; infrared ones may have more than 8 bits where INPUT.IR_SCALING says how.
     """
     window = Window.of(cfg.INPUT.IR_SCALING) if modality is Modality.IR else None

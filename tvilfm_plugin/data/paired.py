@@ -39,7 +39,6 @@ class Pairs(Dataset[dict[str, Any]]):
             ir_images: (H, W, 3) uint8 infrared images.
             rgb_items: path, identity (0..K-1) and camera of each visible image.
             ir_items: the same of each infrared image.
-            batches_per_epoch: batches that count as one epoch.
             batch_size: pairs in a batch, over all processes.
         """
         for kind, items, images in (("visible", rgb_items, rgb_images), ("infrared", ir_items, ir_images)):

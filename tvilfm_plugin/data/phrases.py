@@ -18,7 +18,6 @@ def read_phrases(file: str, dataset: str, pids: Sequence[int]) -> Phrases:
         file: lines of an identity's number, a tab and a phrase; or, ending in .py, assignments SYSU_Refer, RegDB_Refer and
             LLCM_Refer of {identity: phrase}, which are read as literals: nothing of the file is run.
         dataset: key of the data set, for a file with those of several.
-        pids: the identities that are asked for.
     """
     if not Path(file).is_file():
         raise FileNotFoundError(f"There is no file {file} of people's phrases; expected lines {LINE!r}.")

@@ -76,9 +76,6 @@ def draw_query_texts(
         source: "none" (no text), "self" (T_rgb is T_ir), "witness" (a visible image of the person that is in no gallery
             draw), "oracle" (any visible image of the person, gallery included), "human" (a phrase from a file) or
             "wrong" (another person's witness text; where there is none, another person's oracle text).
-        dataset_view: the data set, built with its captions.
-        setting: one of the data set's settings, or its name.
-        seed: of a local generator; the same seed gives the same texts in every process.
         style: for "oracle": "paper" draws an image and takes its caption, "released" draws an index into the identity's
             list, one per query in query order, from `RandomState(seed)`.
         human: for "human": a file as of `phrases.read_phrases`; an identity may have several.

@@ -17,7 +17,6 @@ class Tokenizer(Protocol):
     """Texts to rows of ids and back.
 
     Attributes:
-        length: L.
         end: the id that ends a text and behind which nothing matters; None: rows are never cut.
         name: what decides the ids, for files that keep them; "" for CLIP's, which such files name themselves.
     """
@@ -41,11 +40,9 @@ class ClipTokenizer:
     name: str = ""
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """See `Tokenizer`."""
         return clip.tokenize(texts)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """See `Tokenizer`."""
         return clip.decode(ids)
 
 
@@ -67,7 +64,6 @@ class RobertaTokenizer:
         self.name = f"roberta {source} {released}"
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """See `Tokenizer`."""
         tokenizer = _roberta(self.source)
         found = tokenizer(list(texts), truncation=not self.released, max_length=None if self.released else self.length)
         pad = RELEASED_PAD if self.released else tokenizer.pad_token_id
@@ -78,7 +74,6 @@ class RobertaTokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """See `Tokenizer`."""
         return str(_roberta(self.source).decode(list(ids), skip_special_tokens=True)).strip()
 
 

@@ -56,8 +56,6 @@ class Question(NamedTuple):
     """What to ask.
 
     Attributes:
-        slot: of the reading.
-        text: the question.
         choices: values that candidates have, most probable first.
         bits: how much the answer is expected to tell.
     """
@@ -153,7 +151,6 @@ def best_question(
     Args:
         answers: slot -> what the N candidates would say.
         weights: (N,) how probable each is; any positive scale.
-        asked: slots that are not asked again.
     """
     prior = _normal(weights)
     best: Question | None = None

@@ -20,19 +20,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from tvilfm_plugin.evaluation import mer
 from tvilfm_plugin.evaluation.fingerprint import data_sha256, version_of_software, weights_sha256
 from tvilfm_plugin.evaluation.flips import encode_rows, encoding
 from tvilfm_plugin.evaluation.fusion import LateJoin
-from tvilfm_plugin.evaluation.mer import (
-    IMAGE_ONLY,
-    Fusion,
-    Parts,
-    QueryType,
-    TextIndex,
-    Trial,
-    batch_norm_affine,
-    minus_inner_product,
-)
 from tvilfm_plugin.evaluation.protocols import PROTOCOLS, Labels, Protocol
 from tvilfm_plugin.evaluation.provenance import NOT_RECORDED
 from tvilfm_plugin.evaluation.ranking import chance_metrics
@@ -120,16 +111,16 @@ class MEREvaluator(DatasetEvaluator):
             image_only = None
             if stage1 is not None:
                 images, others = images.chunk(2, dim=1)
-                image_only = self._parts(others, None), batch_norm_affine(stage1.neck)
+                image_only = self._parts(others, None), mer.batch_norm_affine(stage1.neck)
             parts = self._parts(images, texts)
-            neck = batch_norm_affine(model.heads.neck)
+            neck = mer.batch_norm_affine(model.heads.neck)
             # The parts are on the CPU, so a fusion with weights has to be there as well.
             fusion = copy.deepcopy(getattr(model, "fusion", None))
             fusion = fusion if fusion is None else fusion.cpu().eval()
             return self.evaluate_parts(parts, neck, fusion, weights_sha256(model), image_only)
 
-    def _parts(self, images: Tensor, texts: Tensor | None) -> Parts:
-        return Parts(images[: len(self.data.query)], images[len(self.data.query) :], texts)
+    def _parts(self, images: Tensor, texts: Tensor | None) -> mer.Parts:
+        return mer.Parts(images[: len(self.data.query)], images[len(self.data.query) :], texts)
 
     def evaluate(self) -> OrderedDict[str, Any]:
         raise RuntimeError("MEREvaluator needs the model's text encoder and neck: call run(model, loader).")
@@ -138,17 +129,16 @@ class MEREvaluator(DatasetEvaluator):
 
     def evaluate_parts(
         self,
-        parts: Parts,
+        parts: mer.Parts,
         neck: tuple[Tensor, Tensor],
-        fusion: Fusion | None,
+        fusion: mer.Fusion | None,
         weights: str = "",
-        image_only: tuple[Parts, tuple[Tensor, Tensor]] | None = None,
+        image_only: tuple[mer.Parts, tuple[Tensor, Tensor]] | None = None,
     ) -> OrderedDict[str, Any]:
         """Every setting, query type, text source and seed from the parts alone.
 
         Args:
             neck: (D,) scale and (D,) shift of the neck in eval mode.
-            weights: hash of the evaluated weights, for the protocol cards.
             image_only: features and neck of the row without text, where they are not the same.
 
         Returns:
@@ -189,7 +179,7 @@ class MEREvaluator(DatasetEvaluator):
 
     def _trials(
         self, everything: StoredEvaluation, setting: Any, turns: Turns, weights: str
-    ) -> Iterator[tuple[ProtocolCard, str, list[list[Trial]]]]:
+    ) -> Iterator[tuple[ProtocolCard, str, list[list[mer.Trial]]]]:
         """Card, query type and trials (per text seed and draw) of every row; all processes have to go through them."""
         for drawn in self._grouped(setting.name):
             source = drawn[0].source if drawn else NO_TEXT
@@ -202,16 +192,17 @@ class MEREvaluator(DatasetEvaluator):
         kind = "ensemble" if f"{first}/ensemble/R-1" in results else image_only
         return float(results[f"{first}/{kind}/R-1"] + results[f"{first}/{kind}/mAP"]) / 2
 
-    def _stored(self, parts: Parts, neck: tuple[Tensor, Tensor], fusion: Fusion | None) -> StoredEvaluation:
+    def _stored(self, parts: mer.Parts, neck: tuple[Tensor, Tensor], fusion: mer.Fusion | None) -> StoredEvaluation:
         """The parts with the rules by which this data set ranks them."""
         position = {text: i for i, text in enumerate(self.table)}
         described = self._distance_settings()
+        images = "infrared" if self.data.query_modality is Modality.IR else "visible"
         return StoredEvaluation(
             parts=parts,
             neck=neck,
             fusion=fusion,
             members=tuple(Modality(m) for m in self.cfg.TVILFM.MEMBERS),
-            image_only=IMAGE_ONLY if self.data.query_modality is Modality.IR else QueryType("visible", IMAGE_ONLY.members),
+            image_only=mer.IMAGE_ONLY._replace(name=images),
             query=self.query,
             gallery=self.gallery,
             protocol=self.data.protocol,
@@ -354,7 +345,7 @@ def distance_function(described: Mapping[str, Any]) -> Distance:
             query, gallery = aqe(query, gallery, expansion["times"], expansion["k"], expansion["alpha"])
             query, gallery = nn.functional.normalize(query, dim=1), nn.functional.normalize(gallery, dim=1)
         if "rerank" not in described:
-            return minus_inner_product(query, gallery).numpy()
+            return mer.minus_inner_product(query, gallery).numpy()
         if kind := described["rerank"].get("kind"):
             return rerank_vectors(query.numpy(), gallery.numpy(), kind, described["rerank"])
         q_g, q_q, g_g = (_euclidean(a, b) for a, b in ((query, gallery), (query, query), (gallery, gallery)))
@@ -386,7 +377,7 @@ def _gather(rows: list[Tensor], features: list[Tensor], expected: int, what: str
     return everything[index.argsort()]
 
 
-def _text_index(drawn: Any, position: Mapping[str, int], filtered: bool) -> TextIndex:
+def _text_index(drawn: Any, position: Mapping[str, int], filtered: bool) -> mer.TextIndex:
     """A draw's indices, from its own table into the common one; without `filtered`, T_ir may be absent."""
     rows = np.array([position[text] for text in drawn.table], dtype=np.int64)
     if (drawn.rgb < 0).any() or filtered and (drawn.ir < 0).any():
@@ -395,4 +386,4 @@ def _text_index(drawn: Any, position: Mapping[str, int], filtered: bool) -> Text
             f"{int((drawn.ir < 0).sum())} without the filter text of their infrared image. Caption them "
             "(`tvilfm captions generate`), or evaluate with TEST.TEXT_SOURCES '(\"none\",)'."
         )
-    return TextIndex(rows[drawn.rgb], rows[drawn.ir])
+    return mer.TextIndex(rows[drawn.rgb], rows[drawn.ir])

@@ -61,7 +61,6 @@ class Add(Fusion):
     filters = False
 
     def forward(self, ir: Tensor, text: Tensor, ir_text: Tensor | None = None) -> Tensor:
-        """See `Fusion.forward`."""
         return ir + text
 
 
@@ -72,7 +71,6 @@ class FilteredAdd(Fusion):
     """
 
     def forward(self, ir: Tensor, text: Tensor, ir_text: Tensor | None) -> Tensor:
-        """See `Fusion.forward`."""
         if ir_text is None:
             raise ValueError(
                 "FilteredAdd subtracts the text of the infrared image, but there is none. Give ir_tokens beside "
@@ -85,9 +83,6 @@ class JointEnd(nn.Module):
     """The end of YYDS's joint relation. In evaluation it is affine in an image's maps, so their means are enough."""
 
     def __init__(self, dim: int) -> None:
-        """Args:
-        dim: D of a branch.
-        """
         super().__init__()
         self.text_1 = nn.Linear(dim, dim)
         self.text_2 = nn.Linear(dim, dim)

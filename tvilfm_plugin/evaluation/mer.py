@@ -9,17 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tvilfm_plugin.evaluation import fusion as fusions
+from tvilfm_plugin.evaluation import ranking
 from tvilfm_plugin.evaluation.ensemble import ensemble
 from tvilfm_plugin.evaluation.protocols import Labels, Protocol
-from tvilfm_plugin.evaluation.ranking import (
-    MinusInnerProduct,
-    PerQuery,
-    RankMetrics,
-    aggregate,
-    cmc_length,
-    nearest,
-    per_query,
-)
 from tvilfm_plugin.modality import Embeddings, Modality
 
 # Up to this many distances (1 GiB) are computed in one product; beyond, rows when they are ranked.
@@ -77,8 +69,8 @@ class Trial(NamedTuple):
 
     query_type: str
     draw: int
-    metrics: RankMetrics
-    per_query: PerQuery
+    metrics: ranking.RankMetrics
+    per_query: ranking.PerQuery
     top: np.ndarray | None = None
     similarity: np.ndarray | None = None
 
@@ -167,12 +159,12 @@ def rank_trials(
         for kind in types:
             summed = ensemble(queries, kind.members, weights)
             lazy = by_product and len(summed) * len(chosen) > WHOLE_MATRIX
-            dist = MinusInnerProduct(summed, chosen) if lazy else distance(summed, chosen)
-            values = per_query(dist, query, labels, protocol)
-            metrics = aggregate(values, cmc_length(labels, protocol))
+            dist = ranking.MinusInnerProduct(summed, chosen) if lazy else distance(summed, chosen)
+            values = ranking.per_query(dist, query, labels, protocol)
+            metrics = ranking.aggregate(values, ranking.cmc_length(labels, protocol))
             trial = Trial(kind.name, t, metrics, values)
             if t == 0:
-                best, apart = nearest(dist, query, labels, protocol, top)
+                best, apart = ranking.nearest(dist, query, labels, protocol, top)
                 trial = trial._replace(top=np.where(best < 0, -1, columns[best]), similarity=-apart)
             yield trial
 

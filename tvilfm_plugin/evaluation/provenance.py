@@ -58,8 +58,6 @@ class Provenance:
         """Raise if a tested person was trained on.
 
         Args:
-            dataset: key of the data set.
-            trial: the split that is tested.
             tested: folder numbers of the query and gallery identities.
         """
         for training in self.trained_on:

@@ -146,8 +146,6 @@ def ranking(dist: Distances, query: Labels, gallery: Labels, protocol: Protocol,
 
     Args:
         dist: (Q, G) distances, or what computes them.
-        query: labels of the Q rows.
-        gallery: labels of the G columns.
         protocol: decides which images a query ignores.
         top: columns of the result.
 
@@ -176,13 +174,7 @@ def nearest(dist: Distances, query: Labels, gallery: Labels, protocol: Protocol,
 
 
 def chance_metrics(query: Labels, gallery: Labels, protocol: Protocol) -> RankMetrics:
-    """The level that guessing reaches: the expectation over all rankings of the same queries and gallery.
-
-    Args:
-        query: labels of the Q queries.
-        gallery: labels of the G gallery images.
-        protocol: as in `rank_metrics`.
-    """
+    """The level that guessing reaches: the expectation over all rankings of the same queries and gallery."""
     query, gallery = _labels("query", query, len(query.pids)), _labels("gallery", gallery, len(gallery.pids))
     length = cmc_length(gallery, protocol)
     # The rules see labels only, so each pair of labels is asked once.
@@ -286,12 +278,7 @@ def _nearer_identities(values: np.ndarray, own: np.ndarray, runs: _Gallery) -> n
 
 
 def _untied(dist: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """(B, G) int64 without equal values in a row, ordered by (distance, index).
-
-    Args:
-        dist: (B, G) float32 or wider.
-        index: (G,) gallery index of each column.
-    """
+    """(B, G) int64 without equal values in a row, ordered by (distance, index)."""
     if dist.dtype == np.float32:
         # Adding 0 turns -0.0, which equals 0.0, into it. Positive floats are ordered as their bits read as an integer
         # are; of negative ones the order is reversed, which turning over all bits but the sign puts right.

@@ -204,7 +204,6 @@ def rerank_by_gallery(q_g: Array, g_g: Array, k1: int, k2: int, lam: float) -> A
 
     Args:
         q_g: (Q, G) distances.
-        g_g: (G, G) distances.
         k1, k2, lam: see `Setting`; the local expansion averages the query and its k2 - 1 nearest gallery images.
     """
     if q_g.shape[1:] != g_g.shape[1:] or g_g.shape[0] != g_g.shape[1]:

@@ -11,8 +11,6 @@ class Turns:
     """Whose turn it is: ranking after ranking goes to the next process, over all settings and text sources.
 
     Args:
-        rank: of this process.
-        world: how many there are.
         gather: an object -> those of all processes in the main one, an empty list in the others.
     """
 

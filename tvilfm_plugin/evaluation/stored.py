@@ -10,33 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tvilfm_plugin.evaluation import mer, stored_files
 from tvilfm_plugin.evaluation.ensemble import ensemble
 from tvilfm_plugin.evaluation.fusion import FUSIONS
-from tvilfm_plugin.evaluation.mer import (
-    Fusion,
-    Parts,
-    QueryType,
-    TextIndex,
-    Trial,
-    query_embeddings,
-    query_types,
-    rank_trials,
-    unit_after,
-)
 from tvilfm_plugin.evaluation.protocols import PROTOCOLS, Labels, Protocol
 from tvilfm_plugin.evaluation.report import NO_TEXT, ProtocolCard
-from tvilfm_plugin.evaluation.stored_files import (
-    REMEDY,
-    NotStoredError,
-    check_digests,
-    draws_in,
-    read_arrays,
-    read_cards,
-    read_described,
-    read_parts,
-    texts_in,
-    write_described,
-)
+from tvilfm_plugin.evaluation.stored_files import REMEDY, NotStoredError
 from tvilfm_plugin.evaluation.text_trust import TextTrust, trust
 from tvilfm_plugin.files.places import seen_from, travelling
 from tvilfm_plugin.files.writing import atomic_file, make_folder, sha256_of
@@ -59,31 +38,29 @@ class StoredEvaluation:
         members: the modalities of the ensemble.
         image_only: the query type without text.
         query, gallery: labels of the queries and of the gallery union.
-        protocol: the data set's rules.
         draws: setting -> per draw, the (g,) indices of its images in the union.
         texts: the distinct strings; row i of `parts.texts` is string i.
         text_index: (setting, source, seed) -> the string of every query.
         cards: label -> protocol card. A label is `SETTING/TYPE` or `SETTING/TYPE@SOURCE`.
         results: `LABEL/METRIC` -> percent, as they were printed.
         query_paths, gallery_paths: image files; stored below $FASTREID_DATASETS (`files.places`).
-        fusion_name: of the fusion's class.
         distance_settings: re-ranking and query expansion as the evaluator describes them; empty without.
         distance: what computes them; None: minus the inner product.
         text_trust: weighs the words of every query in the ensemble; None: all count in full.
         image_parts, image_neck, image_protocol: what the row without text is searched with; None: the above.
     """
 
-    parts: Parts
+    parts: mer.Parts
     neck: tuple[Tensor, Tensor]
-    fusion: Fusion | None
+    fusion: mer.Fusion | None
     members: tuple[Modality, ...]
-    image_only: QueryType
+    image_only: mer.QueryType
     query: Labels
     gallery: Labels
     protocol: Protocol
     draws: Mapping[str, tuple[np.ndarray, ...]]
     texts: tuple[str, ...]
-    text_index: Mapping[tuple[str, str, int], TextIndex]
+    text_index: Mapping[tuple[str, str, int], mer.TextIndex]
     cards: Mapping[str, ProtocolCard] = field(default_factory=dict)
     results: Mapping[str, float] = field(default_factory=dict)
     query_paths: tuple[str, ...] = ()
@@ -92,17 +69,17 @@ class StoredEvaluation:
     distance_settings: Mapping[str, Any] = field(default_factory=dict)
     distance: Distance | None = None
     text_trust: TextTrust | None = None
-    image_parts: Parts | None = None
+    image_parts: mer.Parts | None = None
     image_neck: tuple[Tensor, Tensor] | None = None
     image_protocol: Protocol | None = None
 
     def embed(self, raw: Tensor) -> Tensor:
         """raw (N, D) -> unit (N, D): the neck, then L2."""
-        return unit_after(*self.neck)(raw)
+        return mer.unit_after(*self.neck)(raw)
 
-    def types(self, source: str) -> tuple[QueryType, ...]:
+    def types(self, source: str) -> tuple[mer.QueryType, ...]:
         """The query types that a text source answers."""
-        return (self.image_only,) if source == NO_TEXT else query_types(source, self.members, self.fusion)
+        return (self.image_only,) if source == NO_TEXT else mer.query_types(source, self.members, self.fusion)
 
     def seeds(self, setting: str, source: str) -> list[int]:
         """Text seeds that are stored for a source, in stored order."""
@@ -114,7 +91,7 @@ class StoredEvaluation:
             raise NotStoredError(f"There is no row {label!r}; choices are {', '.join(self.cards) or 'none'}.")
         return self.cards[label]
 
-    def text(self, setting: str, source: str, seed: int) -> TextIndex:
+    def text(self, setting: str, source: str, seed: int) -> mer.TextIndex:
         """Which strings the queries carried."""
         if (setting, source, seed) not in self.text_index:
             known = ", ".join("/".join(map(str, key)) for key in self.text_index) or "none"
@@ -128,7 +105,7 @@ class StoredEvaluation:
             text = self.text(setting, source, seed)
             rgb, ir = text.rgb[draw], text.ir
         with torch.no_grad():
-            return query_embeddings(self.parts, rgb, ir, members, self.fusion, self.embed)
+            return mer.query_embeddings(self.parts, rgb, ir, members, self.fusion, self.embed)
 
     def voted(self, setting: str, source: str, seed: int, draw: int, members: Sequence[Modality]) -> Tensor:
         """(Q, D) sums of the members' unit embeddings (Eq. 10), the words weighted where the evaluation weighs them."""
@@ -161,39 +138,37 @@ class StoredEvaluation:
         setting: str,
         source: str,
         *,
-        types: Sequence[QueryType] | None = None,
+        types: Sequence[mer.QueryType] | None = None,
         seeds: Sequence[int] | None = None,
         draws: Sequence[int] | None = None,
         protocol: Protocol | None = None,
         distance: Distance | None = None,
-    ) -> dict[str, list[list[Trial]]]:
+    ) -> dict[str, list[list[mer.Trial]]]:
         """Rank again: query type -> trials as [text seed][gallery draw].
 
         Args:
-            setting: e.g. "all".
             source: a stored text source, or "none" for the images alone.
             types: query types; by default all that the source answers.
             seeds: text seeds; by default all that are stored.
             draws: gallery draws by number; by default all.
             protocol: other rules than the data set's.
-            distance: another distance than the stored evaluation's.
         """
         if source == NO_TEXT and (self.image_parts or self.image_neck or self.image_protocol):
             return self.image_search().trials(setting, source, types=types, draws=draws, protocol=protocol, distance=distance)
         kinds = self.types(source) if types is None else tuple(types)
         galleries = self._draws(setting)
         chosen = range(len(galleries)) if draws is None else draws
-        stored: list[TextIndex | None] = [None]
+        stored: list[mer.TextIndex | None] = [None]
         if source != NO_TEXT:
             stored = [self.text(setting, source, seed) for seed in (self.seeds(setting, source) if seeds is None else seeds)]
             if not stored:
                 raise NotStoredError(f"No text seed of source {source!r} is stored in setting {setting!r}.")
-        result: dict[str, list[list[Trial]]] = {kind.name: [] for kind in kinds}
+        result: dict[str, list[list[mer.Trial]]] = {kind.name: [] for kind in kinds}
         for text in stored:
-            picked = None if text is None else TextIndex(text.rgb[list(chosen)], text.ir)
-            run: dict[str, list[Trial]] = {kind.name: [] for kind in kinds}
+            picked = None if text is None else mer.TextIndex(text.rgb[list(chosen)], text.ir)
+            run: dict[str, list[mer.Trial]] = {kind.name: [] for kind in kinds}
             with torch.no_grad():
-                for trial in rank_trials(
+                for trial in mer.rank_trials(
                     self.parts, picked, kinds, [galleries[t] for t in chosen], self.query, self.gallery,
                     protocol or self.protocol, self.fusion, self.embed, self.compared_by(distance),
                     trust=None if self.text_trust is None else self.trust,
@@ -210,14 +185,16 @@ class StoredEvaluation:
             return chosen
         return lambda query, gallery: chosen(*comparable(query, gallery))
 
-    def evaluate(self, label: str, *, protocol: Protocol | None = None, distance: Distance | None = None) -> list[list[Trial]]:
+    def evaluate(
+        self, label: str, *, protocol: Protocol | None = None, distance: Distance | None = None
+    ) -> list[list[mer.Trial]]:
         """One row of the result table again, trials as [text seed][gallery draw]; the other arguments as in `trials`."""
         card, kind = self.card(label), self.query_type(label)
         seeds = None if card.text_source == NO_TEXT else card.text_seeds
         found = self.trials(card.setting, card.text_source, types=(kind,), seeds=seeds, protocol=protocol, distance=distance)
         return found[kind.name]
 
-    def query_type(self, label: str) -> QueryType:
+    def query_type(self, label: str) -> mer.QueryType:
         """The query type of a label."""
         name = label.split("/", 1)[1].split("@")[0]
         return next(kind for kind in self.types(self.card(label).text_source) if kind.name == name)
@@ -291,7 +268,7 @@ class StoredEvaluation:
         with atomic_file(folder / "parts.pt") as file:
             torch.save(tensors, file)
         described["sha256"] = {name: sha256_of(folder / name) for name in ("rankings.npz", "parts.pt")}
-        write_described(folder, described)
+        stored_files.write_described(folder, described)
 
     @classmethod
     def load(cls, folder: str | Path, *, protocol: Protocol | None = None, make_distance: MakeDistance | None = None) -> Self:
@@ -304,9 +281,10 @@ class StoredEvaluation:
                 `evaluator.distance_function` is what does it.
         """
         folder = Path(folder)
-        described, tensors, arrays = read_described(folder), read_parts(folder), read_arrays(folder)
-        check_digests(folder, described.get("sha256", {}))
-        cards = read_cards(folder, described)
+        described, tensors = stored_files.read_described(folder), stored_files.read_parts(folder)
+        arrays = stored_files.read_arrays(folder)
+        stored_files.check_digests(folder, described.get("sha256", {}))
+        cards = stored_files.read_cards(folder, described)
         members = tuple(Modality(m) for m in described["members"])
         image_only = described.get("image_only", {"name": "infrared", "members": ["ir"]})
         texts = tensors.get("texts")
@@ -316,20 +294,20 @@ class StoredEvaluation:
             fusion = registered_fusion(described["fusion"], tensors["query"].shape[1], state)
         other_images = "image_query" in tensors
         stored = cls(
-            parts=Parts(tensors["query"], tensors["gallery"], texts),
-            image_parts=Parts(tensors["image_query"], tensors["image_gallery"], None) if other_images else None,
+            parts=mer.Parts(tensors["query"], tensors["gallery"], texts),
+            image_parts=mer.Parts(tensors["image_query"], tensors["image_gallery"], None) if other_images else None,
             image_neck=(tensors["image_neck_scale"], tensors["image_neck_shift"]) if other_images else None,
             image_protocol=PROTOCOLS.get(described.get("image_protocol", "")),
             neck=(tensors["neck_scale"], tensors["neck_shift"]),
             fusion=fusion,
             members=members,
-            image_only=QueryType(image_only["name"], tuple(Modality(m) for m in image_only["members"])),
+            image_only=mer.QueryType(image_only["name"], tuple(Modality(m) for m in image_only["members"])),
             query=Labels(arrays["query_pids"], arrays["query_camids"]),
             gallery=Labels(arrays["gallery_pids"], arrays["gallery_camids"]),
             protocol=protocol or _stored_protocol(folder, described, cards),
-            draws=draws_in(arrays),
+            draws=stored_files.draws_in(arrays),
             texts=tuple(described["texts"]),
-            text_index=texts_in(arrays),
+            text_index=stored_files.texts_in(arrays),
             cards=cards,
             results=described["results"],
             query_paths=tuple(described["query_paths"]),
@@ -377,7 +355,7 @@ def _stored_distance(
     return make(described["distance"])
 
 
-def registered_fusion(name: str, dim: int, state: Mapping[str, Tensor]) -> Fusion:
+def registered_fusion(name: str, dim: int, state: Mapping[str, Tensor]) -> mer.Fusion:
     """A fusion by the name that a config gives it, with its weights.
 
     Our own are known without the host; others are looked up where the config looks them up.

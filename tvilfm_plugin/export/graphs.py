@@ -118,7 +118,6 @@ def model_graphs(model: Any, image_size: tuple[int, int], flip: bool) -> dict[st
 
     Args:
         model: a `VIBaseline` (MIP included) or `TVILFM`.
-        image_size: (H, W).
         flip: average the features of image and mirror image, as TEST.FLIP.
     """
     batch = {0: torch.export.Dim("batch", min=1, max=4096)}

@@ -38,7 +38,6 @@ class Parity:
     Attributes:
         relative: output, e.g. "infrared unit" -> largest difference over largest value.
         queries: searches of the gallery, each with every member; 0 = no gallery was given.
-        gallery: its images.
         same_top: searches whose first TOP hits are the same, in the same order.
         ties: searches whose first TOP hits are the same but for images whose similarities differ by no more than TIE.
         overlap: mean share of common images among the first TOP.

@@ -199,8 +199,6 @@ def load_backbone(base: nn.Module, state: Mapping[str, Tensor], builder: str, pa
     Args:
         base: as fast-reid builds it.
         state: the tensors of a file.
-        builder: the name under which fast-reid knows the backbone.
-        path: of the file, for messages.
 
     Returns:
         how many tensors came from the file, counters of batches apart.

@@ -116,11 +116,7 @@ def with_dim(cfg: CfgNode, dim: int) -> CfgNode:
 
 
 def pretrained_file(cfg: CfgNode, builder: str) -> Path:
-    """The file of MODEL.BACKBONE.PRETRAIN_PATH or, without one, of the published weights.
-
-    Args:
-        builder: the name of the backbone's builder.
-    """
+    """The file of MODEL.BACKBONE.PRETRAIN_PATH or, without one, of the published weights."""
     backbone = cfg.MODEL.BACKBONE
     if backbone.PRETRAIN_PATH:
         path = Path(backbone.PRETRAIN_PATH)

@@ -21,7 +21,6 @@ class IdentityHead(nn.Module):
     @configurable
     def __init__(self, *, dim: int, num_classes: int, norm: str = "BN", neck_bias: bool = True) -> None:
         """Args:
-        dim: D.
         num_classes: K, the training identities; 0 if the head is only to embed.
         norm: "BN", or "syncBN" for statistics over all processes.
         neck_bias: whether the neck's bias trains; False: it stays 0, and the weight starts around 1 (AGW, CAJ).

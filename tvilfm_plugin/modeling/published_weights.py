@@ -61,7 +61,6 @@ def fetch(builder: str, depth: str) -> Path:
     Checksums are compared by torch hub and by the hub's client. HF_HUB_OFFLINE forbids every fetching.
 
     Args:
-        builder: name of the backbone's builder.
         depth: MODEL.BACKBONE.DEPTH, with "ibn_" and "se_" in front where these are on.
 
     Raises:

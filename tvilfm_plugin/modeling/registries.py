@@ -67,7 +67,6 @@ def choose_losses(names: Sequence[str], weights: Sequence[float] = ()) -> dict[s
     """Losses by name.
 
     Args:
-        names: of `LOSS_REGISTRY`.
         weights: one per name; empty = 1 each.
     """
     if weights and len(weights) != len(names):
@@ -98,7 +97,6 @@ def evaluate_losses(
         features: (N, D) raw features.
         logits: (N, K).
         pids: (N,).
-        gather: compute the losses over the rows of all processes.
         copies: blocks that the rows come in; row b of every block is the same person.
     """
     if gather:

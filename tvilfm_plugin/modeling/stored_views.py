@@ -33,7 +33,6 @@ def fill_banks(
         visual: with the weights of stage 1; frozen, so that its features hold for the whole training.
         dataset: on image caches; its `views` say how many views an image has.
         folder: where the banks lie. Runs with the same weights, images and augmentation share them.
-        dtype: "float32" or "float16".
         max_gb: raise if both banks together are larger.
 
     Returns:

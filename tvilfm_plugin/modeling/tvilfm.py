@@ -88,14 +88,11 @@ class TVILFM(VIBaseline):
         visual: of stage 1.
         text: encodes both texts of a sample.
         fusion: makes the fused query feature.
-        heads: neck and classifier, which continue from stage 1.
-        losses: name -> function and weight.
         members: the modalities that vote in the ensemble (Eq. 10).
         rows: makes the rows of the joint loss: MJL (Eq. 8), or another of ROWS_REGISTRY.
         frozen: the visual part does not train. False: "from scratch" of the ablation.
         freeze_bn: frozen BN layers use and keep their running statistics; False: batch statistics, drifting buffers.
         ir_neck: pooling and neck of the search without text: "shared", or a copy of "stage1"'s.
-        gather: compute the losses over the rows of all processes.
         """
         super().__init__(visual=visual, heads=heads, losses=losses, gather=gather)
         if text.dim != visual.dim:

@@ -57,9 +57,6 @@ class VIBaseline(nn.Module):
         rgb_views: int = 2,
     ) -> None:
         """Args:
-        visual: encodes both kinds of images.
-        heads: neck and classifier.
-        losses: name -> function and weight.
         gather: compute the losses over the rows of all processes.
         rgb_views: visible views that a step trains on, 1 or 2.
         """
@@ -170,7 +167,6 @@ class VIBaseline(nn.Module):
 
         Args:
             images: (N, 3, H, W) pixels 0..255, uint8 or float.
-            modality: RGB or IR.
             camids: (N,) camera numbers, for encoders that use them.
             amp: compute in half precision where autocast does (TEST.AMP).
 

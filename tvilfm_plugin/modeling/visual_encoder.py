@@ -19,7 +19,6 @@ class VisualEncoder(nn.Module, ABC):
     """Visible and infrared images -> raw features of one width.
 
     Attributes:
-        dim: D.
         image_size: (H, W) that the encoder is meant for.
         pixel_mean, pixel_std: (1, 3, 1, 1) buffers on the scale of 0..255, not stored in checkpoints.
         fill: what an erased pixel becomes, in normalised values.

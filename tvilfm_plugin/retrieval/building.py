@@ -26,13 +26,7 @@ BLOCK = 512
 
 
 class Embedded(NamedTuple):
-    """A block of images after the network.
-
-    Attributes:
-        vectors: (n, D) unit vectors of those that could be read.
-        records: theirs.
-        unreadable: the others.
-    """
+    """A block of images after the network."""
 
     vectors: np.ndarray
     records: list[Record]

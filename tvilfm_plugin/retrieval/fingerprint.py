@@ -27,12 +27,7 @@ class Fingerprint(BaseModel):
     preprocessing: str
 
     def check(self, expected: "Fingerprint", what: str) -> None:
-        """Raise if vectors with this fingerprint cannot be compared with those of another.
-
-        Args:
-            expected: of the model that searches.
-            what: names these vectors in the error.
-        """
+        """Raise if vectors with this fingerprint cannot be compared with those of another."""
         mine, theirs = self.to_dict(), expected.to_dict()
         different = [f"{name} {mine[name]!r} instead of {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
         if different:

@@ -10,15 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tvilfm_plugin.data.image_table import (
-    MODALITIES,
-    REQUIRED,
-    camera_numbers,
-    identity_number,
-    is_distractor,
-    plain_path,
-    read_table,
-)
+from tvilfm_plugin.data import image_table
 from tvilfm_plugin.files.pictures import SUFFIXES, find_pictures
 from tvilfm_plugin.files.tables import Table, check_read, is_table
 from tvilfm_plugin.modality import Modality
@@ -87,18 +79,18 @@ def _of_table(file: Path) -> list[Record]:
     if table.columns and "path" not in table.columns:
         raise ValueError(f"The table has no column 'path', only {', '.join(table.columns)}.")
     check_read(file, table.problems)
-    if set(REQUIRED) <= set(table.columns):
+    if set(image_table.REQUIRED) <= set(table.columns):
         return _of_own_data(file)
     columns: dict[str, list[Any]] = {name: [row.get(name) for _, row in rows] for name in COLUMNS if name in table.columns}
     for name, alias in ALIASES.items():
         if alias in table.columns:
             columns.setdefault(name, [row.get(alias) for _, row in rows])
     if "pid" in columns:
-        columns["pid"] = [None if _missing(pid) else _number(pid, identity_number) for pid in columns["pid"]]
+        columns["pid"] = [None if _missing(pid) else _number(pid, image_table.identity_number) for pid in columns["pid"]]
     if "camid" in columns:
         names = {str(name).strip() for name in columns["camid"] if not _missing(name)}
         if not all(map(_is_whole, names)):
-            numbers = camera_numbers(sorted(names))
+            numbers = image_table.camera_numbers(sorted(names))
             columns["camid"] = [None if _missing(name) else numbers[str(name).strip()] for name in columns["camid"]]
     places = [where for where, _ in rows]
     keep = [_of_gallery(where, row) for where, row in rows]
@@ -108,15 +100,15 @@ def _of_table(file: Path) -> list[Record]:
 
 
 def _of_own_data(file: Path) -> list[Record]:
-    table = read_table(file)
+    table = image_table.read_table(file)
     check_read(file, table.problems, " `tvilfm data check --dataset table` explains every row.")
-    cameras = camera_numbers([row.camera for row in table.rows])
+    cameras = image_table.camera_numbers([row.camera for row in table.rows])
     chosen = [row for row in table.rows if row.modality is Modality.RGB and row.split == "test"]
     _say_what_is_left_out(file, len(table.rows) + table.junk, len(chosen))
     return [
         Record(
             str(file.parent / row.path),
-            None if is_distractor(row.identity) else identity_number(row.identity),
+            None if image_table.is_distractor(row.identity) else image_table.identity_number(row.identity),
             cameras[row.camera],
         )
         for row in chosen
@@ -126,9 +118,9 @@ def _of_own_data(file: Path) -> list[Record]:
 def _of_gallery(where: str, row: Mapping[str, Any]) -> bool:
     """Whether a row is for a gallery: visible, and of the test people, where the table says such things."""
     modality, split = (str(row.get(name) or "").strip().lower() for name in ("modality", "split"))
-    if modality and modality not in MODALITIES:
-        raise ValueError(f"{where}: modality {modality!r} is none of {', '.join(MODALITIES)}.")
-    return MODALITIES.get(modality, Modality.RGB) is Modality.RGB and split in ("", "test", "gallery")
+    if modality and modality not in image_table.MODALITIES:
+        raise ValueError(f"{where}: modality {modality!r} is none of {', '.join(image_table.MODALITIES)}.")
+    return image_table.MODALITIES.get(modality, Modality.RGB) is Modality.RGB and split in ("", "test", "gallery")
 
 
 def _say_what_is_left_out(file: Path, rows: int, kept: int) -> None:
@@ -139,7 +131,7 @@ def _say_what_is_left_out(file: Path, rows: int, kept: int) -> None:
 
 
 def _placed(record: Record, file: Path) -> Record:
-    return record._replace(path=str(file.parent / plain_path(record.path)))
+    return record._replace(path=str(file.parent / image_table.plain_path(record.path)))
 
 
 def _is_whole(value: Any) -> bool:

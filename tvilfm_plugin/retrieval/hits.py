@@ -13,7 +13,6 @@ class Hit(NamedTuple):
     """One gallery image of a search.
 
     Attributes:
-        path: the image file.
         pid, camid, time: identity, camera and time, if the gallery knows them.
         similarity: the ensemble score: the sum of the members' cosine similarities (Eq. 10).
         shares: the cosine similarity of each member; they add up to `similarity`.
@@ -88,7 +87,6 @@ def choose_members(
 
     Args:
         known: the members of the model's ensemble, in its order.
-        image, text, infrared_text: what the query has.
         filters: whether the fusion subtracts a filter text (Eq. 7).
         members: those who are switched on; None: all.
     """

@@ -58,7 +58,6 @@ class GalleryIndex:
     """N gallery images: a unit vector and a record each; row n of both is the same image.
 
     Attributes:
-        kind: type of index, a name in `kinds.KINDS`.
         fingerprint: by what the vectors were made.
         records: paths, identities, cameras and times.
         report: how it differs from a flat index; None for a flat one, or after loading.
@@ -167,7 +166,6 @@ class GalleryIndex:
         return np.pad(scores, missing, constant_values=-np.inf), np.pad(rows, missing, constant_values=-1)
 
     def nearest(self, query: np.ndarray, top: int, allowed: Filter = EVERYTHING) -> tuple[list[Record], np.ndarray]:
-        """See `hits.Index`."""
         check_top(top)
         found = self.search(query[None], min(top, max(1, len(self))), allowed)[1][0]
         found = found[found >= 0]

@@ -52,9 +52,6 @@ def two_stages(vectors: np.ndarray) -> faiss.Index:
 
     The axes are those of the second moments, not of the variance: inner products are what is compared, so no mean is taken off.
     Their number is the smallest that keeps `ENERGY` of the vectors' length, within `WIDTHS`.
-
-    Args:
-        vectors: (n, D) to learn from.
     """
     dim = vectors.shape[1]
     energy, axes = np.linalg.eigh((vectors.T @ vectors).astype(np.float64))

@@ -18,13 +18,7 @@ class Unreadable(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """A block of a gallery.
-
-    Attributes:
-        pixels: (H, W, 3) uint8 of each that could be read.
-        records: theirs.
-        unreadable: the others.
-    """
+    """A block of a gallery."""
 
     pixels: list[np.ndarray]
     records: list[Record]

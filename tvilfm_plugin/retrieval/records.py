@@ -15,7 +15,6 @@ class Record(NamedTuple):
     """One gallery image.
 
     Attributes:
-        path: the image file; it names the image within an index.
         pid: identity, if known.
         camid: camera, if known.
         time: when it was taken, if known: a number, e.g. Unix seconds. Filters compare it and nothing else.

@@ -39,7 +39,6 @@ class Retriever(Searcher):
     """A trained model and a gallery. What it answers equals what the evaluator ranks (Eq. 7 and 10, the same necks).
 
     Attributes:
-        model: in eval mode.
         index: the gallery; set by `embed_gallery` or `load_gallery`, None before.
         unreadable: images that the last `embed_gallery` skipped.
         fingerprint: of this model's vectors.
@@ -92,7 +91,6 @@ class Retriever(Searcher):
             config: that of the run: OUTPUT_DIR/config.yaml, or a file in projects/*/configs.
             weights: e.g. OUTPUT_DIR/model_final.pth.
             device: "cpu", "cuda"; "" takes MODEL.DEVICE, or the CPU where there is no GPU.
-            opts: `KEY VALUE` overrides.
         """
         cfg, model = load_model(config, weights, device=device, opts=opts)
         if cfg.TEST.AQE.ENABLED or cfg.TEST.RERANK.ENABLED:
@@ -184,11 +182,7 @@ class Retriever(Searcher):
     def embed_images(
         self, images: Sequence[Picture], modality: Modality = Modality.RGB, camids: Sequence[int] | None = None
     ) -> np.ndarray:
-        """(N, D) unit vectors of images of one modality.
-
-        Args:
-            camids: camera numbers, for models that use them.
-        """
+        """(N, D) unit vectors of images of one modality."""
         pixels = [self.pixels(image, modality) for image in images]
         return _numpy(self.model.embed(self._encode(pixels, modality, camids)))
 
@@ -235,17 +229,14 @@ class Retriever(Searcher):
     # --- searching ---------------------------------------------------------------------------------------------------
 
     def remark(self, members: tuple[Modality, ...]) -> str:
-        """See `Searcher.remark`."""
         if members == (Modality.IR,) and getattr(self.model, "stage1", None) is not None:
             return "an evaluation's row without text passes pooling and neck of stage 1, a search does not"
         return ""
 
     def token_ids(self, text: str) -> set[int]:
-        """See `Searcher.token_ids`."""
         return set(self.model.tokenize([text])[0].tolist()) - {0}
 
     def is_cut(self, text: str) -> bool:
-        """See `Searcher.is_cut`."""
         return is_cut(text)
 
     def embed_each(self, parts: Sequence[QueryPart]) -> list[dict[Modality, np.ndarray]]:

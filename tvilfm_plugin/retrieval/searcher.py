@@ -119,7 +119,6 @@ class Searcher(ABC):
             infrared_text: what the infrared image itself shows, in words, without colours: the filter of Eq. 7. Without it
                 the text filters itself, as text source `self` of an evaluation: fusion is then the infrared embedding and
                 is left out, which the result's note says.
-            top: hits to return.
             members: who votes: ir, text, fusion; None: everybody who can.
             allowed: cameras and times that may be found.
             threshold: the similarity (the sum over the members) that a hit needs; if no image has it, nobody is the answer,

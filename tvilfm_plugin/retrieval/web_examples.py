@@ -11,12 +11,7 @@ from tvilfm_plugin.retrieval.web import Example
 
 
 def examples(dataset: DatasetView, count: int, source: str = "witness") -> list[Example]:
-    """`count` queries, spread evenly over all of a data set, with the texts that the evaluation draws for them first.
-
-    Args:
-        dataset: with captions, except for text source "none".
-        source: where the texts come from, one of `text_sources.SOURCES`.
-    """
+    """`count` queries, spread evenly over all of a data set, with the texts that the evaluation draws for them first."""
     if count < 0:
         raise ValueError(f"--examples is a number of queries, 0 or more, not {count}.")
     drawn = draw_query_texts(source, dataset, dataset.settings[0], seed=0)

@@ -18,11 +18,7 @@ _VECTOR = {"type": "array", "items": {"type": "number"}}
 
 
 def openapi(about: Mapping[str, Any]) -> dict[str, Any]:
-    """The description of one server.
-
-    Args:
-        about: what `Page.described` says: title, members and limits.
-    """
+    """The description of one server."""
     members = {"type": "array", "items": {"enum": about["members"]}, "description": "who votes; all without it"}
     search = {
         "image": {**_PICTURE, "description": "infrared picture, " + _PICTURE["description"]},

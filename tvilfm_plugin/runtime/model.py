@@ -21,8 +21,6 @@ class OnnxModel:
     """What `tvilfm export` wrote, as functions of numpy arrays.
 
     Attributes:
-        image_size: (H, W) of the pixels.
-        resample: filter of the resizing.
         ir_window: what of an infrared picture with more than 8 bits becomes grey; None refuses such pictures.
         members: who can vote in a search.
         fingerprint: of the vectors; equal to that of the model in torch.
@@ -53,11 +51,7 @@ class OnnxModel:
     def images(
         self, pixels: np.ndarray, modality: Modality, cameras: Sequence[int | None] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Raw and unit (N, D) of pixels (N, H, W, 3) uint8.
-
-        Args:
-            cameras: (N,) camera numbers, None where unknown; models that tell no cameras apart do not look.
-        """
+        """Raw and unit (N, D) of pixels (N, H, W, 3) uint8."""
         inputs = {"images": np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))}
         if known := self.facts["cameras"]:
             numbers = [UNKNOWN_CAMERA if one is None else int(one) for one in cameras or [None] * len(pixels)]

@@ -24,9 +24,7 @@ class OnnxRetriever(Searcher):
     """An exported model and a gallery; same questions and same answers as `Retriever`.
 
     Attributes:
-        model: the graphs.
         index: the gallery; set by `embed_gallery` or `load_gallery`, None before.
-        unreadable: images that the last `embed_gallery` skipped.
     """
 
     model_name = "This export"
@@ -101,19 +99,15 @@ class OnnxRetriever(Searcher):
     # --- searching ---------------------------------------------------------------------------------------------------
 
     def token_ids(self, text: str) -> set[int]:
-        """See `Searcher.token_ids`."""
         return set(self.model.tokens([text])[0].tolist()) - {0}
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """See `Searcher.embed_texts`."""
         return self.model.texts(texts)[1]
 
     def is_cut(self, text: str) -> bool:
-        """See `Searcher.is_cut`."""
         return self.model.is_cut(text)
 
     def embed_each(self, parts: Sequence[QueryPart]) -> list[dict[Modality, np.ndarray]]:
-        """See `Searcher.embed_each`."""
         return [self._embed_members(*part) for part in parts]
 
     def _embed_members(

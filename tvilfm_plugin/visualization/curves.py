@@ -3,17 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from tvilfm_plugin.visualization.figures import (
-    BLUE,
-    GREEN,
-    INK,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    new_figure,
-    style,
-)
+from tvilfm_plugin.visualization import figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,14 +12,14 @@ if TYPE_CHECKING:
 MEMBERS = ("infrared", "text", "fusion", "ensemble", "ensemble with trust")
 # A reader without colour vision has the markers and dashes.
 STYLES = (
-    (VERMILION, "s", "-"),
-    (BLUE, "o", "-"),
-    (GREEN, "^", "--"),
-    (PURPLE, "D", "-."),
-    (SKY, "v", ":"),
-    (ORANGE, "P", "--"),
+    (figures.VERMILION, "s", "-"),
+    (figures.BLUE, "o", "-"),
+    (figures.GREEN, "^", "--"),
+    (figures.PURPLE, "D", "-."),
+    (figures.SKY, "v", ":"),
+    (figures.ORANGE, "P", "--"),
 )
-LEVELS = ((VERMILION, (0, (1, 2))), (PURPLE, (0, (6, 3))))
+LEVELS = ((figures.VERMILION, (0, (1, 2))), (figures.PURPLE, (0, (6, 3))))
 
 
 class Curve(NamedTuple):
@@ -68,7 +58,7 @@ def build_curves(
         got = ", ".join([*names, *(levels or {})])
         raise ValueError(f"At most {len(STYLES)} curves and {len(LEVELS)} levels can be told apart, got {got}.")
     order = MEMBERS if set(names) <= set(MEMBERS) else names
-    figure = new_figure(width * len(panels) + 0.6, 3.6)
+    figure = figures.new_figure(width * len(panels) + 0.6, 3.6)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (panel, curves) in zip(axes, panels.items(), strict=True):
         for name, curve in curves.items():
@@ -81,7 +71,7 @@ def build_curves(
                 axis.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
         for (name, height), (colour, dashes) in zip((levels or {}).items(), LEVELS, strict=False):
             axis.axhline(height, color=colour, linestyle=dashes, linewidth=1.4, label=name)
-        style(axis, panel)
+        figures.style(axis, panel)
         axis.set_xlabel(x_label, fontsize=9)
         if all(isinstance(x, int) for curve in curves.values() for x in curve.x):
             axis.xaxis.get_major_locator().set_params(integer=True)
@@ -90,5 +80,5 @@ def build_curves(
     labelled = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     columns = max(1, min(len(labelled), int((width * len(panels) + 0.6) / 1.5)))
     figure.legend(labelled.values(), labelled.keys(), loc="outside lower center", ncols=columns, fontsize=9)
-    figure.suptitle(title, fontsize=11, color=INK)
+    figure.suptitle(title, fontsize=11, color=figures.INK)
     return figure

@@ -43,11 +43,9 @@ def draw_hits(
     """Draw them to a PNG; without the query's identity nothing is marked right or wrong.
 
     Args:
-        found: best first.
         image: the infrared query's file; "" = words alone.
         texts: (T_rgb, T_ir) of the query.
         pid: its identity.
-        note: what is said above the sheet.
     """
     return draw_ways([Way("" if image else "words alone", image, texts, found)], out, pid=pid, title=note)
 

@@ -77,7 +77,6 @@ def picture(content: bytes, kind: str, caption: str, width: int) -> str:
     """A picture with a caption, which is also what a screen reader says.
 
     Args:
-        kind: "png" or "svg".
         width: on the page, in pixels; narrower where the window is.
     """
     media = {"png": "image/png", "svg": "image/svg+xml"}[kind]

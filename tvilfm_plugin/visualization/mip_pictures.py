@@ -114,7 +114,6 @@ def prompt_map(data: EvalSet, rows: np.ndarray, prompts: torch.Tensor, layer: in
     Args:
         rows: (N,) of the evaluation set.
         prompts: (N, layers, P, D); the P prompts of an image are one point.
-        layer: of the model.
     """
     if prompts.ndim != 4:
         raise ValueError("The model has no instance prompts (MODEL.MIP.INSTANCE_PROMPTS 0): there is nothing to map.")

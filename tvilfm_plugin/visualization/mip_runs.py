@@ -38,7 +38,6 @@ def open_models(
     Args:
         weights: one file per model.
         configs: one for all, or one each; empty: config.yaml beside each.
-        names: of the models; empty: their folders.
         opts: KEY VALUE overrides of every config.
         dataset: registered name of the test set; "" = the first config's first.
     """

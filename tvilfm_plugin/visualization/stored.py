@@ -35,7 +35,6 @@ class Ranked:
 
     Attributes:
         label: `SETTING/TYPE` or `SETTING/TYPE@SOURCE`.
-        card: how it was measured.
         query_paths, gallery_paths: image files.
         query_pids, query_camids, gallery_pids: (Q,), (Q,) and (G,) labels.
         top, similarity: (Q, top) best gallery images of the first text seed and draw, -1 where a query has fewer.
@@ -134,11 +133,6 @@ def _say_missing(folder: str) -> None:
 
 def draw_queries(folder: Path, query_type: str, count: int) -> Path:
     """Draw queries, evenly spread, with the five best gallery images of the first gallery draw.
-
-    Args:
-        folder: one stored evaluation.
-        query_type: "infrared", "text", "fusion" or "ensemble" of the first text source, or "TYPE@SOURCE".
-        count: queries to draw.
 
     Returns:
         The PNG in `folder`.

@@ -61,7 +61,6 @@ class CameraPermutations:
             items: images whose file name is their number.
             groups: indices of each (identity, camera).
             shots: images per group; a group with fewer gives all of them.
-            draw: counted from 0.
         """
         gallery = []
         for group in groups:

@@ -63,12 +63,10 @@ class Report:
         differences: counts that are not the published ones.
         missing: paths of files that are named somewhere and not on disk.
         uncaptioned: paths of images without a caption.
-        broken: images that cannot be decoded (looked for on demand).
         rows: what is wrong with single rows of own data, each with its place.
         problems: everything else that is wrong, one sentence each.
         notes: what is worth knowing and not wrong.
         left_out: (file, why) -> entries of caption files that nothing uses.
-        name: of the data set.
         published: (split, what) -> published count; {} = there are none to compare with.
     """
 

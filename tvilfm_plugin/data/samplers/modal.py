@@ -41,7 +41,6 @@ def draw_epoch(
 
     Args:
         pids: identity of each image; identities count in the order in which they appear.
-        is_visible: whether each image is visible (else infrared).
         num_identities: P, identities in a batch.
         num_instances: images of each identity and modality in a batch (half of the authors' K).
         padding: how an identity's lists are lengthened first, so that less is cut off: "none"; "even": each to a multiple

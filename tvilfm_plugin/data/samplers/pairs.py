@@ -28,8 +28,6 @@ def draw_batch(
         rng: the only source of randomness; batches drawn one after the other from one generator are independent.
         rgb_groups: visible images (indices) of each identity, identities in ascending order.
         ir_groups: infrared images of the same identities.
-        num_identities: identities in a batch.
-        num_instances: pairs of each identity.
 
     Returns:
         visible and infrared indices, each (num_identities * num_instances,); row n of both shows the same person.
@@ -63,8 +61,6 @@ class PairSampler(Sampler[Pair]):
     ) -> None:
         """
         Args:
-            rgb_pids: identity of each visible image.
-            ir_pids: identity of each infrared image.
             batch_size: pairs in a batch, over all ranks.
             num_instances: pairs of one identity in a batch.
             seed: non-negative; another seed, other batches.

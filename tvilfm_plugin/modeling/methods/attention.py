@@ -30,8 +30,6 @@ class ChannelAttention(_Attention):
 
     def __init__(self, high: int, low: int, stride: int) -> None:
         """Args:
-        high: C.
-        low: L.
         stride: height of the low map over that of the high map.
         """
         super().__init__(high, low, low, stride)
@@ -51,11 +49,6 @@ class SpatialAttention(_Attention):
     """
 
     def __init__(self, high: int, low: int, half_maps: bool = True) -> None:
-        """Args:
-        high: C.
-        low: L.
-        half_maps: see above.
-        """
         super().__init__(high, low, low // 2, stride=1)
         self.halves = 2 if half_maps else 1
 
@@ -81,7 +74,6 @@ class MultiLevelAttention(nn.Module):
     """MFA: channel, then spatial attention of a map to the one before it."""
 
     def __init__(self, high: int, low: int, stride: int, half_maps: bool = True) -> None:
-        """Args: as of `ChannelAttention` and `SpatialAttention`."""
         super().__init__()
         self.channel = ChannelAttention(high, low, stride)
         self.spatial = SpatialAttention(high, low, half_maps)
@@ -114,9 +106,6 @@ class Expansion(nn.Module):
     """DEE: a map and what two branches make of it, below each other."""
 
     def __init__(self, channels: int) -> None:
-        """Args:
-        channels: C.
-        """
         super().__init__()
         self.branches = nn.ModuleList(_Branch(channels) for _ in range(2))
         self.dropout = nn.Dropout(0.01)

@@ -26,9 +26,6 @@ class WeightedParts(nn.Module):
     """
 
     def __init__(self, dim: int) -> None:
-        """Args:
-        dim: D.
-        """
         super().__init__()
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim)
@@ -62,10 +59,6 @@ class CrossModalGraph(nn.Module):
     """CGSA, a training loss: two layers of graph attention between rows of one identity, whose labels it therefore knows."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
-        """Args:
-        dim: D.
-        num_classes: K.
-        """
         super().__init__()
         self.attentions = nn.ModuleList(GraphAttention(dim, dim // HEADS) for _ in range(HEADS))
         self.out = GraphAttention(dim // HEADS * HEADS, num_classes)
@@ -89,11 +82,6 @@ class PartHead(PackedHead):
     """
 
     def __init__(self, *, dim: int, num_classes: int, norm: str = "BN") -> None:
-        """Args:
-        dim: D.
-        num_classes: K; 0 if the head is only to embed.
-        norm: "BN" or "syncBN".
-        """
         super().__init__()
         self.packed_dim = dim + 2
         self.bn = frozen_bias_neck(dim, norm)

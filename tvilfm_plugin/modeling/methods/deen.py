@@ -52,7 +52,6 @@ class DEENTrunk(nn.Module):
         """Args:
         base: a ResNet of this layout; its modules are taken over.
         reduced: the form for RegDB: three stages, two of them attended.
-        half_maps: of `SpatialAttention`.
         """
         super().__init__()
         for name in ("conv1", "bn1", "relu", "maxpool"):
@@ -97,8 +96,6 @@ class BranchHead(PackedHead):
     def __init__(self, *, dim: int, num_classes: int, norm: str = "BN") -> None:
         """Args:
         dim: 3D, of the vectors of an image.
-        num_classes: K; 0 if the head is only to embed.
-        norm: "BN" or "syncBN".
         """
         super().__init__()
         if dim % BRANCHES:

@@ -69,11 +69,6 @@ class StripeHeads(PackedHead):
     longest = 2.0
 
     def __init__(self, *, dim: int, num_classes: int, norm: str = "BN") -> None:
-        """Args:
-        dim: D.
-        num_classes: K.
-        norm: "BN" or "syncBN".
-        """
         super().__init__()
         self.packed_dim = STRIPES * dim + 2
         self.necks = nn.ModuleList(frozen_bias_neck(dim, norm) for _ in range(STRIPES))

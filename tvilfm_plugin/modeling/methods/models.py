@@ -92,7 +92,6 @@ class DEEN(PackedBaseline):
         return visual, BranchHead(dim=visual.dim, num_classes=cfg.MODEL.HEADS.NUM_CLASSES, norm=cfg.MODEL.HEADS.NORM)
 
     def described(self, raw: Embeddings, batch: Batch) -> Described:
-        """See `PackedBaseline.described`."""
         blocks = 2 * BRANCHES
         features, logits = self.heads(torch.cat([raw[Modality.RGB], raw[Modality.IR]]))
         every = batch["targets"].repeat(blocks)
@@ -140,7 +139,6 @@ class MMN(PackedBaseline):
     def __init__(self, *, fixed_projection: bool = False, **parts: Any) -> None:
         """Args:
         fixed_projection: the projection stays as it starts (preset released).
-        parts: as of `PackedBaseline`.
         """
         super().__init__(**parts)
         width = self.visual.dim // STRIPES
@@ -179,7 +177,6 @@ class DDAG(PackedBaseline):
 
     @configurable
     def __init__(self, **parts: Any) -> None:
-        """Args: as of `PackedBaseline`."""
         super().__init__(**parts)
         self.register_buffer("others", torch.tensor([0.0, 0.0, 0.0, -1.0]))
 
@@ -197,7 +194,6 @@ class DDAG(PackedBaseline):
             self.others.copy_(torch.tensor([float(epoch), 0.0, 0.0, total / steps if steps else -1.0]))
 
     def described(self, raw: Embeddings, batch: Batch) -> Described:
-        """See `PackedBaseline.described`."""
         rows, both = torch.cat([raw[Modality.RGB], raw[Modality.IR]]), batch["targets"].repeat(2)
         features, logits, part_logits = self.heads(rows)
         features, logits, part_logits, both = (self.gathered(x, 2) for x in (features, logits, part_logits, both))

@@ -41,7 +41,6 @@ class Sentence(nn.Module):
     def __init__(self, encoder: nn.Module, inputs: int, dim: int, *, frozen: bool = True, dropout: bool = False) -> None:
         """Args:
         encoder: gives `inputs` numbers.
-        dim: D.
         frozen: the encoder does not train.
         dropout: a frozen encoder keeps its dropout in training (as released).
         """
@@ -62,7 +61,6 @@ class ClipSentence(Sentence):
     """This toolkit's CLIP tower: its feature at the end-of-text token, projected."""
 
     def __init__(self, encoder: TextEncoder, dim: int, **how: bool) -> None:
-        """Args: as of `Sentence`."""
         super().__init__(encoder, encoder.dim, dim, **how)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -76,7 +74,6 @@ class RobertaSentence(Sentence):
     def __init__(self, encoder: nn.Module, dim: int, *, masked: bool = True, **how: bool) -> None:
         """Args:
         masked: mean over the tokens. False: over all positions, padding included (released).
-        how: as of `Sentence`.
         """
         super().__init__(encoder, encoder.config.hidden_size, dim, **how)  # type: ignore[union-attr, arg-type]
         self.masked = masked
@@ -110,7 +107,6 @@ class YYDSTrunk(DEENTrunk):
     """
 
     def __init__(self, base: nn.Module, **how: Any) -> None:
-        """Args: as of `DEENTrunk`."""
         super().__init__(base, **how)
         second = OrderedDict((name, copy.deepcopy(self.get_submodule(name))) for name in self.stages)
         self.colour = OneStream(Modality.RGB, nn.Sequential(second))
@@ -132,9 +128,6 @@ class JointRelation(nn.Module):
     """
 
     def __init__(self, dim: int) -> None:
-        """Args:
-        dim: D.
-        """
         super().__init__()
         self.visual_1 = nn.Sequential(nn.Conv2d(BRANCHES * dim, dim, 1), nn.BatchNorm2d(dim), nn.ReLU())
         self.visual_2 = nn.Sequential(nn.Conv2d(BRANCHES * dim, dim // 2, 1), nn.ReLU(), nn.Conv2d(dim // 2, dim, 1))
@@ -164,9 +157,6 @@ class YYDSHead(BranchHead):
         self, *, dim: int, num_classes: int, norm: str = "BN", joint: bool = True, logits: str = "classifier", mirrors: int = 1
     ) -> None:
         """Args:
-        dim: D.
-        num_classes: K.
-        norm: "BN" or "syncBN".
         joint: whether there is a joint relation.
         logits: "classifier"; or "raw", the released defect: the joint feature's own numbers stand for classes.
         mirrors: images that a row of retrieval is made of, 1, or 2 with the mirror image.

@@ -88,11 +88,8 @@ class YYDS(PackedBaseline):
     ) -> None:
         """Args:
         text: of the captions of visible images.
-        tokenizer: see above.
-        members: see above.
         unit_features: the metric losses see L2-normalised features.
         colour_rate: whose learning rate the second trunk has, "visual" or "heads".
-        parts: as of `PackedBaseline`.
         """
         super().__init__(**parts)
         self.text = text

@@ -52,14 +52,12 @@ class MIPEncoder(VisualEncoder):
         pixel_std: Sequence[float],
     ) -> None:
         """Args:
-        embedding: images -> tokens.
         blocks: those that are executed (each prompted, if there are prompts).
         modality_prompts: MPL, or None.
         instance_prompts: IPG, or None.
         global_branch: reads the class token.
         local_branch: reads the parts of the jigsaw.
         first_camera: the camera number of the camera table's first row.
-        image_size: (H, W).
         pixel_mean: on the scale of 0..255.
         pixel_std: on the scale of 0..255.
         """

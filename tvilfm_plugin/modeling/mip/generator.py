@@ -26,8 +26,6 @@ class PromptGenerator(nn.Module):
     def __init__(self, *, block: Block, count: int, dim: int, query: str = "learned") -> None:
         """Args:
         block: its copy becomes the generator.
-        count: P.
-        dim: D.
         query: "learned" or "zeros".
         """
         super().__init__()
@@ -61,9 +59,6 @@ class PromptFusion(nn.Module):
     ) -> None:
         """Args:
         layers: prompted layers.
-        count: P.
-        dim: D.
-        entries: E.
         bound: the bank starts uniform between minus and plus this.
         temperature: scores are divided by it; 0 leaves them.
         dropout: on projected prompts.

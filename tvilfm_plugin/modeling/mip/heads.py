@@ -20,10 +20,6 @@ class PromptReader(nn.Module):
     """IAEL's token: a learned one that reads a layer's instance prompts through a block of its own, shared by all layers."""
 
     def __init__(self, reader: TokenReader, dim: int) -> None:
-        """Args:
-        reader: its copy is used.
-        dim: D.
-        """
         super().__init__()
         self.reader = copy.deepcopy(reader)
         self.token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, dim), std=0.02))
@@ -55,11 +51,8 @@ class MIPHeads(nn.Module):
         feature: str = "before",
     ) -> None:
         """Args:
-        dim: D.
-        num_classes: K.
         branches: global and local.
         prompted_layers: layers whose instance prompts are classified (IAEL); 0 = none.
-        prompt_reader: see above.
         norm: "BN", or "syncBN" for statistics over all processes.
         feature: retrieval compares the vectors "before" or "after" the necks.
         """

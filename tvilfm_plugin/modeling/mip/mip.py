@@ -33,8 +33,6 @@ class MIP(VIBaseline):
     In evaluation it is a `VIBaseline`: raw features (N, 5 * D), `encode_images`, `embed`; images alone, no text.
 
     Attributes:
-        visual: pixels -> five vectors.
-        heads: necks and classifiers.
         epoch: the trainer's, from 0; whoever trains sets it with `set_epoch`.
     """
 
@@ -52,8 +50,6 @@ class MIP(VIBaseline):
         gather: bool = False,
     ) -> None:
         """Args:
-        visual: encodes both kinds of images.
-        heads: necks and classifiers.
         losses: name -> function and weight (0 = off), of "identity", "triplet", "msel" and "iael", or others.
         msel_epoch: the first epoch that has MSEL, counted from 1.
         gather: compute the losses over the rows of all processes.
@@ -114,13 +110,7 @@ class MIP(VIBaseline):
         return self.visual.describe(images, labels, cameras), labels
 
     def evaluate_losses(self, described: Branches, pids: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """The losses that are on in this epoch.
-
-        Args:
-            described: of N images.
-            pids: (N,) training identities.
-            labels: (N,) modality.
-        """
+        """The losses that are on in this epoch."""
         logits = self.heads(described.features)
         prompt_logits = self.heads.prompt_logits(described.prompts) if self.heads.prompt_necks else []
         features = described.features

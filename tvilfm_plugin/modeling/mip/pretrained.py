@@ -74,7 +74,6 @@ def load_vit(encoder: MIPEncoder, state: Mapping[str, Tensor], depth: int) -> Lo
     """Copy a ViT's weights into the encoder, in place.
 
     Args:
-        encoder: of the same width.
         state: the ViT's tensors; entries with "head" or "dist" in their name are left aside.
         depth: MODEL.MIP.DEPTH; the ViT must have exactly so many blocks.
     """

@@ -44,8 +44,6 @@ class ModalityPrompts(nn.Module):
     def __init__(self, *, layers: int, count: int, dim: int, bound: float, dropout: float = 0.1) -> None:
         """Args:
         layers: prompted layers.
-        count: P.
-        dim: D.
         bound: the library starts uniform between minus and plus this.
         dropout: on projected prompts.
         """

@@ -33,9 +33,7 @@ def read_out(encoder: MIPEncoder, images: Tensor, modality: Modality, camids: Te
     """Run images of one modality through the encoder (in eval mode) and keep what a picture shows.
 
     Args:
-        encoder: of a MIP model.
         images: (B, 3, H, W) pixels 0..255.
-        modality: RGB or IR.
         camids: (B,) camera numbers, or None where they are unknown.
     """
     if encoder.training:

@@ -123,10 +123,8 @@ class TokenEmbedding(nn.Module):
         camera_scale: float = 3.0,
     ) -> None:
         """Args:
-        image_size: (H, W).
         patch: side of a patch.
         stride: pixels between two patches.
-        dim: D.
         cameras: how many cameras took the training images; up to one, there is no camera embedding.
         camera_scale: factor on the camera embedding.
         """
