@@ -90,7 +90,7 @@ def test_losses_are_read_at_once(monkeypatch):
         seen.append(losses)
         written(self, losses, data_time)
 
-    monkeypatch.setattr(train_loop.SimpleTrainer, "_write_metrics", steps._read_at_once(spy))
+    monkeypatch.setattr(train_loop.SimpleTrainer, "_write_metrics", lambda *args: steps._read_at_once(spy, *args))
     losses = {"a": torch.tensor(1.5, requires_grad=True), "b": torch.tensor([2.25]), "c": torch.tensor(-0.5).double()}
     with events.EventStorage() as storage:
         train_loop.SimpleTrainer(TwoLayers(), [], None, None)._write_metrics(losses, 0.1)

@@ -1,12 +1,11 @@
 """Evaluation, checkpoints and writers as they were meant."""
 
-import functools
 import sys
 import types
 from collections.abc import Callable
 from typing import Any
 
-from tvilfm_plugin.host.replacing import replace
+from tvilfm_plugin.host.replacing import around
 
 
 def act_as_meant(hooks: types.ModuleType) -> None:
@@ -24,26 +23,17 @@ def _mend_evaluation(kind: Any) -> None:
     """
     kind._evaluated_epoch = None
 
-    def remembering(evaluate: Callable[[Any], None]) -> Callable[[Any], None]:
-        @functools.wraps(evaluate)
-        def _do_eval(self: Any) -> None:
-            self._evaluated_epoch = self.trainer.epoch
-            evaluate(self)
+    @around(kind, "_do_eval")
+    def remembering(evaluate: Callable[[Any], None], self: Any) -> None:
+        self._evaluated_epoch = self.trainer.epoch
+        evaluate(self)
 
-        return _do_eval
-
-    def at_the_end(original: Callable[[Any], None]) -> Callable[[Any], None]:
-        @functools.wraps(original)
-        def after_train(self: Any) -> None:
-            finished = self.trainer.iter >= self.trainer.max_iter
-            if finished and self._evaluated_epoch != self.trainer.epoch:
-                self._do_eval()
-            del self._func
-
-        return after_train
-
-    replace(kind, "_do_eval", remembering)
-    replace(kind, "after_train", at_the_end)
+    @around(kind, "after_train")
+    def at_the_end(original: Callable[[Any], None], self: Any) -> None:
+        finished = self.trainer.iter >= self.trainer.max_iter
+        if finished and self._evaluated_epoch != self.trainer.epoch:
+            self._do_eval()
+        del self._func
 
 
 def _mend_checkpoints(kind: Any) -> None:
@@ -52,21 +42,15 @@ def _mend_checkpoints(kind: Any) -> None:
     The original divides by the period, needs a test set, and lets the first evaluation after a resume replace the best.
     """
 
-    def any_period(init: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(init)
-        def __init__(self: Any, checkpointer: Any, period: int, *args: Any, **options: Any) -> None:
-            init(self, checkpointer, period if period > 0 else sys.maxsize, *args, **options)
+    @around(kind, "__init__")
+    def any_period(init: Callable[..., None], self: Any, checkpointer: Any, period: int, *args: Any, **options: Any) -> None:
+        init(self, checkpointer, period if period > 0 else sys.maxsize, *args, **options)
 
-        return __init__
-
-    def without_tests(original: Callable[[Any], None]) -> Callable[[Any], None]:
-        @functools.wraps(original)
-        def before_train(self: Any) -> None:
-            self.metric_name, self.max_epoch = "metric", self.trainer.max_epoch
-            if self.trainer.cfg.DATASETS.TESTS:
-                original(self)
-
-        return before_train
+    @around(kind, "before_train")
+    def without_tests(original: Callable[[Any], None], self: Any) -> None:
+        self.metric_name, self.max_epoch = "metric", self.trainer.max_epoch
+        if self.trainer.cfg.DATASETS.TESTS:
+            original(self)
 
     def state_dict(self: Any) -> dict[str, float]:
         return {"best_metric": self.best_metric}
@@ -74,8 +58,6 @@ def _mend_checkpoints(kind: Any) -> None:
     def load_state_dict(self: Any, state: dict[str, float]) -> None:
         self.best_metric = state["best_metric"]
 
-    replace(kind, "__init__", any_period)
-    replace(kind, "before_train", without_tests)
     kind.state_dict, kind.load_state_dict = state_dict, load_state_dict
 
 
@@ -87,27 +69,18 @@ def _mend_writer(kind: Any) -> None:
     iterations in between when a training is shorter than three.
     """
 
-    def once(original: Callable[[Any], None]) -> Callable[[Any], None]:
-        @functools.wraps(original)
-        def after_step(self: Any) -> None:
-            done = self.trainer.iter + 1
-            if done % self._period == 0 and done % self.trainer.iters_per_epoch != 0:
-                for writer in self._writers:
-                    writer.write()
-
-        return after_step
-
-    def and_the_last(close: Callable[[Any], None]) -> Callable[[Any], None]:
-        @functools.wraps(close)
-        def after_train(self: Any) -> None:
-            from fastreid.utils.events import CommonMetricPrinter
-
+    @around(kind, "after_step")
+    def once(original: Callable[[Any], None], self: Any) -> None:
+        done = self.trainer.iter + 1
+        if done % self._period == 0 and done % self.trainer.iters_per_epoch != 0:
             for writer in self._writers:
-                if not isinstance(writer, CommonMetricPrinter):
-                    writer.write()
-            close(self)
+                writer.write()
 
-        return after_train
+    @around(kind, "after_train")
+    def and_the_last(close: Callable[[Any], None], self: Any) -> None:
+        from fastreid.utils.events import CommonMetricPrinter
 
-    replace(kind, "after_step", once)
-    replace(kind, "after_train", and_the_last)
+        for writer in self._writers:
+            if not isinstance(writer, CommonMetricPrinter):
+                writer.write()
+        close(self)

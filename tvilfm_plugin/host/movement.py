@@ -1,6 +1,5 @@
 """Whether training trains: after its first step a trainer looks whether any weight has moved."""
 
-import functools
 import types
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import torch
 import torch.nn as nn
 
-from tvilfm_plugin.host.replacing import replace
+from tvilfm_plugin.host.replacing import around
 
 # Numbers of each tensor that are compared, and a learning rate that may leave float32 weights as they are.
 _SAMPLE, _STANDSTILL = 4096, 1e-6
@@ -88,29 +87,20 @@ def watch_first_step(train_loop: types.ModuleType) -> None:
     Why a patch: the loop is in the base class of all trainers; users replace single steps of it.
     """
 
-    def begin(before_step: Callable[[Any], None]) -> Callable[[Any], None]:
-        @functools.wraps(before_step)
-        def watched_before_step(self: Any) -> None:
-            before_step(self)
-            if "_first_step" not in vars(self):
-                model, optimizer = getattr(self, "model", None), getattr(self, "optimizer", None)
-                self._first_step = None
-                if isinstance(model, nn.Module) and isinstance(optimizer, torch.optim.Optimizer):
-                    trains = any(parameter.requires_grad for parameter in model.parameters())
-                    scaler = getattr(self, "grad_scaler", None)
-                    self._first_step = FirstStep(model, optimizer, scaler) if trains else None
+    @around(train_loop.TrainerBase, "before_step")
+    def begin(before_step: Callable[[Any], None], self: Any) -> None:
+        before_step(self)
+        if "_first_step" not in vars(self):
+            model, optimizer = getattr(self, "model", None), getattr(self, "optimizer", None)
+            self._first_step = None
+            if isinstance(model, nn.Module) and isinstance(optimizer, torch.optim.Optimizer):
+                trains = any(parameter.requires_grad for parameter in model.parameters())
+                scaler = getattr(self, "grad_scaler", None)
+                self._first_step = FirstStep(model, optimizer, scaler) if trains else None
 
-        return watched_before_step
-
-    def end(after_step: Callable[[Any], None]) -> Callable[[Any], None]:
-        @functools.wraps(after_step)
-        def watched_after_step(self: Any) -> None:
-            watch = vars(self).get("_first_step")
-            if watch is not None and watch.settled():
-                self._first_step = None
-            after_step(self)
-
-        return watched_after_step
-
-    replace(train_loop.TrainerBase, "before_step", begin)
-    replace(train_loop.TrainerBase, "after_step", end)
+    @around(train_loop.TrainerBase, "after_step")
+    def end(after_step: Callable[[Any], None], self: Any) -> None:
+        watch = vars(self).get("_first_step")
+        if watch is not None and watch.settled():
+            self._first_step = None
+        after_step(self)

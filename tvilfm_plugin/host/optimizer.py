@@ -3,14 +3,14 @@
 import functools
 import logging
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn as nn
 from yacs.config import CfgNode
 
-from tvilfm_plugin.host.replacing import lend, replace
+from tvilfm_plugin.host.replacing import around, lend
 
 logger = logging.getLogger("fastreid." + __name__)
 
@@ -26,29 +26,22 @@ def keep_gradient_buffers(params: types.ModuleType) -> None:
     then skips it for ever and nothing is trained, without a warning. Gradients of any other tensor go as torch says.
     """
 
-    def marked(make: Callable[[Any], None]) -> Callable[[Any], None]:
-        @functools.wraps(make)
-        def make_params_contiguous(self: Any) -> None:
-            make(self)
-            for tensor in (*self._param_buffer, *(group["params"][0] for group in self._parameters)):
-                tensor.keeps_gradient = True
+    @around(params.ContiguousParams, "make_params_contiguous")
+    def marked(make: Callable[[Any], None], self: Any) -> None:
+        make(self)
+        for tensor in (*self._param_buffer, *(group["params"][0] for group in self._parameters)):
+            tensor.keeps_gradient = True
 
-        return make_params_contiguous
-
-    def in_place(zero: Callable[[Any, bool], None], tensors: Callable[[Any], Any]) -> Callable[..., None]:
-        @functools.wraps(zero)
-        def zero_grad(self: Any, set_to_none: bool = True) -> None:
-            zero(self, set_to_none and not any(hasattr(tensor, "keeps_gradient") for tensor in tensors(self)))
-
-        return zero_grad
-
-    replace(params.ContiguousParams, "make_params_contiguous", marked)
-    replace(torch.optim.Optimizer, "zero_grad", functools.partial(in_place, tensors=_tensors))
-    replace(nn.Module, "zero_grad", functools.partial(in_place, tensors=nn.Module.parameters))
+    @around(torch.optim.Optimizer, "zero_grad")
+    @around(nn.Module, "zero_grad")
+    def in_place(zero: Callable[[Any, bool], None], self: Any, set_to_none: bool = True) -> None:
+        zero(self, set_to_none and not any(hasattr(tensor, "keeps_gradient") for tensor in _tensors(self)))
 
 
-def _tensors(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    return [tensor for group in optimizer.param_groups for tensor in group["params"]]
+def _tensors(owner: torch.optim.Optimizer | nn.Module) -> Iterator[torch.Tensor]:
+    if isinstance(owner, nn.Module):
+        return owner.parameters()
+    return (tensor for group in owner.param_groups for tensor in group["params"])
 
 
 def _fused(cfg: CfgNode) -> bool:
@@ -68,18 +61,13 @@ def _fused(cfg: CfgNode) -> bool:
 def fuse_ordinary_optimizers(build: types.ModuleType) -> None:
     """`build_optimizer` heeds `SOLVER.FUSED`, where the config has that key."""
 
-    def heeding(build_optimizer: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(build_optimizer)
-        def build_fused(cfg: CfgNode, model: nn.Module, contiguous: bool = True) -> Any:
-            if not _fused(cfg):
-                return build_optimizer(cfg, model, contiguous)
-            last = build.maybe_add_freeze_layer  # every kind of optimizer passes through it
-            with lend(build, maybe_add_freeze_layer=lambda cfg, kind: functools.partial(last(cfg, kind), fused=True)):
-                return build_optimizer(cfg, model, contiguous)
-
-        return build_fused
-
-    replace(build, "build_optimizer", heeding)
+    @around(build, "build_optimizer")
+    def heeding(build_optimizer: Callable[..., Any], cfg: CfgNode, model: nn.Module, contiguous: bool = True) -> Any:
+        if not _fused(cfg):
+            return build_optimizer(cfg, model, contiguous)
+        last = build.maybe_add_freeze_layer  # every kind of optimizer passes through it
+        with lend(build, maybe_add_freeze_layer=lambda cfg, kind: functools.partial(last(cfg, kind), fused=True)):
+            return build_optimizer(cfg, model, contiguous)
 
 
 def contiguous_optimizer(cfg: CfgNode, groups: list[dict[str, Any]]) -> tuple[torch.optim.Optimizer, Any]:

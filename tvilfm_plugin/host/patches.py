@@ -3,7 +3,6 @@
 Each patch replaces one name once, keeps the original (`replacing.original`), and says why no subclass could do it.
 """
 
-import functools
 import importlib
 import importlib.util
 import logging
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tvilfm_plugin.host.replacing import replace
+from tvilfm_plugin.host.replacing import around, replace
 
 
 def normalise_out_of_place(meta_arch: types.ModuleType) -> None:
@@ -27,19 +26,13 @@ def normalise_out_of_place(meta_arch: types.ModuleType) -> None:
     Why a patch: the two passes are inside `inference_on_dataset`, the normalisation is in registered models.
     """
 
-    def keep_batch(preprocess: Callable[[Any, Any], torch.Tensor]) -> Callable[[Any, Any], torch.Tensor]:
-        @functools.wraps(preprocess)
-        def preprocess_image(self: Any, batched_inputs: Any) -> torch.Tensor:
-            if isinstance(batched_inputs, dict):
-                batched_inputs = {**batched_inputs, "images": batched_inputs["images"].clone()}
-            elif isinstance(batched_inputs, torch.Tensor):
-                batched_inputs = batched_inputs.clone()
-            return preprocess(self, batched_inputs)
-
-        return preprocess_image
-
-    model = "MGN" if hasattr(meta_arch, "MGN") else "Baseline"
-    replace(getattr(meta_arch, model), "preprocess_image", keep_batch)
+    @around(getattr(meta_arch, "MGN" if hasattr(meta_arch, "MGN") else "Baseline"), "preprocess_image")
+    def keep_batch(preprocess: Callable[[Any, Any], torch.Tensor], self: Any, batched_inputs: Any) -> torch.Tensor:
+        if isinstance(batched_inputs, dict):
+            batched_inputs = {**batched_inputs, "images": batched_inputs["images"].clone()}
+        elif isinstance(batched_inputs, torch.Tensor):
+            batched_inputs = batched_inputs.clone()
+        return preprocess(self, batched_inputs)
 
 
 def rerank_on_cpu(compute_dist: types.ModuleType) -> None:
@@ -50,16 +43,16 @@ def rerank_on_cpu(compute_dist: types.ModuleType) -> None:
     the last row. Why a patch: `build_dist` inside `ReidEvaluator.evaluate` calls it.
     """
 
-    def cpu_search(jaccard: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-        @functools.wraps(jaccard)
-        def compute_jaccard_distance(
-            features: torch.Tensor, k1: int = 20, k2: int = 6, search_option: int = 3, fp16: bool = False
-        ) -> np.ndarray:
-            return jaccard(features.cpu(), k1=min(k1, len(features)), k2=k2, search_option=3, fp16=fp16)
-
-        return compute_jaccard_distance
-
-    replace(compute_dist, "compute_jaccard_distance", cpu_search)
+    @around(compute_dist, "compute_jaccard_distance")
+    def cpu_search(
+        jaccard: Callable[..., np.ndarray],
+        features: torch.Tensor,
+        k1: int = 20,
+        k2: int = 6,
+        search_option: int = 3,
+        fp16: bool = False,
+    ) -> np.ndarray:
+        return jaccard(features.cpu(), k1=min(k1, len(features)), k2=k2, search_option=3, fp16=fp16)
 
 
 def accept_old_affine_arguments(build: types.ModuleType) -> None:
@@ -113,22 +106,17 @@ def explain_missing_pretrained_weights(backbone: types.ModuleType) -> None:
     Why a patch: the import is inside a function of five backbones.
     """
 
-    def without_gdown(load: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(load)
-        def init_pretrained_weights(*args: Any, **kwargs: Any) -> Any:
-            if importlib.util.find_spec("gdown") is not None:
-                return load(*args, **kwargs)
-            stand_in = types.ModuleType("gdown")
-            stand_in.download = _refuse_download  # type: ignore[attr-defined]
-            sys.modules["gdown"] = stand_in
-            try:
-                return load(*args, **kwargs)
-            finally:
-                del sys.modules["gdown"]
-
-        return init_pretrained_weights
-
-    replace(backbone, "init_pretrained_weights", without_gdown)
+    @around(backbone, "init_pretrained_weights")
+    def without_gdown(load: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if importlib.util.find_spec("gdown") is not None:
+            return load(*args, **kwargs)
+        stand_in = types.ModuleType("gdown")
+        stand_in.download = _refuse_download  # type: ignore[attr-defined]
+        sys.modules["gdown"] = stand_in
+        try:
+            return load(*args, **kwargs)
+        finally:
+            del sys.modules["gdown"]
 
 
 def _refuse_download(url: str, output: str, **_: Any) -> None:
@@ -146,21 +134,16 @@ def log_every_line_once(module: types.ModuleType) -> None:
     `default_setup` call it by name.
     """
 
-    def one_handler_per_stream(setup: Callable[..., logging.Logger]) -> Callable[..., logging.Logger]:
-        @functools.wraps(setup)
-        def setup_logger(*args: Any, **kwargs: Any) -> logging.Logger:
-            log = setup(*args, **kwargs)
-            seen: set[int] = set()
-            for handler in list(log.handlers):
-                stream = getattr(handler, "stream", handler)
-                if id(stream) in seen or getattr(stream, "closed", False):
-                    log.removeHandler(handler)
-                seen.add(id(stream))
-            return log
-
-        return setup_logger
-
-    replace(module, "setup_logger", one_handler_per_stream)
+    @around(module, "setup_logger")
+    def one_handler_per_stream(setup: Callable[..., logging.Logger], *args: Any, **kwargs: Any) -> logging.Logger:
+        log = setup(*args, **kwargs)
+        seen: set[int] = set()
+        for handler in list(log.handlers):
+            stream = getattr(handler, "stream", handler)
+            if id(stream) in seen or getattr(stream, "closed", False):
+                log.removeHandler(handler)
+            seen.add(id(stream))
+        return log
 
 
 def compile_nothing(reid_evaluation: types.ModuleType) -> None:

@@ -1,6 +1,7 @@
 """Names of the host that are replaced: for good, or for the duration of a block."""
 
 import contextlib
+import functools
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -19,6 +20,16 @@ def replace(owner: Any, name: str, replacement: Callable[[Any], Any]) -> None:
     for module in host_modules() if isinstance(owner, types.ModuleType) else ():
         if vars(module).get(name) is before:
             setattr(module, name, after)
+
+
+def around(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator: a call of `owner.name` becomes one of the function, which is given the original before the arguments."""
+
+    def put(function: Callable[..., Any]) -> Callable[..., Any]:
+        replace(owner, name, lambda original: functools.wraps(original)(lambda *args, **kw: function(original, *args, **kw)))
+        return function
+
+    return put
 
 
 def host_modules() -> list[Any]:

@@ -1,6 +1,5 @@
 """The set-up of a run: folder, log, and the seed of every generator."""
 
-import functools
 import logging
 import os
 import random
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
-from tvilfm_plugin.host.replacing import replace
+from tvilfm_plugin.host.replacing import around
 
 logger = logging.getLogger("fastreid." + __name__)
 
@@ -39,24 +38,19 @@ def seed_from_config(defaults: types.ModuleType) -> None:
     a seed.
     """
 
-    def seeding(set_up: Callable[[CfgNode, Any], None]) -> Callable[[CfgNode, Any], None]:
-        @functools.wraps(set_up)
-        def default_setup(cfg: CfgNode, args: Any) -> None:
-            from fastreid.utils import comm
+    @around(defaults, "default_setup")
+    def seeding(set_up: Callable[[CfgNode, Any], None], cfg: CfgNode, args: Any) -> None:
+        from fastreid.utils import comm
 
-            set_up(cfg, args)
-            seed = cfg.get("SEED", -1)
-            if isinstance(seed, int) and seed >= 0:
-                seed_everything(seed + comm.get_rank())
-                # The fastest kernels may add in another order each time.
-                torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-                logger.info(f"SEED is {seed}: this replaces the generated seed")
-            if torch.cuda.is_available():
-                logger.info(precision_of_gpu())
-
-        return default_setup
-
-    replace(defaults, "default_setup", seeding)
+        set_up(cfg, args)
+        seed = cfg.get("SEED", -1)
+        if isinstance(seed, int) and seed >= 0:
+            seed_everything(seed + comm.get_rank())
+            # The fastest kernels may add in another order each time.
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+            logger.info(f"SEED is {seed}: this replaces the generated seed")
+        if torch.cuda.is_available():
+            logger.info(precision_of_gpu())
 
 
 def default_setup(cfg: CfgNode, args: Any) -> None:

@@ -1,6 +1,5 @@
 """One training step, and models spread over processes, on any device."""
 
-import functools
 import logging
 import time
 import types
@@ -11,7 +10,7 @@ import torch
 import torch.nn as nn
 from torch.nn.parallel import DistributedDataParallel
 
-from tvilfm_plugin.host.replacing import replace
+from tvilfm_plugin.host.replacing import around
 
 logger = logging.getLogger("fastreid." + __name__)
 
@@ -45,59 +44,53 @@ def step_on_any_device(train_loop: types.ModuleType) -> None:
     asserts CUDA and calls `torch.cuda.amp`, which is deprecated.
     A processor without bfloat16 arithmetic would emulate it, many times slower than float32, which it then uses.
     """
-    replace(train_loop.SimpleTrainer, "_write_metrics", _read_at_once)
-    replace(train_loop.AMPTrainer, "__init__", _with_a_scaler_of_the_device)
-    replace(train_loop.AMPTrainer, "run_step", _mixed_step)
+    around(train_loop.SimpleTrainer, "_write_metrics")(_read_at_once)
+    around(train_loop.AMPTrainer, "__init__")(_with_a_scaler_of_the_device)
+    around(train_loop.AMPTrainer, "run_step")(_mixed_step)
 
 
-def _read_at_once(write: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(write)
-    def _write_metrics(self: Any, loss_dict: dict[str, torch.Tensor], data_time: float) -> None:
-        read = torch.stack([loss.detach().float().reshape(()) for loss in loss_dict.values()]).cpu()
-        try:
-            write(self, dict(zip(loss_dict, read, strict=True)), data_time)
-        except FloatingPointError:
-            losses = ", ".join(f"{name} {value:g}" for name, value in zip(loss_dict, read.tolist(), strict=True))
-            raise FloatingPointError(
-                f"The loss is not finite at iteration {self.iter} ({losses}): the training has diverged. Lower SOLVER.BASE_LR "
-                "and the rates beside it, or look for what is not finite in the weights that it started from."
-            ) from None
-
-    return _write_metrics
+def _read_at_once(write: Callable[..., None], self: Any, loss_dict: dict[str, torch.Tensor], data_time: float) -> None:
+    read = torch.stack([loss.detach().float().reshape(()) for loss in loss_dict.values()]).cpu()
+    try:
+        write(self, dict(zip(loss_dict, read, strict=True)), data_time)
+    except FloatingPointError:
+        losses = ", ".join(f"{name} {value:g}" for name, value in zip(loss_dict, read.tolist(), strict=True))
+        raise FloatingPointError(
+            f"The loss is not finite at iteration {self.iter} ({losses}): the training has diverged. Lower SOLVER.BASE_LR "
+            "and the rates beside it, or look for what is not finite in the weights that it started from."
+        ) from None
 
 
-def _with_a_scaler_of_the_device(init: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(init)
-    def __init__(
-        self: Any, model: nn.Module, data_loader: Any, optimizer: Any, param_wrapper: Any, grad_scaler: Any = None
-    ) -> None:
-        self.device_type = next(model.parameters()).device.type
-        self.autocast = self.device_type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        if not self.autocast:
-            logger.warning("SOLVER.AMP.ENABLED: this processor has no bfloat16 arithmetic; training goes on in float32")
-        if grad_scaler is None:
-            grad_scaler = torch.amp.GradScaler(self.device_type, enabled=self.device_type == "cuda")
-        init(self, model, data_loader, optimizer, param_wrapper, grad_scaler=grad_scaler)
+def _with_a_scaler_of_the_device(
+    init: Callable[..., None],
+    self: Any,
+    model: nn.Module,
+    data_loader: Any,
+    optimizer: Any,
+    param_wrapper: Any,
+    grad_scaler: Any = None,
+) -> None:
+    self.device_type = next(model.parameters()).device.type
+    self.autocast = self.device_type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if not self.autocast:
+        logger.warning("SOLVER.AMP.ENABLED: this processor has no bfloat16 arithmetic; training goes on in float32")
+    if grad_scaler is None:
+        grad_scaler = torch.amp.GradScaler(self.device_type, enabled=self.device_type == "cuda")
+    init(self, model, data_loader, optimizer, param_wrapper, grad_scaler=grad_scaler)
 
-    return __init__
 
-
-def _mixed_step(original: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(original)
-    def run_step(self: Any) -> None:
-        assert self.model.training, "the model was changed to eval mode during training"
-        start = time.perf_counter()
-        data = next(self._data_loader_iter)
-        data_time = time.perf_counter() - start
-        with torch.autocast(self.device_type, enabled=self.autocast):
-            losses = self.model(data)
-            total = sum(losses.values())
-        self.optimizer.zero_grad()
-        self.grad_scaler.scale(total).backward()
-        self._write_metrics(losses, data_time)
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
-        if hasattr(self.param_wrapper, "assert_buffer_is_valid"):
-            self.param_wrapper.assert_buffer_is_valid()
-
-    return run_step
+def _mixed_step(original: Callable[..., None], self: Any) -> None:
+    assert self.model.training, "the model was changed to eval mode during training"
+    start = time.perf_counter()
+    data = next(self._data_loader_iter)
+    data_time = time.perf_counter() - start
+    with torch.autocast(self.device_type, enabled=self.autocast):
+        losses = self.model(data)
+        total = sum(losses.values())
+    self.optimizer.zero_grad()
+    self.grad_scaler.scale(total).backward()
+    self._write_metrics(losses, data_time)
+    self.grad_scaler.step(self.optimizer)
+    self.grad_scaler.update()
+    if hasattr(self.param_wrapper, "assert_buffer_is_valid"):
+        self.param_wrapper.assert_buffer_is_valid()
