@@ -10,7 +10,7 @@ import torch
 from benchmarks import models, reference
 from benchmarks.harness import Figure, Machine, ratio, timed
 from tvilfm_plugin.evaluation.ensemble import ensemble
-from tvilfm_plugin.evaluation.evaluator import encode_texts
+from tvilfm_plugin.evaluation.features import encode_texts
 from tvilfm_plugin.evaluation.mer import (
     Parts,
     QueryType,

@@ -23,7 +23,7 @@ ORDER = (
 # Where fast-reid and yacs may appear.
 SKIN = re.compile(
     r"registries\.py|(host|config|engine)/\w+\.py|keys/adding\.py|data/datasets/\w+\.py|data/(modal_)?loaders?\.py|checkpoints/\w+\.py"
-    r"|evaluation/evaluator\.py|modeling/(backbones|identity_head|registration|registries|small_resnet|tvilfm|vi_baseline)\.py"
+    r"|evaluation/(evaluator|features)\.py|modeling/(backbones|identity_head|registration|registries|small_resnet|tvilfm|vi_baseline)\.py"
     r"|modeling/mip/(build|mip|optim)\.py|modeling/methods/(models|named_losses|yyds_model)\.py"
 )
 # What people script against without the host, at the least.

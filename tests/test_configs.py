@@ -24,7 +24,8 @@ from yacs.config import CfgNode
 from tvilfm_plugin.config import ConfigError, get_cfg, read_config
 from tvilfm_plugin.config.check import check_config
 from tvilfm_plugin.config.names import registered
-from tvilfm_plugin.engine import TriTrainer, config_report, keys_reference, uses_text
+from tvilfm_plugin.engine import TriTrainer, uses_text
+from tvilfm_plugin.engine.config_report import config_report, keys_reference
 from tvilfm_plugin.keys.host import HOST_KEYS
 from tvilfm_plugin.keys.table import KEYS
 from tvilfm_plugin.modeling.backbones import build_visual_encoder

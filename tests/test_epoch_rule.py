@@ -12,7 +12,8 @@ pytest.importorskip("fastreid")
 from tvilfm_plugin.checkpoints.loading import read_checkpoint
 from tvilfm_plugin.config import get_cfg, read_config, stage1_config
 from tvilfm_plugin.engine import TriTrainer
-from tvilfm_plugin.engine.epoch_rule import check_epoch_rule, finished_weights, rank_1, read_scores
+from tvilfm_plugin.engine.epoch_rule import check_epoch_rule, rank_1
+from tvilfm_plugin.engine.finished import finished_weights, read_scores
 from tvilfm_plugin.engine.run import recipe
 from tvilfm_plugin.evaluation.mer import unit_after
 from tvilfm_plugin.evaluation.provenance import LeakError

@@ -11,6 +11,7 @@ from fastreid.utils.events import EventStorage
 
 from tvilfm_plugin.config import read_config
 from tvilfm_plugin.engine import TriTrainer
+from tvilfm_plugin.engine.trained import load_for_test
 from tvilfm_plugin.host.agreement import take_from_main
 from tvilfm_plugin.host.setup import default_setup
 
@@ -26,7 +27,7 @@ def config(file: Path, out: Path, *overrides: object) -> Any:
 def evaluate(cfg: Any) -> dict[str, float]:
     """As --eval-only, on a rank 1 whose batch statistics have drifted away, as they do in training."""
     model = TriTrainer.build_model(cfg)
-    TriTrainer.load_for_test(cfg, model)
+    load_for_test(cfg, model)
     if comm.get_rank() == 1:
         for name, buffer in model.named_buffers():
             buffer.add_(1 if "running" in name else 0)

@@ -41,6 +41,8 @@ def _register(module: str) -> Callable[[], None]:
 
 importing.install()
 importing.when_failing("torchvision", lambda error: _ours("host.gaps").declare_torchvision_operators(error))
+importing.before("torchvision.ops.roi_align", lambda: _ours("host.gaps").postpone_dynamo())
+importing.after("torchvision.ops.roi_align", lambda: _ours("host.gaps").end_postponing())
 importing.before("fastreid", _before_fastreid)
 for _host_module, _module in _REGISTRATIONS.items():
     importing.after(_host_module, _register(_module))

@@ -18,6 +18,7 @@ from tvilfm_plugin.checkpoints.loading import load_weights, read_checkpoint
 from tvilfm_plugin.checkpoints.released_keys import from_official, released_key
 from tvilfm_plugin.config import read_config
 from tvilfm_plugin.engine import TriTrainer
+from tvilfm_plugin.engine.trained import load_for_test
 from tvilfm_plugin.evaluation.ensemble import pack
 from tvilfm_plugin.evaluation.mer import batch_norm_affine, unit_after
 from tvilfm_plugin.evaluation.provenance import Provenance, TrainingSet
@@ -68,7 +69,7 @@ def test_a_stage_2_file_gives_the_golden_numbers(tmp_path, capsys):
     cfg.merge_from_list(["MODEL.WEIGHTS", str(out), "MODEL.TEXT.WEIGHTS", "", "MODEL.HEADS.NUM_CLASSES", 395])
     cfg.MODEL.DEVICE = "cpu"
     model = TriTrainer.build_model(cfg)
-    TriTrainer.load_for_test(cfg, model)
+    load_for_test(cfg, model)
     out.unlink()
     model.eval()
     assert model.provenance.epoch_rule == "best Rank-1 on the test set"

@@ -13,7 +13,7 @@ from oracles_modeling import small_model, write_tower
 
 from tvilfm_plugin.data.paired import collate_pairs
 from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, END, START, end_of_text, open_clip_tokenizer, tokenize
-from tvilfm_plugin.evaluation.evaluator import encode_texts
+from tvilfm_plugin.evaluation.features import encode_texts
 from tvilfm_plugin.export.graphs import model_graphs, to_onnx
 from tvilfm_plugin.export.tokenizer_file import tokenizer_file
 from tvilfm_plugin.runtime.tokens import Tokens

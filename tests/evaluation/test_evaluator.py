@@ -17,6 +17,7 @@ from two_processes import config
 from tvilfm_plugin.data.text_sources import QueryTexts, draw_query_texts
 from tvilfm_plugin.data.tokenizer import tokenize
 from tvilfm_plugin.engine import TriTrainer
+from tvilfm_plugin.engine.trained import load_for_test
 from tvilfm_plugin.evaluation import mer
 from tvilfm_plugin.evaluation.evaluator import MEREvaluator, distance_function
 from tvilfm_plugin.evaluation.mer import minus_inner_product
@@ -33,7 +34,7 @@ METRICS = ("R-1", "R-5", "R-10", "R-20", "mAP", "mINP")
 def model(tiny, trained):
     cfg = config(tiny.config, tiny.folder, "MODEL.WEIGHTS", str(trained / "model_final.pth"))
     built = TriTrainer.build_model(cfg)
-    TriTrainer.load_for_test(cfg, built)
+    load_for_test(cfg, built)
     with torch.no_grad():
         built.text.text_projection.mul_(5)  # the tower is almost random: its features should count as much as the images'
     return built.eval()

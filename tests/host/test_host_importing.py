@@ -75,6 +75,20 @@ def test_importing_the_plugin_costs_nothing_and_brings_everything_with_the_host(
     assert lines == ["[]", "TriSYSUMM01 TVILFM False", "SourceFileLoader SourceFileLoader"]
 
 
+def test_a_search_loads_neither_compiler_nor_engine_nor_what_others_of_open_clip_want():
+    lines = python("""
+        import sys
+        from tvilfm_plugin.retrieval.retriever import Retriever
+        print(Retriever.from_pretrained("example").embed_texts(["a man in a red jacket"]).shape)
+        print(sorted({"torch._dynamo", "fastreid.engine", "sklearn", "open_clip", "timm", "transformers"} & set(sys.modules)))
+        from torchvision.ops.roi_align import is_compile_supported
+        supported = is_compile_supported("cpu")
+        from torch._dynamo import utils
+        print(supported == utils.is_compile_supported("cpu"), hasattr(utils, "counters"))
+    """)
+    assert lines[1:] == ["[]", "True True"]
+
+
 def test_the_host_may_be_there_before_the_plugin():
     lines = python("""
         import collections, collections.abc, sys, types, torch

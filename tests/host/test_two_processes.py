@@ -13,7 +13,7 @@ import two_processes
 from fastreid.modeling.meta_arch import build_model
 
 from tvilfm_plugin.data.loaders import build_train_loader
-from tvilfm_plugin.engine.epoch_rule import read_scores
+from tvilfm_plugin.engine.finished import read_scores
 from tvilfm_plugin.host.launch import launch
 
 

@@ -53,7 +53,7 @@ def test_attention_in_reduced_precision_equals_that_in_float32():
 
 
 def test_other_blocks_are_not_packed(encoder, tmp_path):
-    from open_clip.transformer import Transformer
+    from tvilfm_plugin.data.open_clip_files.transformer import Transformer
 
     from tvilfm_plugin.modeling.packed_text import can_pack
 

@@ -11,7 +11,7 @@ from tvilfm_plugin.data.items import group_by_person
 from tvilfm_plugin.data.loaders import build_dataset
 from tvilfm_plugin.description.questions import NOISE, Answers, answers_read, answers_scored, sentences
 from tvilfm_plugin.description.reading import read
-from tvilfm_plugin.evaluation.evaluator import encode_texts
+from tvilfm_plugin.evaluation.features import encode_texts
 from tvilfm_plugin.evaluation.protocols import Labels, Protocol
 from tvilfm_plugin.evaluation.stored import StoredEvaluation
 from tvilfm_plugin.modality import Modality

@@ -14,7 +14,7 @@ from typing import Any
 from tvilfm_plugin.analysis.tables import RUNS, STAGE1, Run, Table
 from tvilfm_plugin.config import read_config, visual_part
 from tvilfm_plugin.config.nodes import flat
-from tvilfm_plugin.engine.epoch_rule import BEST, SCORES, finished_weights
+from tvilfm_plugin.engine.finished import BEST, SCORES, finished_weights
 from tvilfm_plugin.engine.run import RUN, what_differs
 from tvilfm_plugin.files.json import read_json
 from tvilfm_plugin.files.shipped import PACKAGE, find_config, homes

@@ -115,7 +115,7 @@ def _lengths(audit: Audit, texts: Mapping[str, str], rephrases: Mapping[str, str
 
 def count_tokens(texts: Sequence[str]) -> list[int]:
     """CLIP tokens of each text, both ends included, without a limit."""
-    from open_clip.tokenizer import SimpleTokenizer
+    from tvilfm_plugin.data.open_clip_files.tokenizer import SimpleTokenizer
 
     tokenizer = SimpleTokenizer()
     counted: dict[str, int] = {}

@@ -16,6 +16,7 @@ from tvilfm_plugin.modeling.token_rows import whole_tables
 
 logger = logging.getLogger("fastreid." + __name__)
 
+CLASSIFIER = "heads.classifier."
 Translation = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 

@@ -182,7 +182,7 @@ def robustness(args: argparse.Namespace) -> int:
     from tvilfm_plugin.analysis.robustness_run import Measured, RobustnessOptions, measure_robustness, write_robustness
     from tvilfm_plugin.engine import load_model
     from tvilfm_plugin.engine.text_trust import calibration, encode_pictures
-    from tvilfm_plugin.evaluation.evaluator import encode_texts
+    from tvilfm_plugin.evaluation.features import encode_texts
     from tvilfm_plugin.visualization.figures import save_figure
     from tvilfm_plugin.visualization.robustness_curves import build_robustness
 

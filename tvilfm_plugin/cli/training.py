@@ -91,7 +91,7 @@ def config(args: argparse.Namespace) -> int:
     if not args.config:
         print("\n".join(f"{short_name(path):28} {path}" for path in shipped_configs()))
         return 0
-    from tvilfm_plugin.engine import config_report
+    from tvilfm_plugin.engine.config_report import config_report
 
     print(config_report(str(find_config(args.config)), args.opts))
     return 0

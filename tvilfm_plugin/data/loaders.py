@@ -40,6 +40,11 @@ def is_tri(name: str) -> bool:
     return isinstance(kind, type) and issubclass(kind, TriDataset)
 
 
+def is_ours(cfg: CfgNode) -> bool:
+    """Whether a config is one of ours, not an ordinary one of the host."""
+    return any(is_tri(name) for name in (*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS))
+
+
 def build_dataset(cfg: CfgNode, name: str, text: bool, verbose: bool = True) -> TriDataset:
     """The data set `name` as `cfg.DATASETS` and `cfg.TEST` describe it.
 

@@ -1,11 +1,5 @@
-"""Text to CLIP token ids, by open_clip's byte-pair tokenizer.
+"""Text to CLIP token ids, by open_clip's byte-pair tokenizer."""
 
-Only `open_clip/tokenizer.py` is loaded, not its package, which imports timm and torchvision and takes seconds.
-"""
-
-import importlib.util
-import os
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -123,7 +117,8 @@ class TokenStore:
 @lru_cache(maxsize=1)
 def open_clip_tokenizer() -> Any:
     """open_clip's tokenizer, with CLIP's own spelling of the special tokens (open_clip's is `<start_of_text>`)."""
-    module = _tokenizer_module()
+    from tvilfm_plugin.data.open_clip_files import tokenizer as module
+
     tokenizer = module.SimpleTokenizer(context_length=CONTEXT_LENGTH)
     if (tokenizer.sot_token_id, tokenizer.eot_token_id) != (START, END):
         raise RuntimeError(
@@ -136,18 +131,3 @@ def open_clip_tokenizer() -> Any:
     tokenizer.cache = {name: name for name in SPECIAL}
     tokenizer.encoder.update(SPECIAL)
     return tokenizer
-
-
-def _tokenizer_module() -> Any:
-    loaded = sys.modules.get("open_clip.tokenizer")
-    if loaded is not None:
-        return loaded
-    package = importlib.util.find_spec("open_clip")
-    if package is None or package.origin is None:
-        raise ImportError("open_clip tokenises the texts and is not installed: pip install open_clip_torch==3.3.0")
-    path = os.path.join(os.path.dirname(package.origin), "tokenizer.py")
-    spec = importlib.util.spec_from_file_location("tvilfm_plugin.data._open_clip_tokenizer", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -6,7 +6,7 @@ from tvilfm_plugin.config.check import check_config
 from tvilfm_plugin.config.errors import ConfigError
 from tvilfm_plugin.config.nodes import flat, read_config
 from tvilfm_plugin.config.stages import stage1_config
-from tvilfm_plugin.data.loaders import is_tri
+from tvilfm_plugin.data.loaders import is_ours
 from tvilfm_plugin.keys.key import shown
 from tvilfm_plugin.keys.table import KEYS
 
@@ -16,7 +16,7 @@ def config_report(file: str = "", opts: Sequence[str] = ()) -> str:
     cfg = read_config(file, opts)
     lines = []
     try:
-        if any(is_tri(name) for name in (*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS)):
+        if is_ours(cfg):
             lines = [f"# warning: {warning}" for warning in check_config(cfg)]
             if cfg.TVILFM.STAGE1:
                 check_config(stage1_config(cfg))

@@ -11,9 +11,9 @@ from fastreid.utils import comm
 from yacs.config import CfgNode
 
 from tvilfm_plugin.checkpoints.loading import load_weights
+from tvilfm_plugin.engine.finished import BEST, SCORES, read_scores
 from tvilfm_plugin.engine.hooks import bare
 from tvilfm_plugin.evaluation.provenance import KEY, Provenance
-from tvilfm_plugin.files.json import checked, read_json
 from tvilfm_plugin.files.writing import atomic_file, write_text
 
 LABELS = {
@@ -22,7 +22,6 @@ LABELS = {
     "test": "best Rank-1 on the test set",
 }
 """SOLVER.EPOCH_RULE -> what the protocol card says."""
-BEST, SCORES = "model_best.pth", "epochs.json"
 
 
 def check_epoch_rule(cfg: CfgNode) -> None:
@@ -37,23 +36,6 @@ def check_epoch_rule(cfg: CfgNode) -> None:
         )
     if rule != "last" and (cfg.TEST.EVAL_PERIOD < 1 or not cfg.DATASETS.TESTS):
         raise ValueError(f"SOLVER.EPOCH_RULE {rule} compares epochs: set TEST.EVAL_PERIOD to 1 or more and DATASETS.TESTS.")
-
-
-def finished_weights(cfg: CfgNode) -> str:
-    """The file with the weights that count of a finished run in OUTPUT_DIR, or "" if it is not finished."""
-    final, best = (os.path.join(cfg.OUTPUT_DIR, name) for name in ("model_final.pth", BEST))
-    if not os.path.isfile(final):
-        return ""
-    if cfg.SOLVER.EPOCH_RULE == "last":
-        return final
-    complete = str(cfg.SOLVER.MAX_EPOCH - 1) in read_scores(cfg.OUTPUT_DIR)
-    return best if complete and os.path.isfile(best) else ""
-
-
-def read_scores(folder: str) -> dict[str, float]:
-    """Epoch (counted from 0, as text) -> Rank-1 in percent, of a run that compares epochs."""
-    path = os.path.join(folder, SCORES)
-    return checked(read_json(path), dict[str, float], path) if os.path.isfile(path) else {}
 
 
 def rank_1(results: Mapping[str, Any]) -> float:

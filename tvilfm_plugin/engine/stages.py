@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 from tvilfm_plugin.config import stage1_config
 from tvilfm_plugin.data.datasets.base import TriDataset
 from tvilfm_plugin.data.datasets.listing import population
-from tvilfm_plugin.engine.epoch_rule import BEST, SCORES, finished_weights
+from tvilfm_plugin.engine.finished import BEST, SCORES, finished_weights
 from tvilfm_plugin.engine.run import RUN, what_differs
 from tvilfm_plugin.evaluation.provenance import Provenance, TrainingSet
 from tvilfm_plugin.host.setup import seed_everything

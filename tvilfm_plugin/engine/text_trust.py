@@ -16,7 +16,8 @@ from yacs.config import CfgNode
 from tvilfm_plugin.data.items import group_by_person
 from tvilfm_plugin.data.loaders import build_dataset
 from tvilfm_plugin.data.resize import picture_pixels
-from tvilfm_plugin.evaluation.evaluator import encode_texts, weights_sha256
+from tvilfm_plugin.evaluation.features import encode_texts
+from tvilfm_plugin.evaluation.fingerprint import weights_sha256
 from tvilfm_plugin.evaluation.flips import encode_rows, encoding
 from tvilfm_plugin.evaluation.text_trust import FILE, SINGLE, TextTrust, calibrate
 from tvilfm_plugin.files.pictures import Window

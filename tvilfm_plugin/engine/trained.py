@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fastreid.modeling import build_model
+from fastreid.utils.checkpoint import Checkpointer
 from yacs.config import CfgNode
 
+from tvilfm_plugin.checkpoints.loading import CLASSIFIER, load_weights
 from tvilfm_plugin.config import read_config
-from tvilfm_plugin.engine.epoch_rule import finished_weights
-from tvilfm_plugin.engine.trainer import TriTrainer
+from tvilfm_plugin.data.loaders import is_ours
+from tvilfm_plugin.engine.finished import finished_weights
 from tvilfm_plugin.files.shipped import DESCRIPTION, WEIGHTS, is_model_folder
 from tvilfm_plugin.host.devices import usable_device
 from tvilfm_plugin.modeling.text_encoder import FROM_CHECKPOINT
@@ -39,9 +42,17 @@ def model_of(cfg: CfgNode) -> tuple[CfgNode, Any]:
     cfg.MODEL.BACKBONE.PRETRAIN = False
     cfg.MODEL.TEXT.WEIGHTS = FROM_CHECKPOINT
     cfg.freeze()
-    model = TriTrainer.build_model(cfg)
-    TriTrainer.load_for_test(cfg, model)
+    model = build_model(cfg)
+    load_for_test(cfg, model)
     return cfg, model
+
+
+def load_for_test(cfg: CfgNode, model: Any) -> None:
+    """Load MODEL.WEIGHTS for an evaluation, which needs no classifier."""
+    if is_ours(cfg):
+        model.provenance = load_weights(model, cfg.MODEL.WEIGHTS, may_differ=(CLASSIFIER,)).provenance
+    else:
+        Checkpointer(model).load(cfg.MODEL.WEIGHTS)
 
 
 def load_run(run: str | os.PathLike[str], *, device: str = "", opts: Sequence[str] = ()) -> tuple[CfgNode, Any]:

@@ -10,17 +10,18 @@ import torch.nn as nn
 from fastreid.engine import hooks
 from fastreid.engine.defaults import DefaultTrainer
 from fastreid.utils import comm
-from fastreid.utils.checkpoint import Checkpointer
 from yacs.config import CfgNode
 
-from tvilfm_plugin.checkpoints.loading import Loaded, load_weights, read_checkpoint
+import tvilfm_plugin.engine.optim  # noqa: F401  (registers)
+from tvilfm_plugin.checkpoints.loading import CLASSIFIER, Loaded, load_weights, read_checkpoint
 from tvilfm_plugin.checkpoints.released_mip import as_stage1
 from tvilfm_plugin.config.check import check_config
 from tvilfm_plugin.config.stages import stage1_config
-from tvilfm_plugin.data.loaders import build_eval_loader, build_train_loader, is_tri, reads_captions
+from tvilfm_plugin.data.loaders import build_eval_loader, build_train_loader, is_ours, is_tri, reads_captions
 from tvilfm_plugin.data.text_sources import draw_query_texts
 from tvilfm_plugin.data.words import choose_tokenizer
-from tvilfm_plugin.engine.epoch_rule import LABELS, BestEpoch, EpochLabel, check_epoch_rule, finished_weights
+from tvilfm_plugin.engine.epoch_rule import LABELS, BestEpoch, EpochLabel, check_epoch_rule
+from tvilfm_plugin.engine.finished import finished_weights
 from tvilfm_plugin.engine.hooks import EpochSeed, ModelEpoch, RollingCheckpoint, StoredViews, bare, stores_views
 from tvilfm_plugin.engine.resuming import check_optimizer_state, resume_run
 from tvilfm_plugin.engine.run import identity, refuse_another_run, write_run
@@ -39,8 +40,6 @@ from tvilfm_plugin.registries import EVALUATOR_REGISTRY, PARAM_GROUPS_REGISTRY, 
 
 logger = logging.getLogger("fastreid." + __name__)
 
-CLASSIFIER = "heads.classifier."
-
 
 class TriTrainer(DefaultTrainer):
     """fast-reid's trainer with the Tri- data sets, both stages of TVI-LFM and modality ensemble retrieval.
@@ -49,7 +48,7 @@ class TriTrainer(DefaultTrainer):
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        if self._is_ours(cfg):
+        if is_ours(cfg):
             for warning in check_config(cfg):
                 logger.warning(warning)
             check_epoch_rule(cfg)
@@ -57,7 +56,7 @@ class TriTrainer(DefaultTrainer):
             if cfg.SOLVER.KEEP_MEMORY and usable_device(cfg.MODEL.DEVICE).type == "cpu":
                 keep_freed_memory()
         super().__init__(cfg)
-        if self._is_ours(cfg):
+        if is_ours(cfg):
             self.checkpointer.checkpointables["data"] = self.data_loader
             data = self.data_loader.data
             self.provenance = Provenance((trained_on(data),))
@@ -67,29 +66,25 @@ class TriTrainer(DefaultTrainer):
             bare(self.model).provenance = self.provenance
             self.checkpointer.checkpointables[KEY] = self.provenance
 
-    @staticmethod
-    def _is_ours(cfg: CfgNode) -> bool:
-        return any(is_tri(name) for name in (*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS))
-
     # --- what the host builds ----------------------------------------------------------------------------------------
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
-        if not cls._is_ours(cfg):
+        if not is_ours(cfg):
             return super().build_train_loader(cfg)
         seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed() % 2**31
         return build_train_loader(cfg, uses_text(cfg), seed)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Any:
-        if not cls._is_ours(cfg):
+        if not is_ours(cfg):
             return super().build_optimizer(cfg, model)
         groups = choose(PARAM_GROUPS_REGISTRY, cfg.SOLVER.PARAM_GROUPS, "SOLVER.PARAM_GROUPS")
         return contiguous_optimizer(cfg, groups(cfg, model))
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer, iters_per_epoch: int) -> Any:
-        if not cls._is_ours(cfg) or cfg.SOLVER.SCHED in HOST_SCHEDULES:
+        if not is_ours(cfg) or cfg.SOLVER.SCHED in HOST_SCHEDULES:
             return super().build_lr_scheduler(cfg, optimizer, iters_per_epoch)
         return choose(SCHEDULE_REGISTRY, cfg.SOLVER.SCHED, "SOLVER.SCHED")(cfg, optimizer)
 
@@ -118,7 +113,7 @@ class TriTrainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module) -> OrderedDict[str, Any]:
-        if not cls._is_ours(cfg):
+        if not is_ours(cfg):
             return super().test(cfg, model)
         check_config(cfg, training=False)
         # Each process has BN statistics of its own share of the batches; rank 0 saves the ones that count.
@@ -146,17 +141,9 @@ class TriTrainer(DefaultTrainer):
             results[name] = evaluator.run(model, loader)
         return next(iter(results.values())) if len(results) == 1 else results
 
-    @classmethod
-    def load_for_test(cls, cfg: CfgNode, model: Any) -> None:
-        """Load MODEL.WEIGHTS for an evaluation, which needs no classifier."""
-        if cls._is_ours(cfg):
-            model.provenance = load_weights(model, cfg.MODEL.WEIGHTS, may_differ=(CLASSIFIER,)).provenance
-        else:
-            Checkpointer(model).load(cfg.MODEL.WEIGHTS)
-
     def build_hooks(self) -> list[hooks.HookBase]:
         ret = super().build_hooks()
-        if not self._is_ours(self.cfg):
+        if not is_ours(self.cfg):
             return ret
         ret = [h for h in ret if not isinstance(h, hooks.PeriodicCheckpointer)]
         if comm.is_main_process():
@@ -189,14 +176,14 @@ class TriTrainer(DefaultTrainer):
     def resume_or_load(self, resume: bool = True) -> None:
         """Continue this run, or start it: from MODEL.WEIGHTS, or from stage 1, which is trained first where it is missing."""
         goes_on = resume and self.checkpointer.has_checkpoint()
-        if goes_on and self._is_ours(self.cfg):
+        if goes_on and is_ours(self.cfg):
             refuse_another_run(self.cfg, self._start_weights(), self.data_loader.data)
             self.start_epoch = resume_run(self.checkpointer, self.max_epoch, self.iters_per_epoch)
             return
         if goes_on:
             path = self.checkpointer.get_checkpoint_file()
             check_optimizer_state(self.optimizer, read_weights_file(path), path)
-        if not self._is_ours(self.cfg):
+        if not is_ours(self.cfg):
             super().resume_or_load(goes_on)
             return
         forget_older_run(self.cfg.OUTPUT_DIR)

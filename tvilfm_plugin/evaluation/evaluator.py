@@ -21,6 +21,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from tvilfm_plugin.evaluation import mer
+from tvilfm_plugin.evaluation.features import encode_texts, gather
 from tvilfm_plugin.evaluation.fingerprint import data_sha256, version_of_software, weights_sha256
 from tvilfm_plugin.evaluation.flips import encode_rows, encoding
 from tvilfm_plugin.evaluation.fusion import LateJoin
@@ -38,8 +39,6 @@ from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.registries import EVALUATOR_REGISTRY
 
 logger = logging.getLogger("fastreid." + __name__)
-
-TEXT_BATCH = 256
 
 
 @EVALUATOR_REGISTRY.register()
@@ -107,7 +106,7 @@ class MEREvaluator(DatasetEvaluator):
                 modality = Modality(batch["modality"][0])
                 self.process(batch, encode_rows(encode, batch["images"], modality, batch["camids"], flip))
             texts = encode_texts(model, self.table, self.tokenize, quiet, **precision) if self.table else None
-            images = _gather(self.rows, self.features, len(self.data.query) + len(self.data.gallery), "images")
+            images = gather(self.rows, self.features, len(self.data.query) + len(self.data.gallery), "images")
             image_only = None
             if stage1 is not None:
                 images, others = images.chunk(2, dim=1)
@@ -306,32 +305,6 @@ def load_evaluation(folder: str | Path) -> StoredEvaluation:
     return StoredEvaluation.load(folder, make_distance=distance_function)
 
 
-def encode_texts(
-    model: Any,
-    texts: Sequence[str],
-    tokenize: Callable[[Sequence[str]], Tensor] | None = None,
-    quiet: bool = True,
-    **precision: bool,
-) -> Tensor:
-    """(S, D) raw features of S strings, in batches of similar length that the ranks share.
-
-    Args:
-        tokenize: strings -> (S, L) ids; None: the model's own.
-        precision: `amp`, for the model's `encode_text`.
-    """
-    tokens = (tokenize or model.tokenize)(texts)
-    # Only for the order: where a text ends is the encoder's to say, which cuts each batch to its longest.
-    length = tokens.shape[1] - (tokens != 0).flip(dims=[1]).int().argmax(dim=1)
-    # Whole batches to each process: a text's feature must not depend on how many there are.
-    batches = torch.argsort(length).split(TEXT_BATCH)[comm.get_rank() :: comm.get_world_size()]
-    device = next(model.parameters()).device
-    rows, features = [], []
-    for some in tqdm(batches, desc="Encoding texts", unit="batch", disable=quiet or None, leave=False):
-        rows.append(some)
-        features.append(model.encode_text(tokens[some].to(device), **precision).cpu())
-    return _gather(rows, features, len(texts), "texts")
-
-
 def distance_function(described: Mapping[str, Any]) -> Distance:
     """Query expansion and re-ranking as `StoredEvaluation.distance_settings` describes them."""
 
@@ -358,23 +331,6 @@ def distance_function(described: Mapping[str, Any]) -> Distance:
 def _euclidean(a: Tensor, b: Tensor) -> np.ndarray:
     """Distances between unit rows, which re-ranking squares again."""
     return (2 - 2 * a @ b.T).clamp(min=0).sqrt().numpy()
-
-
-def _gather(rows: list[Tensor], features: list[Tensor], expected: int, what: str) -> Tensor:
-    """All ranks' rows in the order of their index, in every process."""
-    shares = comm.all_gather((torch.cat(rows), torch.cat(features)) if rows else None)
-    shares = [share for share in shares if share is not None]
-    index = torch.cat([share[0] for share in shares])
-    if not torch.equal(index.sort().values, torch.arange(expected)):
-        raise RuntimeError(f"The {what} of the evaluation are incomplete: {len(index)} rows for {expected}.")
-    everything = torch.cat([share[1] for share in shares])
-    if not torch.isfinite(everything).all():
-        bad = int((~torch.isfinite(everything).all(dim=1)).sum())
-        raise FloatingPointError(
-            f"{bad} of {expected} {what} have non-finite features, which cannot be ranked. The weights have diverged or "
-            "overflow in half precision: check the training loss, and evaluate in float32."
-        )
-    return everything[index.argsort()]
 
 
 def _text_index(drawn: Any, position: Mapping[str, int], filtered: bool) -> mer.TextIndex:

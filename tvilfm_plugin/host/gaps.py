@@ -10,6 +10,7 @@ import types
 
 # What holds the declared operators: they go with it.
 _library = None
+_DYNAMO = "torch._dynamo.utils"
 
 
 def declare_torchvision_operators(error: Exception) -> bool:
@@ -32,6 +33,20 @@ def declare_torchvision_operators(error: Exception) -> bool:
     for operator in ("nms", "qnms"):
         _library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     return True
+
+
+def postpone_dynamo() -> None:
+    """torchvision's `roi_align` imports torch's compiler (1.2 s of CPU) for one question, which only its own calls ask."""
+    if _DYNAMO not in sys.modules:
+        later = types.ModuleType(_DYNAMO)
+        later.is_compile_supported = lambda kind: importlib.import_module(_DYNAMO).is_compile_supported(kind)  # type: ignore[attr-defined]
+        sys.modules[_DYNAMO] = later
+
+
+def end_postponing() -> None:
+    """Whoever imports torch's compiler from now on gets it."""
+    if getattr(sys.modules.get(_DYNAMO), "__spec__", None) is None:
+        sys.modules.pop(_DYNAMO, None)
 
 
 def provide_torch_six() -> None:

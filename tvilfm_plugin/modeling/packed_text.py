@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 def can_pack(transformer: Any) -> bool:
     """Whether the blocks are the ones that `packed_transformer` computes: CLIP's pre-norm attention and MLP."""
-    from open_clip.transformer import ResidualAttentionBlock
+    from tvilfm_plugin.data.open_clip_files.transformer import ResidualAttentionBlock
 
     return not transformer.grad_checkpointing and all(
         type(block) is ResidualAttentionBlock and not hasattr(block, "ln_1_kv") for block in transformer.resblocks

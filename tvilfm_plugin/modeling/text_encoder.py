@@ -195,8 +195,6 @@ def build_text_encoder(arch: str, weights: str, dim: int | None) -> TextEncoder:
 
 def _architecture(arch: str) -> dict[str, Any]:
     """open_clip's model config of a name or of a JSON file."""
-    import open_clip
-
     if arch.lstrip().startswith("{"):  # the description itself, as the config of a run carries it
         config, arch = parse_json(arch, "MODEL.TEXT.ARCH"), "MODEL.TEXT.ARCH"
     elif arch.endswith(".json"):
@@ -204,6 +202,8 @@ def _architecture(arch: str) -> dict[str, Any]:
             raise FileNotFoundError(f"MODEL.TEXT.ARCH names the file {arch!r}, which does not exist.")
         config = read_json(arch)
     else:
+        import open_clip
+
         config = open_clip.get_model_config(arch)
         if config is None:
             alike = difflib.get_close_matches(arch, open_clip.list_models(), n=5, cutoff=0.5)
@@ -239,7 +239,7 @@ def _architecture(arch: str) -> dict[str, Any]:
 
 def _tower(config: Mapping[str, Any], dim: int) -> nn.Module:
     """open_clip's text transformer with a projection of width `dim`."""
-    from open_clip.model import _build_text_tower
+    from tvilfm_plugin.data.open_clip_files.model import _build_text_tower
 
     try:
         tower = _build_text_tower(dim, dict(config["text_cfg"]), quick_gelu=bool(config.get("quick_gelu")))

@@ -15,7 +15,7 @@ from tvilfm_plugin.data.resize import Picture, picture_pixels
 from tvilfm_plugin.data.tokenizer import is_cut
 from tvilfm_plugin.engine import load_model
 from tvilfm_plugin.engine.trained import config_of_run, weights_of_run
-from tvilfm_plugin.evaluation.evaluator import encode_texts
+from tvilfm_plugin.evaluation.features import encode_texts
 from tvilfm_plugin.evaluation.fingerprint import weights_sha256
 from tvilfm_plugin.evaluation.flips import encode_rows, mirrored
 from tvilfm_plugin.evaluation.text_trust import FILE, TextTrust

@@ -18,7 +18,6 @@ from tvilfm_plugin.checkpoints.loading import read_checkpoint
 from tvilfm_plugin.checkpoints.model_folder import CARD, FORMAT, read_description
 from tvilfm_plugin.config.nodes import flat
 from tvilfm_plugin.data.tokenizer import END, START, tokenize
-from tvilfm_plugin.evaluation.evaluator import load_evaluation
 from tvilfm_plugin.evaluation.fingerprint import version_of_software, weights_sha256
 from tvilfm_plugin.files.shipped import DESCRIPTION, WEIGHTS, folder_of
 from tvilfm_plugin.files.writing import atomic_file, make_folder, sha256_of, write_text
@@ -157,6 +156,8 @@ def _protocol(weights: Path, digest: str) -> dict[str, Any] | None:
     if folder := folder_of(weights):
         stored: dict[str, Any] | None = read_description(folder)["protocol"]
         return stored
+    from tvilfm_plugin.evaluation.evaluator import load_evaluation
+
     found: dict[str, Any] = {}
     for path in sorted(weights.parent.glob("evaluation/*/results.json")):
         stored_evaluation = load_evaluation(path.parent)

@@ -205,7 +205,7 @@ class _Eye(nn.Module):
 
 
 def _train(data: Album, spec: AlignmentSpec, progress: bool) -> tuple[TextEncoder, _Eye, Tensor]:
-    from open_clip.model import _build_text_tower
+    from tvilfm_plugin.data.open_clip_files.model import _build_text_tower
 
     arch = json.loads(Path(spec.arch).read_text(encoding="utf-8"))
     dim = arch["embed_dim"]
