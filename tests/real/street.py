@@ -1,8 +1,8 @@
 """People of a street video: detected, tracked, cut out; visible crops then look for the same people among grey ones.
 
-    PYTHONPATH=.:tests python tests/real/street.py CONFIG WEIGHTS [KEY VALUE ...]
+    PYTHONPATH=.:tests python tests/real/street.py RUN [OTHER ...]
 
-prints what a stage-1 model finds. The protocol:
+prints what the stage-1 models of some runs (or model folders) find, and the difference of each to the first. The protocol:
 
 - every third frame of vtest.avi (768 x 576, 10 frames a second); OpenCV's HOG detector, stride 8, scale 1.05, no threshold;
 - tracks by overlap with SORT's settings (Bewley et al., ICIP 2016): the window moved on by the mean velocity of the last
@@ -112,20 +112,30 @@ def features(retriever: Retriever, followed: list[list[np.ndarray]]) -> Features
 
 def rank_1(found: Features, seed: int = 0) -> Interval:
     """Percent of visible queries whose nearest grey crop, of one per person, is of the same person."""
+    return identity_bootstrap(found_first(found, seed), found.people)
+
+
+def found_first(found: Features, seed: int = 0) -> np.ndarray:
+    """(N,) of each visible query, the percentage of the draws in which it is found."""
     rng, count = np.random.default_rng(seed), found.people.max() + 1
     right = np.full((DRAWS, len(found.people)), np.nan)
     for draw in right:
         gallery = np.array([rng.choice(np.flatnonzero(found.people == person)) for person in range(count)])
         draw[:] = (found.colour @ found.grey[gallery].T).argmax(axis=1) == found.people
         draw[gallery] = np.nan
-    each = np.nanmean(right, axis=0)
-    mean, low, high, n = identity_bootstrap(100 * each, found.people)
-    return Interval(mean, low, high, n)
+    return 100 * np.nanmean(right, axis=0)
 
 
-def main(config: str, weights: str, *options: str) -> None:
-    found = rank_1(features(Retriever.from_checkpoint(config, weights, device="cpu", opts=options), people()))
-    print(f"{len(people())} people, {sum(map(len, people()))} crops: R-1 {found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]")
+def main(*runs: str) -> None:
+    print(f"{len(people())} people, {sum(map(len, people()))} crops")
+    first = None
+    for run in runs:
+        found = features(Retriever.from_run(run, device="cpu"), people())
+        each, one = found_first(found), rank_1(found)
+        first = each if first is None else first
+        gain = identity_bootstrap(each - first, found.people)
+        print(f"{run}: R-1 {one.mean:.1f} [{one.low:.1f}, {one.high:.1f}],", end=" ")
+        print(f"{gain.mean:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]")
 
 
 if __name__ == "__main__":
