@@ -24,7 +24,6 @@ import numpy as np
 import real_parts
 import torch
 from scipy.optimize import linear_sum_assignment
-from torchvision.ops import box_iou
 
 from tvilfm_plugin.analysis.statistics import Interval, identity_bootstrap
 from tvilfm_plugin.retrieval.retriever import Retriever
@@ -73,6 +72,8 @@ def expected(track: list[Sighting], frame: int) -> np.ndarray:
 
 def people_of(looks: list[list[Sighting]]) -> list[list[np.ndarray]]:
     """The crops of each person."""
+    from torchvision.ops import box_iou  # which may need the plugin's mends
+
     tracks: list[list[Sighting]] = []
     for found in filter(None, looks):
         now = found[0].frame
