@@ -204,23 +204,14 @@ def check_seeds(runs: Sequence[Measured]) -> None:
 
 
 def spread(runs: Sequence[Measured]) -> Spread:
-    """Mean and deviation of one system over gallery draws, over text seeds and over training seeds.
-
-    Args:
-        runs: one per training seed.
-    """
+    """Mean and deviation of one system over gallery draws, text seeds and training seeds (one of `runs` each)."""
     # (training seeds, text seeds, draws): queries are averaged as the metric does.
     means = 100 * np.array([np.nanmean(run.values, axis=2) for run in runs])
     return Spread(*(summarise(means.mean(axis=others)) for others in ((0, 1), (0, 2), (1, 2))))
 
 
 def compare(first: Sequence[Measured], second: Sequence[Measured], row: str, metric: str, **test: Any) -> Comparison:
-    """Second system minus first.
-
-    Args:
-        first, second: the training seeds of either system; see `check_comparable`.
-        test: `resamples` and `seed` of `paired_randomisation`.
-    """
+    """Second system minus first over training seeds, see `check_comparable`; `test` goes to `paired_randomisation`."""
     a, b = _per_query(first), _per_query(second)
     pids = first[0].pids
     paired = paired_randomisation(a, b, pids, **test)
@@ -244,11 +235,7 @@ def identity_means(values: np.ndarray, pids: np.ndarray) -> np.ndarray:
 
 
 def comparison_table(comparisons: Sequence[Comparison], names: tuple[str, str], differing: Mapping[str, Sequence[Any]]) -> str:
-    """A Markdown table of all comparisons with Holm's correction over them, and how to read it.
-
-    Args:
-        differing: card columns that differ although they decide about a number.
-    """
+    """A Markdown table of all comparisons with Holm's correction; `differing` columns of the cards decide about numbers."""
     corrected = holm([c.test.p_value for c in comparisons])
     seeds_known = [c.seed_p for c in comparisons if not np.isnan(c.seed_p)]
     seed_corrected = iter(holm(seeds_known)) if seeds_known else iter(())

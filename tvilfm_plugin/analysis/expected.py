@@ -18,11 +18,7 @@ FREE = ("seed", "weights_sha256", "data_sha256", "version")  # of a protocol car
 
 
 def expected_of(file: Path, dataset: str, table: str) -> Mapping[str, Any]:
-    """A table as `write_expected` stored it.
-
-    Raises:
-        JsonError: the file knows nothing of this table.
-    """
+    """A table as `write_expected` stored it; a `JsonError` where the file knows nothing of it."""
     known = read_json(file)
     if f"{dataset}/{table}" not in known:
         raise JsonError(f"{file} has no {dataset}/{table}, but {', '.join(known)}; --write stores what a run gives.")

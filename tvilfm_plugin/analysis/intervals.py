@@ -38,11 +38,7 @@ def row_intervals(
     seed: int = 0,
     progress: Callable[[Collection[str]], Iterable[str]] = iter,
 ) -> list[RowIntervals]:
-    """95 % intervals of every row, by bootstrap over identities.
-
-    Args:
-        folder: where `stored` was loaded from: its per-query values are read.
-    """
+    """95 % intervals of every row, by bootstrap over identities, from the per-query values that lie in its `folder`."""
     found = []
     for label in progress(stored.cards):
         card, intervals = stored.cards[label], {}

@@ -188,11 +188,7 @@ def default_source(stored: StoredEvaluation) -> tuple[str, str, int]:
 
 
 def trust_table(values: Values, pids: np.ndarray, card: ProtocolCard) -> str:
-    """A Markdown table: what trust costs when the words are good and brings when they are bad, tested over people.
-
-    Args:
-        pids: (Q,) identity of every query.
-    """
+    """A Markdown table: what trust costs with good words and brings with bad ones, tested over people ((Q,) `pids`)."""
     alone = next(found for (condition, _), found in values.items() if condition.kind == NO_TEXT)
     kinds = [one for one in dict.fromkeys(condition for condition, _ in values) if one.kind != NO_TEXT]
     cells = [["text", "trust", "ensemble, R-1 / mAP", "with trust", "mAP, against the ensemble", "R-1, against infrared alone"]]
@@ -216,11 +212,7 @@ def trust_table(values: Values, pids: np.ndarray, card: ProtocolCard) -> str:
 
 
 def curve_points(values: Values, pids: np.ndarray) -> list[Point]:
-    """The points of the curves.
-
-    Args:
-        pids: (Q,) identity of every query.
-    """
+    """The points of the curves; `pids` are the (Q,) identities of the queries."""
     points = []
     for (condition, name), found in values.items():
         interval = identity_bootstrap(query_means(found[:, 1]), pids)

@@ -62,11 +62,7 @@ class OperatingPoint(NamedTuple):
 
 
 class HeldOut(NamedTuple):
-    """A threshold on people whom it was not calibrated on: one half of the identities calibrates, the other is judged.
-
-    Attributes:
-        fpr, tpr: what came out, the mean of both directions.
-    """
+    """A threshold calibrated on one half of the identities and judged on the other; the mean of both directions."""
 
     rate: float
     fpr: float

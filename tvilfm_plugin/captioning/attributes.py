@@ -82,11 +82,7 @@ def question(fields: tuple[Field, ...], modality: Modality) -> str:
 
 
 def parse_answer(answer: str, fields: tuple[Field, ...], modality: Modality) -> dict[str, str]:
-    """The accepted attributes of an answer.
-
-    Raises:
-        ValueError: there is no JSON object in it, or nothing of the object can be used.
-    """
+    """The accepted attributes of an answer; a ValueError where it holds no JSON object, or nothing of that can be used."""
     content = _first_object(answer)
     accepted: dict[str, str] = {}
     for field in fields:

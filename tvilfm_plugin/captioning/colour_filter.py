@@ -15,11 +15,7 @@ MODES = ("released", "strict")
 
 
 def remove_colours(text: str, mode: str = "strict") -> str:
-    """The text without its colours.
-
-    Returns:
-        in mode "strict" the very same string if it names no colour.
-    """
+    """The text without its colours: in mode "strict" the very same string if it names none."""
     if mode == "released":
         return _remove_released(text)
     if mode == "strict":

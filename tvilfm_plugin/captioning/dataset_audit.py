@@ -12,11 +12,7 @@ from tvilfm_plugin.modality import Modality
 
 
 def audit_dataset(dataset: str, root: str, folder: str = "", trial: int = 1) -> list[Audit]:
-    """Audit the captions of both modalities; one without captions is left out.
-
-    Args:
-        dataset: "sysu", "regdb" or "llcm".
-    """
+    """Audit the captions of "sysu", "regdb" or "llcm" in both modalities; one without captions is left out."""
     from tvilfm_plugin.data.datasets.check import DATASETS
 
     kind = DATASETS[dataset]

@@ -114,11 +114,7 @@ def _described(captioner: Captioner, jobs: Sequence[Job]) -> list[Row]:
 
 
 def begin(store: RowStore, shard: Shard, restart: bool, files: Iterable[Path]) -> None:
-    """Put earlier rows aside if they are not wanted, and refuse to overwrite what this tool did not make.
-
-    Args:
-        files: what will be written when every row is there; without any rows they are of another origin.
-    """
+    """Put unwanted earlier rows aside; refuse to overwrite `files` where no rows show that this tool made them."""
     if restart and shard.rank == 0 and (aside := store.restart()):
         logger.info(f"Earlier rows were moved to {aside}.")
     existing = sorted(str(file) for file in files if file.is_file())

@@ -66,11 +66,7 @@ class TrainingOptions:
 
 
 class PairDataset:
-    """Pairs as a map-style data set: prepared image and one of its captions.
-
-    Args:
-        fixed: for validation, always the picture as it is with its first caption.
-    """
+    """Pairs as a map-style data set: image and one of its captions; `fixed` (validation): undistorted, its first one."""
 
     def __init__(self, pairs: Sequence[TextPair], captioner: Captioner, options: TrainingOptions, *, fixed: bool) -> None:
         self.pairs, self.captioner, self.fixed = list(pairs), captioner, fixed
@@ -122,11 +118,7 @@ def distort(pixels: "torch.Tensor", rng: random.Random, mean: Sequence[float], s
 
 
 def build_captioner(kind: str, init: str, pairs: Sequence[TextPair], **small: Any) -> Captioner:
-    """The captioner to fine-tune: `init` is a folder, a hub id, or "small".
-
-    Args:
-        small: keyword arguments of `build_small_blip`.
-    """
+    """The captioner to fine-tune: `init` is a folder, a hub id, or "small", which `build_small_blip(**small)` builds."""
     if init != SMALL:
         captioner = load_captioner(kind, init)
     elif kind != "blip":

@@ -17,11 +17,7 @@ SPLITS = ("train", "test", "all")
 
 
 def add_source_options(parser: argparse.ArgumentParser, *, split: str = "all", why: str = "") -> None:
-    """Which images.
-
-    Args:
-        split: default of --split; `why` is its help text.
-    """
+    """Which images; `split` is the default of --split, `why` its help text."""
     choices = ("sysu", "regdb", "llcm", "table", "folder")
     parser.add_argument("--dataset", required=True, choices=choices, help="the data set")
     root = "folder that holds the data sets (default: $FASTREID_DATASETS or datasets)"
@@ -40,11 +36,7 @@ def add_scaling_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_work_options(parser: argparse.ArgumentParser, *, what: str) -> None:
-    """Where the work is done, where it goes, and which share of it this process takes.
-
-    Args:
-        what: what one piece of work is, in the plural.
-    """
+    """Where the work (on `what`, a plural) is done, where it goes, and which share of it this process takes."""
     rank, world_size = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     # A tool of tools/ (and a plain parser) takes the folder by its older name as well.
     older = ("--out",) if getattr(parser, "legacy", True) else ()

@@ -39,11 +39,7 @@ _VICUNA = (
 
 
 def instruct(caption: str, style: str = "paper", hint: str = "") -> str:
-    """The caption followed by the paper's instruction.
-
-    Args:
-        hint: what a further attempt is asked to mind, before the last word of the instruction.
-    """
+    """The caption and the paper's instruction, in which a further attempt's hint stands before the last word."""
     if style not in _INSTRUCTION:
         raise ValueError(f"Unknown instruction {style!r}; choices are {', '.join(INSTRUCTIONS)}.")
     asked = _INSTRUCTION[style]

@@ -39,11 +39,7 @@ class RowStore:
         self.result, self.may_be_empty = result, may_be_empty
 
     def read(self, holds: Callable[[Row], bool] | None = None) -> dict[str, Row]:
-        """Image -> row, of all ranks and runs. A result counts more than an error.
-
-        Args:
-            holds: whether a result still holds; others are passed over.
-        """
+        """Image -> row, of all ranks and runs, if its result still `holds`. A result counts more than an error."""
         rows: dict[str, Row] = {}
         for file in sorted(self.folder.glob("rank*.jsonl")):
             for row in _read_lines(file):
@@ -120,12 +116,9 @@ def _read_lines(file: Path) -> Iterator[Row]:
 
 
 def merge(folder: Path, name: str, sources: Sequence[Source], texts: Mapping[str, str]) -> list[Path]:
-    """Write captions in the released format: `caption_dict_*` and `id_caption_map_*`.
+    """Write captions (by key; images without one are left out) as released: `caption_dict_*` and `id_caption_map_*`.
 
     The same rows give the same bytes, whoever made them in whatever order.
-
-    Args:
-        texts: caption by key; images without one are left out.
     """
     ordered = sorted(sources, key=lambda source: natural_order(source.key))
     kept = [source for source in ordered if texts.get(source.key)]
@@ -159,11 +152,7 @@ def write_text(file: Path, text: str) -> Path:
 
 
 def read_descriptions(file: Path) -> dict[str, str]:
-    """Path as it stands in the file -> text, of a released JSON file or of rows (JSONL).
-
-    Raises:
-        ValueError: a text is something else (null and "" count as none).
-    """
+    """Path as in a released JSON file or in rows (JSONL) -> text; null and "" are none, what is no text a ValueError."""
     if file.suffix == ".jsonl":
         return {row["image"]: row["text"] for row in _read_lines(file) if is_text(row.get("text"))}
     if file.is_dir():

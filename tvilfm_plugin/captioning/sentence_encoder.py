@@ -10,11 +10,7 @@ LEAST = 0.7
 
 
 class SentenceFence:
-    """A model of transformers whose sentence vector is the mean over the text's tokens, as those of sentence-transformers.
-
-    Args:
-        source: folder, or Hugging Face id.
-    """
+    """A model of transformers (a folder or hub id) whose sentence vector is the mean over tokens, as sentence-transformers'."""
 
     def __init__(self, source: str, least: float = LEAST, device: str = "cpu") -> None:
         from transformers import AutoModel, AutoTokenizer

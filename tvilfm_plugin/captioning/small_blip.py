@@ -35,12 +35,7 @@ def build_small_blip(
     max_tokens: int = 64,
     seed: int = 0,
 ) -> SmallBlip:
-    """Build it for the vocabulary of some captions.
-
-    Args:
-        image_size: images are resized to this square.
-        width: of both towers; a multiple of 32.
-    """
+    """Build it for the vocabulary of some captions and square images; `width` of both towers: a multiple of 32."""
     import torch
     from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
 

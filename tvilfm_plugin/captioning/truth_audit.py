@@ -21,12 +21,7 @@ _WORDINGS = 24  # of each person: enough to meet every synonym
 
 
 class Truth(NamedTuple):
-    """What attributes.json of a synthetic benchmark says.
-
-    Attributes:
-        person_of: path of an image below the data set -> its person.
-        people: person -> `true_values`.
-    """
+    """What attributes.json of a synthetic benchmark says: image path below the data set -> person -> `true_values`."""
 
     person_of: Mapping[str, str]
     people: Mapping[str, Mapping[str, frozenset[str]]]
@@ -40,11 +35,7 @@ def read_truth(file: Path) -> Truth:
 
 
 def truth_findings(truth: Truth, texts: Mapping[str, str], modality: Modality) -> list[Finding]:
-    """Per attribute, how many of the captions that name it name another than the person has.
-
-    Args:
-        texts: path of an image below the data set -> its caption.
-    """
+    """Per attribute, how many captions that name it name another than the person has; `texts` go by path below the data set."""
     named, wrong, examples = Counter[str](), Counter[str](), defaultdict[str, list[str]](list)
     for key, text in texts.items():
         if key not in truth.person_of:

@@ -87,11 +87,7 @@ def is_stage2(official: Iterable[str]) -> bool:
 
 
 def reported(found: Translation, reasons: Mapping[str, str]) -> KeyReport:
-    """The report on a translation.
-
-    Args:
-        reasons: pattern of a released name that is left out -> why.
-    """
+    """The report on a translation; `reasons` say why names of a pattern are left out."""
     why = {name: next((why for pattern, why in reasons.items() if re.match(pattern, name)), "") for name in found.unused}
     ignored = {name: reason for name, reason in why.items() if reason}
     unexplained = [name for name, reason in why.items() if not reason]
@@ -107,11 +103,7 @@ METHODS = {
 
 
 def shapes_of(cfg: CfgNode, num_classes: int) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of the config's model; nothing is allocated or loaded.
-
-    Args:
-        num_classes: rows of the classifier.
-    """
+    """Name and shape of every tensor of the config's model with so many classes; nothing is allocated or loaded."""
     from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
     from tvilfm_plugin.modeling.text_encoder import FROM_CHECKPOINT

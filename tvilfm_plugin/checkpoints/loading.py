@@ -21,12 +21,7 @@ Translation = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
 class Loaded(NamedTuple):
-    """What `load_weights` did.
-
-    Attributes:
-        kept: names that keep their initial values.
-        provenance: the file's record of its weights; an empty one if it has none.
-    """
+    """What `load_weights` did: names that keep their initial values, and the file's record (an empty one if it has none)."""
 
     kept: list[str]
     provenance: Provenance
@@ -34,11 +29,7 @@ class Loaded(NamedTuple):
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Provenance]:
-    """The tensors of a checkpoint and its record.
-
-    Args:
-        path: fast-reid's `{"model": ...}`, a bare state dict (see `files.weights`), or a model folder.
-    """
+    """Tensors and record of fast-reid's `{"model": ...}`, a bare state dict (see `files.weights`) or a model folder."""
     return _read(path)[1:]
 
 

@@ -29,11 +29,7 @@ SCHEMA: dict[str, Any] = {
 
 
 def read_description(folder: str | os.PathLike[str], verify: bool = False) -> dict[str, Any]:
-    """config.json of a model folder, checked.
-
-    Args:
-        verify: whether model.safetensors must have the sha256 that it states.
-    """
+    """config.json of a model folder, checked; with `verify` model.safetensors must have the sha256 that it states."""
     path = Path(folder) / DESCRIPTION
     described = expect_object(read_json(path), str(path))
     missing = [key for key in SCHEMA if key not in described]

@@ -44,11 +44,7 @@ PLACES = {"--out": _place(check_file), "--out-dir": _place(check_folder)}
 
 
 class Parser(argparse.ArgumentParser):
-    """Options in the one vocabulary; a tool of `tools/` takes its older names as well.
-
-    Args:
-        legacy: whether it is a tool's.
-    """
+    """Options in the one vocabulary; a tool of `tools/` (`legacy`) takes its older names as well."""
 
     def __init__(self, *, legacy: bool = False, **settings: Any) -> None:
         super().__init__(formatter_class=Formatter, allow_abbrev=legacy, **settings)

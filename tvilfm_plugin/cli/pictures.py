@@ -107,11 +107,7 @@ def _models(args: argparse.Namespace) -> Any:
 
 
 def attention(args: argparse.Namespace, build: Callable[..., Any] | None = None) -> int:
-    """The attention of the class token.
-
-    Args:
-        build: draws the maps, instead of `visualization.mip_pictures.build_attention`.
-    """
+    """The attention of the class token; `build` stands in for `visualization.mip_pictures.build_attention`."""
     from tvilfm_plugin.visualization.figures import save_figure
     from tvilfm_plugin.visualization.mip_pictures import build_attention
     from tvilfm_plugin.visualization.mip_runs import attention_of

@@ -81,11 +81,7 @@ def reproduce(args: argparse.Namespace) -> int:
 
 
 def make_table(args: argparse.Namespace, begin: Callable[[list[str], Path], int] | None = None) -> int:
-    """The same with checked options.
-
-    Args:
-        begin: runs the command of a training; None = in a process of its own.
-    """
+    """The same with checked options; `begin` runs the command of a training (None: in a process of its own)."""
     from tvilfm_plugin.analysis.reproduce import FINISHED, carry_out, evaluations, missing_weights, start
     from tvilfm_plugin.analysis.tables import TABLES, collect
     from tvilfm_plugin.evaluation.evaluator import load_evaluation

@@ -12,11 +12,7 @@ DEMO_CONFIG, DEMO_WEIGHTS = "projects/TVILFM/configs/synthetic.yml", f"{DEMO_RUN
 
 
 def model_options(parser: Parser, run: str = "") -> None:
-    """Which model.
-
-    Args:
-        run: the run that is taken where none is named; "" = one must be.
-    """
+    """Which model; `run` is taken where none is named ("": one must be)."""
     if parser.legacy:
         config, weights = (Path(DEMO_CONFIG), Path(DEMO_WEIGHTS)) if run else (None, None)
         parser.option("--config-file", type=Path, required=not run, default=config, help="of the run: RUN/config.yaml")

@@ -31,11 +31,7 @@ DEVICE = re.compile(r"cpu|mps|(cuda|xpu)(:(?P<number>\d{1,3}))?")
 
 
 def check_config(cfg: CfgNode, training: bool = True) -> list[str]:
-    """Raise a `ConfigError` at the first fault of a config of a Tri- run; returns what is only worth a warning.
-
-    Args:
-        training: whether the config is to be trained; else only what an evaluation reads is looked at.
-    """
+    """Raise a `ConfigError` at the first fault; gives warnings. Without `training` only what an evaluation reads is checked."""
     values = flat(cfg)
     for key in (*HOST_KEYS, *OURS.values()):
         if key.name in values and _applies(key, cfg, training) and (problem := key.problem(values[key.name], registered)):

@@ -4,11 +4,7 @@ from collections.abc import Sequence
 
 
 def registered(kind: str) -> Sequence[str]:
-    """The names that a registry knows, sorted; none where it is not filled yet.
-
-    Args:
-        kind: of a registry of fast-reid ("BACKBONE", "DATASET" ...) or of ours ("FUSION" ...), or "PROTOCOLS".
-    """
+    """The names, sorted, in a filled registry: of fast-reid ("BACKBONE" ...), ours ("FUSION" ...), or "PROTOCOLS"."""
     from fastreid.data.datasets import DATASET_REGISTRY
     from fastreid.modeling.backbones import BACKBONE_REGISTRY
     from fastreid.modeling.heads import REID_HEADS_REGISTRY

@@ -146,11 +146,7 @@ def _decoded(value: Any) -> Any:
 
 
 def embedded(arch: str, folder: str) -> str:
-    """MODEL.TEXT.ARCH with the content of a JSON file in the place of its name: a config must work from anywhere.
-
-    Args:
-        folder: of the config file that names it; the current folder counts as well.
-    """
+    """MODEL.TEXT.ARCH with a JSON file's content for its name (from `folder` or the current one): it must work anywhere."""
     if not arch.endswith(".json"):
         return arch
     found = [path for path in (os.path.join(folder, arch), arch) if os.path.isfile(path)]
@@ -196,11 +192,7 @@ def read_config(file: str | os.PathLike[str] = "", opts: Sequence[Any] = ()) -> 
 
 
 def add_tvilfm_config(cfg: CfgNode) -> None:
-    """Add our keys to a fast-reid config, in place. Safe to call twice (the second call changes nothing).
-
-    Args:
-        cfg: a fast-reid config, e.g. `fastreid.config.get_cfg()`, before any file is merged.
-    """
+    """Add our keys in place to a fast-reid config (`get_cfg()`), before files are merged. A second call changes nothing."""
     if "TVILFM" in cfg:
         return
     object.__setattr__(cfg, "__class__", TriConfig)  # the script made it; yacs only lets values through

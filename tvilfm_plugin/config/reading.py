@@ -13,12 +13,7 @@ from tvilfm_plugin.config.errors import ConfigError
 
 @dataclass(frozen=True)
 class Setting:
-    """What a file says about one key.
-
-    Attributes:
-        value: as YAML has it; a mapping stands for a section that the file sets as a whole.
-        file, line: where, line counted from 1.
-    """
+    """What a file says about one key, and in which line, from 1; a mapping sets a section as a whole."""
 
     value: Any
     file: str

@@ -124,11 +124,7 @@ class CaptionBank:
             ) from None
 
     def grouped_by(self, person_of: Callable[[str], int | None]) -> "CaptionBank":
-        """The same captions with lists by person: in path order, without rephrases as in the released map, each text once.
-
-        Args:
-            person_of: whose image a path is; None leaves it out.
-        """
+        """The same in lists by person: in path order, without rephrases, each text once; a person None is left out."""
         persons: dict[int, dict[str, Caption]] = {}
         for path in sorted(self._captions):
             if (pid := person_of(path)) is not None:

@@ -12,11 +12,7 @@ from tvilfm_plugin.modality import Modality
 
 
 class EvalSet(Dataset[dict[str, Any]]):
-    """Row n is query n, or gallery image n - num_query; `row` says so in every sample, whatever order samples come in.
-
-    Attributes:
-        num_query: rows before the gallery begins.
-    """
+    """Row n is query n, or gallery image n - `num_query`; `row` says so in every sample, whatever order samples come in."""
 
     def __init__(
         self,
@@ -91,11 +87,7 @@ class ModalityBatchSampler(Sampler[list[int]]):
 
 
 def collate_rows(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Stack N rows of one modality.
-
-    Returns:
-        images (N, 3, H, W) uint8, row, targets, camids (N,) int64, modality and img_paths as lists of N strings.
-    """
+    """Stack N rows: images (N, 3, H, W) uint8; row, targets, camids (N,) int64; modality, img_paths lists of strings."""
     modalities = {sample["modality"] for sample in samples}
     if len(modalities) != 1:
         raise ValueError(f"A batch has one modality, not {sorted(modalities)}; sample rows with ModalityBatchSampler.")

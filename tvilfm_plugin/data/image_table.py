@@ -155,11 +155,7 @@ def is_distractor(identity: str) -> bool:
 
 
 def read_captions(file: str | os.PathLike[str], table: ImageTable) -> dict[str, tuple[str, str, str]]:
-    """path -> (where, caption, rephrase) of a file with the columns path, caption and, if wanted, rephrase.
-
-    Args:
-        table: gets the problems.
-    """
+    """path -> (where, caption, rephrase) of a file with these columns (rephrase if wanted); `table` gets the problems."""
     captions: dict[str, tuple[str, str, str]] = {}
     for where, fields in _records(Path(file), ("path", "caption"), ("rephrase",), table):
         path = plain_path(fields.get("path", ""))

@@ -46,11 +46,7 @@ def is_ours(cfg: CfgNode) -> bool:
 
 
 def build_dataset(cfg: CfgNode, name: str, text: bool, verbose: bool = True) -> TriDataset:
-    """The data set `name` as `cfg.DATASETS` and `cfg.TEST` describe it.
-
-    Args:
-        text: whether captions are needed; without them the caption files may be missing.
-    """
+    """The data set `name` as DATASETS and TEST describe it; without `text` its caption files may be missing."""
     return DATASET_REGISTRY.get(name)(
         root=datasets_root(),
         folder=cfg.DATASETS.ROOT,
@@ -73,11 +69,7 @@ def build_dataset(cfg: CfgNode, name: str, text: bool, verbose: bool = True) -> 
 def image_cache(
     cfg: CfgNode, dataset: TriDataset, items: Sequence[Item], size: Sequence[int], resample: str, modality: Modality
 ) -> ImageCache:
-    """The images of `items` at one size, decoded once.
-
-    Args:
-        modality: what all of them are; infrared ones may have more than 8 bits where INPUT.IR_SCALING says how.
-    """
+    """Images of one modality at one size, decoded once; INPUT.IR_SCALING lets infrared ones have more than 8 bits."""
     window = Window.of(cfg.INPUT.IR_SCALING) if modality is Modality.IR else None
     return ImageCache([item.path for item in items], (size[0], size[1]), cache_folder(cfg, dataset), resample, window)
 

@@ -18,11 +18,7 @@ from tvilfm_plugin.modality import Modality
 
 
 class Pairs(Dataset[dict[str, Any]]):
-    """Images and labels of both modalities: `dataset[Pair]` is a sample, `dataset[[Pair, ...]]` a batch.
-
-    Attributes:
-        num_classes: K, the number of training identities.
-    """
+    """Images and labels of both modalities, of `num_classes` people: `dataset[Pair]` is a sample, a list of them a batch."""
 
     def __init__(
         self,
@@ -54,11 +50,7 @@ class Pairs(Dataset[dict[str, Any]]):
 
 
 class PairedDataset(Pairs):
-    """Two visible views, an infrared one and both captions; everything random comes from the pairs' seeds.
-
-    Attributes:
-        banks: features of all views of the visible and of the infrared images, which then take the place of the pixels.
-    """
+    """Two visible views, an infrared one and both captions, by the pairs' seeds; `banks` give features instead of pixels."""
 
     def __init__(
         self,
@@ -132,11 +124,7 @@ class PairedDataset(Pairs):
         }
 
     def rgb_views(self, image: int, rng: random.Random, out: Mapping[str, np.ndarray] | None = None) -> dict[str, Tensor]:
-        """Both views of a visible image, and their operations for the device.
-
-        Args:
-            out: (3, H, W) uint8 arrays that are to hold the views, by name; without one, a view gets its own memory.
-        """
+        """Both views of a visible image, in memory of their own or `out`'s (3, H, W) uint8, and their device operations."""
         pixels, out = self.rgb_images[image], out or {}
         rgb, rgb_ops = self.augmentation.rgb(pixels, rng, out.get("rgb"))
         rgb_aug, rgb_aug_ops = self.augmentation.rgb_aug(pixels, rng, out.get("rgb_aug"))

@@ -18,11 +18,7 @@ Picture = str | Path | Image.Image | np.ndarray
 
 
 def read_resized(path: str, size: tuple[int, int], resample: str = "lanczos", window: Window | None = None) -> np.ndarray:
-    """The RGB image of a file as (H, W, 3) uint8, resized with one of FILTERS; an image of that size is not resampled.
-
-    Args:
-        window: what of more than 8 bits becomes grey; None refuses such pictures.
-    """
+    """The (H, W, 3) uint8 RGB image of a file, resized with one of FILTERS if it needs it; `window` as in `open_picture`."""
     return resized(open_picture(path, window), size, resample)
 
 

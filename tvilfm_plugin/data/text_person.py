@@ -96,11 +96,7 @@ def find_folder(key: str, root: str, folder: str = "") -> Path:
 
 
 def read_captioned(key: str, root: str, folder: str = "") -> list[Captioned]:
-    """The images of a text-person data set with their captions, in the order of its list; files may be missing.
-
-    Args:
-        key: of `LAYOUTS`, or "orbench" (its training images).
-    """
+    """Images of a text-person set (of `LAYOUTS`, or "orbench") with their captions, in list order; files may be missing."""
     home = find_folder(key, root, folder)
     if key == ORBENCH:
         file, image_key, images = home / _TRAIN_LIST, "file_path", home

@@ -25,13 +25,10 @@ TOKENIZER_VERSION = 1
 
 
 def stored_tokens(texts: Iterable[str], folder: Path, tokenizer: Tokenizer = CLIP) -> TokenStore:
-    """The tokens of some texts, from the folder if they are there; else tokenised, and stored for the next process.
+    """What `tokenizer` makes of some texts: from the folder if it is there; else stored for the next process.
 
     Any number of processes may ask at once: each that finds nothing writes the same file, complete, under its name. A
     folder that cannot be written costs time only.
-
-    Args:
-        tokenizer: makes them.
     """
     distinct = list(dict.fromkeys(texts))
     path = folder / f"tokens-{_fingerprint(distinct, tokenizer.name)}.npy"

@@ -73,11 +73,7 @@ def forget_words() -> None:
 
 
 class TokenStore:
-    """Each distinct text tokenised once: `store[text]` is its (77,) int64 row.
-
-    Attributes:
-        ids: (S, 77) uint16, the rows of the S distinct texts in order of appearance.
-    """
+    """Each distinct text tokenised once: `store[text]` is its (77,) int64 row; `ids` the (S, 77) uint16 rows in order."""
 
     def __init__(
         self, texts: Iterable[str], ids: np.ndarray | None = None, tokens: Callable[[Sequence[str]], Tensor] = tokenize

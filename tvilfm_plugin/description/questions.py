@@ -53,12 +53,7 @@ _UNKNOWN = re.compile(
 
 
 class Question(NamedTuple):
-    """What to ask.
-
-    Attributes:
-        choices: values that candidates have, most probable first.
-        bits: how much the answer is expected to tell.
-    """
+    """What to ask; its choices, most probable first; and the bits that the answer is expected to tell."""
 
     slot: str
     text: str
@@ -175,11 +170,7 @@ def answered(answers: Mapping[str, Answers], weights: Sequence[float] | np.ndarr
 
 
 def understood(slot: str, answer: str) -> str:
-    """The value of an answer in a witness's own words ("crimson" is red); "" for "don't know".
-
-    Raises:
-        ValueError: the words say nothing of what was asked.
-    """
+    """The value of an answer in a witness's own words ("crimson" is red), "" for "don't know"; else a ValueError."""
     answer = answer.strip()
     if _UNKNOWN.fullmatch(answer):
         return ""

@@ -32,11 +32,7 @@ class Fingerprint(NamedTuple):
 
 
 def fingerprint(data: TriDataset, items: Sequence[Item], text: bool) -> Fingerprint:
-    """The fingerprint of some of a data set's images, in their order.
-
-    Args:
-        text: whether their captions belong to it.
-    """
+    """The fingerprint of some of a data set's images, in their order, with or without their captions."""
     listed, times = hashlib.sha256(), hashlib.sha256()
     for item in items:
         status = os.stat(item.path)

@@ -13,12 +13,9 @@ _MAY_MISS = ("grad_scaler",)
 
 
 def resume_run(checkpointer: Any, epochs: int, iterations: int) -> int:
-    """Load the last checkpoint into everything that a run consists of.
+    """Load the last checkpoint into everything that a run consists of; gives the epoch that follows, from 0.
 
     The host's own way skips what does not fit, and starts anew what the file lacks.
-
-    Returns:
-        the epoch that follows, counted from 0.
     """
     path = checkpointer.get_checkpoint_file()
     content = load_weights(checkpointer.model, path).content

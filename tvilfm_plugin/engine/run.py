@@ -104,12 +104,7 @@ class Identity:
 
 
 def identity(cfg: CfgNode, weights: str = "", data: TriDataset | None = None) -> Identity:
-    """The identity of the run that a config describes.
-
-    Args:
-        weights: what it starts from, where that is not MODEL.WEIGHTS: the weights of stage 1.
-        data: its data set, where that is read already.
-    """
+    """The run of a config from MODEL.WEIGHTS or `weights` (of stage 1), with its data set where that is read already."""
     return Identity(_config_of(cfg), {"train": _data_of(cfg, data)._asdict()}, _inputs_of(cfg, weights))
 
 

@@ -19,10 +19,7 @@ class TrackingWriter(EventWriter):
     """Hands every scalar on once. The tracker's run begins with the first of them: stage 1's is then over."""
 
     def __init__(self, begin: Callable[[], tuple[Log, Callable[[], Any]]]) -> None:
-        """
-        Args:
-            begin: opens the tracker's run; gives what takes its scalars and what ends it.
-        """
+        """`begin` opens the tracker's run; gives what takes its scalars and what ends it."""
         self._begin, self._last = begin, -1
         self._log: Log | None = None
         self._end: Callable[[], Any] = lambda: None
@@ -43,11 +40,7 @@ class TrackingWriter(EventWriter):
 
 
 def tracking_writer(cfg: CfgNode) -> list[EventWriter]:
-    """The writer that TRACKING.KIND names, if any. Where a run goes is the package's own business (its variables, its log-in).
-
-    Raises:
-        ModuleNotFoundError: the package is not installed.
-    """
+    """What TRACKING.KIND names, if any (a ModuleNotFoundError without its package, which says where a run goes)."""
     kind = cfg.TRACKING.KIND
     if kind == "none":
         return []

@@ -56,11 +56,7 @@ def load_for_test(cfg: CfgNode, model: Any) -> None:
 
 
 def load_run(run: str | os.PathLike[str], *, device: str = "", opts: Sequence[str] = ()) -> tuple[CfgNode, Any]:
-    """The trained model of a run by its folder alone, and its config; the folder may have been moved or copied.
-
-    Args:
-        run: OUTPUT_DIR of a finished training, or a model folder.
-    """
+    """The trained model of a run's folder, moved or copied, or of a model folder, and its config."""
     folder = Path(run)
     config, weights = config_of_run(folder), weights_of_run(folder)
     return load_model(config, weights, device=device, opts=["OUTPUT_DIR", str(folder), *opts])
@@ -82,12 +78,7 @@ def config_of_run(run: Path) -> Path:
 
 
 def weights_of_run(run: Path, config: Path | None = None) -> Path:
-    """The weights that count of a finished run.
-
-    Args:
-        run: its folder, wherever it lies now.
-        config: instead of its own.
-    """
+    """The weights that count of a finished run, wherever its folder lies now, by its own config or another."""
     if is_model_folder(run):
         return run / WEIGHTS
     config = config or config_of_run(run)

@@ -20,9 +20,7 @@ class Fusion(nn.Module):
     answers_self = False
 
     def __init__(self, *, dim: int) -> None:
-        """Args:
-        dim: D, for fusions with weights.
-        """
+        """`dim` is D, for fusions with weights."""
         super().__init__()
         self.dim = dim
 

@@ -55,11 +55,7 @@ class Provenance:
         self.trained_on += tuple(one for one in other.trained_on if one not in self.trained_on)
 
     def check_unseen(self, dataset: str, trial: int, tested: Collection[int]) -> None:
-        """Raise if a tested person was trained on.
-
-        Args:
-            tested: folder numbers of the query and gallery identities.
-        """
+        """Raise if one of the tested identities (folder numbers) was trained on."""
         for training in self.trained_on:
             seen = sorted(set(training.identities) & set(tested)) if training.dataset == dataset else []
             if seen:

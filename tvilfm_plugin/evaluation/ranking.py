@@ -63,12 +63,7 @@ class _Gallery(NamedTuple):
 
 
 class MinusInnerProduct(NamedTuple):
-    """Distances -(query @ gallery.T) in float32, computed row by row where they are needed and never held in whole.
-
-    Attributes:
-        query: (Q, D).
-        gallery: (G, D), on the same device.
-    """
+    """Distances -(query @ gallery.T) in float32 of (Q, D), (G, D) on one device, row by row, never held in whole."""
 
     query: Tensor
     gallery: Tensor

@@ -133,12 +133,7 @@ def _cells(name: str, trials: Sequence[RankMetrics], spread: bool = True) -> lis
 
 
 def aligned(table: Sequence[Sequence[str]], names: int) -> list[str]:
-    """Lines of a Markdown table that also reads well in a terminal: names to the left, numbers to the right.
-
-    Args:
-        table: rows of cells, the header first.
-        names: how many leading columns hold text.
-    """
+    """A Markdown table that also reads well in a terminal: `names` columns of text to the left, numbers to the right."""
     header, *rows = table
     sides = ["left"] * names + ["right"] * (len(header) - names)
     return tabulate(rows, header, tablefmt="pipe", colalign=sides if rows else None, disable_numparse=True).splitlines()

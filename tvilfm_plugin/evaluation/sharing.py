@@ -8,11 +8,7 @@ from tvilfm_plugin.evaluation.stored import StoredEvaluation
 
 
 class Turns:
-    """Whose turn it is: ranking after ranking goes to the next process, over all settings and text sources.
-
-    Args:
-        gather: an object -> those of all processes in the main one, an empty list in the others.
-    """
+    """Whose turn it is: rankings go round the processes; `gather` gives the main one all objects, the others an empty list."""
 
     def __init__(self, rank: int, world: int, gather: Callable[[Any], Sequence[Any]]) -> None:
         self.rank, self.world, self.gather = rank, world, gather

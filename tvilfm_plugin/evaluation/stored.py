@@ -223,12 +223,7 @@ class StoredEvaluation:
     # --- files -------------------------------------------------------------------------------------------------------
 
     def save(self, folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write results.json, rankings.npz and parts.pt, each all or nothing.
-
-        Args:
-            folder: is made if missing.
-            arrays: per-query values and rankings (`row_arrays`) that are kept beside labels, draws and texts.
-        """
+        """Write results.json, rankings.npz (with `arrays`, see `row_arrays`) and parts.pt, each all or nothing."""
         make_folder(folder)
         numbers: dict[str, Any] = {
             "query_pids": self.query.pids,

@@ -28,11 +28,7 @@ class Summary(NamedTuple):
 
 
 def summarise(values: Sequence[float] | np.ndarray) -> Summary:
-    """Mean, deviation and confidence over trials (gallery draws, text seeds or training seeds: not mixed).
-
-    Args:
-        values: (T,) one number per trial.
-    """
+    """Mean, deviation and confidence of (T,) trials: gallery draws, text seeds or training seeds, not mixed."""
     from scipy import stats
 
     trials = finite("trials", values)

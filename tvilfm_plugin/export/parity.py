@@ -78,12 +78,7 @@ class Parity:
 
 
 def compare_features(retriever: Retriever, exported: OnnxModel, pixels: np.ndarray, cameras: Sequence[int] | None) -> Parity:
-    """Every output of every graph.
-
-    Args:
-        pixels: (N, H, W, 3) uint8.
-        cameras: (N,) numbers that the model knows, or None.
-    """
+    """Every output of every graph, of (N, H, W, 3) uint8 pixels and N cameras that the model knows (or None)."""
     parity, model = Parity(), retriever.model
     images = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
     asked: list[tuple[str, Sequence[int] | None]] = [("", None)]
@@ -119,12 +114,7 @@ def _note(
 def compare_searches(
     retriever: Retriever, exported: OnnxModel, gallery: Sequence[Record], queries: Sequence[str], parity: Parity
 ) -> None:
-    """The first TOP hits of every query picture, with texts in turn; the result goes to `parity`.
-
-    Args:
-        gallery: visible images.
-        queries: files of infrared images.
-    """
+    """The first TOP hits among visible images of every query picture, with texts in turn; the result goes to `parity`."""
     from tvilfm_plugin.runtime.retriever import OnnxRetriever
 
     runtime = OnnxRetriever(exported)

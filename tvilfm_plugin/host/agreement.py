@@ -8,11 +8,7 @@ from torch import nn
 
 
 def take_from_main(model: nn.Module) -> list[str]:
-    """Give every process the main one's weights and buffers, sending only those that differ somewhere.
-
-    Returns:
-        the names of what was sent.
-    """
+    """Give every process the main one's weights and buffers; sends, and names, only those that differ somewhere."""
     if comm.get_world_size() == 1:
         return []
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}

@@ -43,11 +43,7 @@ class FirstStep:
         self.nonzero = self.nonzero or any(bool(gradient.any()) for gradient in gradients)
 
     def settled(self) -> bool:
-        """Whether a weight has moved; a RuntimeError where a step should have moved one.
-
-        Returns:
-            false where the next step has to tell.
-        """
+        """Whether a weight has moved (false: the next step has to tell); a RuntimeError where a step should have."""
         if any(not torch.equal(old, self._sample(weight)) for old, weight in zip(self.before, self.weights, strict=True)):
             self.hook.remove()
             return True

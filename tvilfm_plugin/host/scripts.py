@@ -26,11 +26,7 @@ one line, with --debug the traceback; the script's own errors are Python's."""
 
 
 def run(argv: Sequence[str]) -> int:
-    """What `python -m tvilfm_plugin ARGV` does: run the script or module that `argv` names.
-
-    Returns:
-        the exit status; the script's own SystemExit passes through.
-    """
+    """What `python -m tvilfm_plugin ARGV` does; gives the exit status, and the script's own SystemExit passes through."""
     words = list(argv)
     if not words or words[0] in ("-h", "--help"):
         print(USAGE, file=sys.stdout if words else sys.stderr)
@@ -155,11 +151,7 @@ def _name_the_host() -> None:
 
 
 def stand_in(undo: contextlib.ExitStack) -> None:
-    """When fast-reid is imported: our keys in its default config, and the plugin's trainer as DefaultTrainer.
-
-    Args:
-        undo: takes everything back when it closes.
-    """
+    """When fast-reid is imported: our keys in its default config, our trainer as DefaultTrainer, until `undo` closes."""
     active = [True]
     undo.callback(active.clear)
 

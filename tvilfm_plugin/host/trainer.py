@@ -69,11 +69,7 @@ def _with_whole_checkpoints(init: Callable[[Any, CfgNode], None], self: Any, cfg
 
 
 def _from_any_epoch(train: Callable[[Any], Any], self: Any) -> Any:
-    """Train from `start_epoch`; a finished run is evaluated.
-
-    Returns:
-        the last evaluation, on rank 0; None without one. (The original asserts that there was one.)
-    """
+    """Train from `start_epoch`; gives the last evaluation on rank 0, or None (the original asserts that there was one)."""
     self.epoch = self.start_epoch - 1
     self._last_eval_results = None
     return train(self)

@@ -49,11 +49,7 @@ class Key:
         return type(self.default).__name__
 
     def problem(self, value: Any, names: Callable[[str], Sequence[str]]) -> str:
-        """What is wrong with a value, as a sentence that names the key; "" if nothing is.
-
-        Args:
-            names: registry -> what it knows; nothing means that it is not filled yet, and every name passes.
-        """
+        """What is wrong with a value, as a sentence with the key, or ""; a registry whose `names` are none passes all."""
         of_kind = self._problem_of_list if isinstance(self.default, (tuple, list)) else self._problem_of_one
         problem = of_kind(value, names)
         return f"{self.name} is {shown(value)}; {self.wanted}." if problem and self.wanted else problem

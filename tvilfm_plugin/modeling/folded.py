@@ -41,11 +41,7 @@ class FoldedTrunk:
         self._made = None
 
     def of(self, base: nn.Module) -> Trunk:
-        """The twin; `base` itself if a part of it trains or has hooks, or if it is not what was traced any more.
-
-        Args:
-            base: the module, or a copy of it.
-        """
+        """The twin of `base` or its copy; `base` itself if it trains, has hooks, or is not what was traced any more."""
         if any(part.training or part._forward_hooks or part._forward_pre_hooks for part in base.modules()):
             return base
         tensors = itertools.chain(base.parameters(), base.buffers())

@@ -11,12 +11,7 @@ from tvilfm_plugin.modeling.necks import bn_neck, frozen_bias_neck, small_classi
 
 @REID_HEADS_REGISTRY.register()
 class IdentityHead(nn.Module):
-    """A BN neck (with trainable bias, as released for TVI-LFM) and a bias-free classifier.
-
-    Attributes:
-        neck: (N, D) raw features -> (N, D).
-        classifier: (N, D) after the neck -> (N, K).
-    """
+    """A BN neck (N, D) (with trainable bias, as released for TVI-LFM) and a bias-free classifier (N, D) -> (N, K)."""
 
     @configurable
     def __init__(self, *, dim: int, num_classes: int, norm: str = "BN", neck_bias: bool = True) -> None:

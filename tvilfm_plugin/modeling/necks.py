@@ -29,12 +29,7 @@ class NeckAffine(NamedTuple):
 
 
 def bn_neck(dim: int, norm: str = "BN") -> nn.BatchNorm1d | SyncBatchNorm:
-    """A BN layer over (N, D).
-
-    Args:
-        dim: D.
-        norm: "BN", or "syncBN" for statistics over all processes.
-    """
+    """A BN layer over (N, D); "syncBN" has statistics over all processes."""
     if norm not in NECKS:
         raise ValueError(f"MODEL.HEADS.NORM is {norm!r}; the neck can be {' or '.join(NECKS)}.")
     return NECKS[norm](dim)

@@ -64,11 +64,7 @@ class WeightedLoss(NamedTuple):
 
 
 def choose_losses(names: Sequence[str], weights: Sequence[float] = ()) -> dict[str, WeightedLoss]:
-    """Losses by name.
-
-    Args:
-        weights: one per name; empty = 1 each.
-    """
+    """Losses by name, each with its weight; no weights = 1 each."""
     if weights and len(weights) != len(names):
         raise ValueError(f"MODEL.LOSSES.WEIGHTS has {len(weights)} entries for the {len(names)} losses {tuple(names)}.")
     functions = [choose(LOSS_REGISTRY, name, "MODEL.LOSSES.NAME") for name in names]

@@ -211,11 +211,7 @@ class VIBaseline(nn.Module):
 
 
 def rows_by_modality(modality: str | Modality | Sequence[str], count: int) -> dict[Modality, Tensor | slice]:
-    """Which rows of a batch belong to which modality.
-
-    Args:
-        modality: of all `count` rows, or one for each.
-    """
+    """Which rows of a batch belong to which modality, of all `count` rows or one for each."""
     if isinstance(modality, str):
         return {Modality(modality): slice(None)} if count else {}
     if len(modality) != count:

@@ -31,11 +31,7 @@ class FrameEncoder:
     """
 
     def __init__(self, retriever: Retriever, *, modality: Modality | str = Modality.RGB) -> None:
-        """
-        Args:
-            retriever: holds the model; its gallery is not used.
-            modality: what the camera sees: "rgb" or "ir".
-        """
+        """`retriever` holds the model (its gallery is not used); the camera sees `modality`, "rgb" or "ir"."""
         self.retriever = retriever
         # `extract_embeddings` gets frames as OpenCV reads them, BoxMOT's are RGB.
         self._bgr, self._rgb = (CropEncoder(retriever, modality=modality, order=order) for order in ("bgr", "rgb"))

@@ -34,12 +34,7 @@ class Hit(NamedTuple):
 
 
 class SearchResult(NamedTuple):
-    """What a search found.
-
-    Attributes:
-        hits: best first.
-        note: what must be said about it (a member that could not vote, words that do not fit), or "".
-    """
+    """Hits, best first, and what must be said about them (a member that could not vote, words that do not fit), or ""."""
 
     hits: list[Hit]
     note: str

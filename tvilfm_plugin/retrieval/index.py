@@ -194,11 +194,7 @@ class GalleryIndex:
         self.records = joined
 
     def remove(self, paths: Collection[str]) -> int:
-        """Take images out, by path; raises for a path that is not there.
-
-        Returns:
-            how many there were.
-        """
+        """Take images out, by path, and say how many; raises for a path that is not there."""
         wanted = set(paths)
         leave = np.array([path in wanted for path in self.records.paths], dtype=bool)
         if unknown := wanted - {path for path, out in zip(self.records.paths, leave, strict=True) if out}:

@@ -131,9 +131,7 @@ def _digest_of_description(kind: str, fingerprint: Fingerprint, records: Records
 
 
 def _trailer(kind: str, fingerprint: Fingerprint, records: Records, vectors: str) -> bytes:
-    """Args:
-    vectors: sha256 of what faiss wrote.
-    """
+    """What follows faiss's bytes, whose sha256 is `vectors`."""
     digests = {"vectors": vectors, "description": _digest_of_description(kind, fingerprint, records)}
     described = {**_plain(kind, fingerprint, records), "digests": digests}
     text = json.dumps(described, separators=(",", ":"), allow_nan=False).encode()
@@ -192,11 +190,7 @@ class FlatFile:
     """
 
     def __init__(self, file: IO[bytes], dim: int) -> None:
-        """
-        Args:
-            file: open for reading and writing; empty, or begun before.
-            dim: D.
-        """
+        """`file` is open for reading and writing: empty, or begun before with rows of as many numbers."""
         self.file = file
         self.dim = dim
         self.header = _flat_header(dim, 0)

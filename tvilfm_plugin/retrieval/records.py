@@ -63,11 +63,7 @@ class Filter(NamedTuple):
             raise ValueError(f"A filter by time ends before it begins: {times!r}.")
 
     def nothing_found(self, records: "Records") -> str:
-        """Why no image passes, for the note of a search.
-
-        Raises:
-            ValueError: none ever can, because the gallery does not know what is filtered by.
-        """
+        """Why no image passes, for a search's note; a ValueError if none ever can: the gallery does not know it."""
         for what, asked, known in (
             ("camera", self.cameras, records.camids[records.camids != UNKNOWN]),
             ("time", self.times, records.times[~np.isnan(records.times)]),

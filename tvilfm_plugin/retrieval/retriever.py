@@ -122,11 +122,7 @@ class Retriever(Searcher):
 
     @classmethod
     def from_run(cls, run: str | Path, *, device: str = "", opts: Sequence[str] = ()) -> Self:
-        """Load the model of a run folder, wherever it lies: its config.yaml and the weights that count.
-
-        Args:
-            run: OUTPUT_DIR of a finished training, or a copy of it.
-        """
+        """The model of a run folder (OUTPUT_DIR of a finished training), wherever it lies: config.yaml, weights that count."""
         run = Path(run)
         return cls.from_checkpoint(config_of_run(run), weights_of_run(run), device=device, opts=opts)
 

@@ -37,11 +37,7 @@ class Batches:
     """What waits is embedded together: while one pass computes, the next one fills."""
 
     def __init__(self, embed: Callable[[list[QueryPart]], Awaitable[Vectors]], most: int) -> None:
-        """
-        Args:
-            embed: parts of queries -> the unit vectors of each.
-            most: parts of one pass.
-        """
+        """`embed` gives the unit vectors of each of at most `most` parts of queries."""
         self._embed, self._most = embed, most
         self._waiting: deque[tuple[list[QueryPart], asyncio.Future[Vectors]]] = deque()
         self._running = False

@@ -23,11 +23,7 @@ PROPERTY = "fingerprint"
 
 
 class DatabaseGallery:
-    """A collection of a Milvus server as a gallery: `add`, `remove`, `nearest` and `len` as of `GalleryIndex`.
-
-    Attributes:
-        fingerprint: by what the vectors were made; it is stored with the collection.
-    """
+    """A collection of a Milvus server as a gallery, stored with its `fingerprint`; methods as of `GalleryIndex`."""
 
     def __init__(
         self, uri: str, collection: str, fingerprint: Fingerprint, *, index_type: str = "FLAT", token: str = ""

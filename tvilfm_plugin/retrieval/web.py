@@ -64,11 +64,7 @@ class Example(NamedTuple):
 
 
 class Page:
-    """What the page's requests are answered with. Nothing of a request outlives its answer.
-
-    Attributes:
-        busy: what is said to whom no place is free for.
-    """
+    """What the page's requests are answered with; `busy` where no place is free. Nothing outlives its answer."""
 
     busy = "Too many searches at once; try again in a moment."
 
@@ -189,12 +185,7 @@ async def run(threads: ThreadPoolExecutor, work: Callable[..., Answer], *args: A
 def make_app(
     retriever: "Retriever", examples: Sequence[Example] = (), title: str = "", hosts: Collection[str] = LOOPBACK
 ) -> Guard:
-    """The page as an ASGI application.
-
-    Args:
-        retriever: with a gallery.
-        hosts: names under which the page may be asked for.
-    """
+    """The page of a retriever with a gallery as an ASGI application that may be asked for under the names `hosts`."""
     page = Page(retriever, examples, title)
     routes = [Route("/", _static("page.html", "text/html"))]
     routes += [Route(f"/{name}", _static(name, kind)) for name, kind in STATIC.items()]

@@ -21,11 +21,7 @@ class Shown(NamedTuple):
 
 
 def shown_gallery(config: Path, gallery: Path | None, count: int, opts: Sequence[str] = ()) -> Shown:
-    """The gallery of the test set's first draw with `count` of its queries, or the pictures of a folder.
-
-    Args:
-        gallery: folder of visible pictures; None = the test set.
-    """
+    """The folder's pictures, or the gallery of the test set's first draw with `count` of its queries."""
     if gallery is not None:
         return Shown(gallery, (), f"The gallery: the pictures in {gallery.resolve().name}.")
     cfg = read_config(config, opts)

@@ -129,11 +129,7 @@ def _answers(answers: object) -> dict[str, str] | None:
 
 
 def read_embedding(body: bytes, has_text: bool, window: Window | None = None) -> tuple[Modality, list[Image.Image], list[str]]:
-    """What a request body wants embedded: `images` (base64) of one `modality` ("ir", "rgb"), or `texts`.
-
-    Args:
-        window: what of an infrared picture with more than 8 bits becomes grey.
-    """
+    """What a body wants embedded: `images` (base64) of one `modality` ("ir": through `window`; "rgb"), or `texts`."""
     fields = _object(body)
     if set(fields) - {"images", "modality", "texts"}:
         raise Refused(422, "Unknown field; images, modality and texts are known.")

@@ -21,11 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class OnnxRetriever(Searcher):
-    """An exported model and a gallery; same questions and same answers as `Retriever`.
-
-    Attributes:
-        index: the gallery; set by `embed_gallery` or `load_gallery`, None before.
-    """
+    """An exported model and a gallery (`index`, None before); same questions and same answers as `Retriever`."""
 
     model_name = "This export"
 

@@ -12,10 +12,7 @@ class Vectors:
     """N gallery images: row n of the vectors is record n."""
 
     def __init__(self, vectors: np.ndarray, records: Sequence[Record]) -> None:
-        """Args:
-        vectors: (N, D) float32 unit vectors.
-        records: of the same images.
-        """
+        """(N, D) float32 unit vectors, and the records of the same images."""
         if len(vectors) != len(records):
             raise ValueError(f"{len(vectors)} vectors for {len(records)} records: give one record per vector.")
         self.vectors = vectors

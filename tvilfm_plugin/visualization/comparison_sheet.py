@@ -20,11 +20,7 @@ class Failure(NamedTuple):
 
 
 def comparison_rows(systems: Sequence[System], queries: Sequence[int]) -> list[QueryRow]:
-    """Every query once per system, under a heading of its own, with the texts that the system used.
-
-    Args:
-        queries: rows of the query set, e.g. `systems[-1].ranked.spread(4)`.
-    """
+    """Every query (a row of the query set) once per system, under a heading of its own, with the system's texts."""
     check_same_queries(systems)
     found = []
     for q in queries:

@@ -17,11 +17,7 @@ LOOKS = (Look("same person", BLUE, "-", ""), Look("different people", VERMILION,
 
 
 class Distances(NamedTuple):
-    """Cosine distances (1 - cosine, 0 to 2) of all pairs that the protocol ranks.
-
-    Attributes:
-        same, different: of pairs of one person, and of two.
-    """
+    """Cosine distances (1 - cosine, 0 to 2) of all pairs that the protocol ranks, of one person and of two."""
 
     same: np.ndarray
     different: np.ndarray

@@ -80,11 +80,7 @@ def encoded(figure: "Figure", kind: str = "png") -> bytes:
 
 
 def save_figure(figure: "Figure", out: str | Path) -> Path:
-    """Write a figure, all or nothing; its folder is made.
-
-    Args:
-        out: ends in .png or .svg.
-    """
+    """Write a figure as .png or .svg, all or nothing; its folder is made."""
     path = Path(out)
     content = encoded(figure, picture_format(path))
     make_folder(path.parent)

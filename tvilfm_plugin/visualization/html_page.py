@@ -58,11 +58,7 @@ def bullets(lines: Iterable[str]) -> str:
 
 
 def table(cells: Sequence[Sequence[str]], names: int = 1) -> str:
-    """A table, the header first.
-
-    Args:
-        names: how many leading columns hold text; the others are numbers and stand to the right.
-    """
+    """A table, the header first; `names` leading columns hold text, the others numbers, which stand to the right."""
 
     def row(tag: str, line: Sequence[str]) -> str:
         kinds = ["" if i < names else ' class="number"' for i in range(len(line))]
@@ -74,11 +70,7 @@ def table(cells: Sequence[Sequence[str]], names: int = 1) -> str:
 
 
 def picture(content: bytes, kind: str, caption: str, width: int) -> str:
-    """A picture with a caption, which is also what a screen reader says.
-
-    Args:
-        width: on the page, in pixels; narrower where the window is.
-    """
+    """A picture, at most `width` pixels wide, with a caption, which is also what a screen reader says."""
     media = {"png": "image/png", "svg": "image/svg+xml"}[kind]
     data = base64.b64encode(content).decode("ascii")
     return (

@@ -33,11 +33,7 @@ def rows_of_people(data: EvalSet, people: np.ndarray, most: int, seed: int = 0) 
 def read_rows(
     encoder: MIPEncoder, data: EvalSet, rows: np.ndarray, progress: Callable[[Sequence[range]], Iterable[range]] = iter
 ) -> Readout:
-    """What the encoder says about some rows, in their order.
-
-    Args:
-        rows: ascending.
-    """
+    """What the encoder says about some rows, given and told in ascending order."""
     device = encoder.pixel_mean.device
     wanted = set(rows.tolist())
     # Consecutive rows of one modality; a batch without wanted rows is not read.

@@ -63,11 +63,7 @@ def open_models(
 def attention_of(
     shown: Models, *, people: int, layer: int = -1, seed: int = 0
 ) -> tuple[list[np.ndarray], list[str], dict[str, np.ndarray], str]:
-    """Images, their labels, name -> attention maps, and the title: person by person, the infrared image before the visible.
-
-    Args:
-        layer: block, from the end if negative.
-    """
+    """Images, labels, name -> maps of a block (negative: from the end), and the title: person by person, infrared first."""
     data = shown.data
     rows = rows_of_people(data, _people(data, people, seed), 1, seed)
     in_order = rows.reshape(2, -1).T.reshape(-1)
@@ -85,12 +81,7 @@ def attention_of(
 
 
 def prompt_figure(shown: Models, *, people: int, images: int, layer: int = -1, seed: int = 0) -> "Figure":
-    """Where the instance prompts of several models lie.
-
-    Args:
-        images: of each person and modality.
-        layer: block, from the end if negative.
-    """
+    """Where several models' instance prompts in a block lie (negative: from the end), of `images` per person and modality."""
     data = shown.data
     chosen = _people(data, people, seed)
     rows = rows_of_people(data, chosen, images, seed)

@@ -40,11 +40,7 @@ def stored_robustness(folder: Path) -> list[Path]:
 
 
 def read_robustness(path: Path, weights: str) -> dict[str, Any]:
-    """One of them: the protocol card, and the points.
-
-    Args:
-        weights: hash of the weights whose evaluation stands beside it.
-    """
+    """The protocol card and points of one file, whose weights must be those of the evaluation beside it."""
     described: dict[str, Any] = read_json(path)
     checked(described, _Robustness, str(path))
     if described["card"].get("weights_sha256") != weights:

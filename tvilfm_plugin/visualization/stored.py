@@ -95,11 +95,7 @@ class Ranked:
         return [int(q) for q in chosen[np.linspace(0, len(chosen) - 1, min(count, len(chosen))).astype(int)]]
 
     def row(self, q: int, label: str = "", heading: str = "", filtered: bool = True) -> QueryRow:
-        """Query q with its best gallery images.
-
-        Args:
-            filtered: whether the system used the text of the infrared image; else it is not shown.
-        """
+        """Query q with its best gallery images; with `filtered` the text of the infrared image is shown."""
         best = zip(self.top[q][:BEST], self.similarity[q][:BEST], strict=True)
         right = self.gallery_pids == self.query_pids[q]
         hits = [Hit(self.gallery_paths[g], bool(right[g]), float(s)) for g, s in best if g >= 0]
@@ -132,11 +128,7 @@ def _say_missing(folder: str) -> None:
 
 
 def draw_queries(folder: Path, query_type: str, count: int) -> Path:
-    """Draw queries, evenly spread, with the five best gallery images of the first gallery draw.
-
-    Returns:
-        The PNG in `folder`.
-    """
+    """The PNG, in `folder`, of evenly spread queries with the five best images of the first gallery draw."""
     setting = next(iter(read_described(folder)["cards"])).split("/", 1)[0]
     ranked = Ranked.read(folder, f"{setting}/{query_type}")
     rows = [ranked.drawn_row(q, f"person {ranked.query_pids[q]}") for q in ranked.spread(count)]

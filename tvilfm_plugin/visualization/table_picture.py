@@ -14,11 +14,7 @@ METRICS = ("R-1", "mAP")
 
 
 def build_table_picture(lines: Sequence[Any], dataset: str, title: str) -> "Figure":
-    """A panel per metric, a line per row and text source of the first setting.
-
-    Args:
-        lines: `analysis.table_rows.Line`s.
-    """
+    """A panel per metric, in it a row per `Line` (row and text source) of the first setting."""
     lines = [line for line in lines if line.setting == lines[0].setting]
     names = [f"{line.row.name}" + ("" if line.source == "none" else f" ({line.source})") for line in lines]
     figure = new_figure(9.0, 1.2 + 0.34 * len(lines))

@@ -44,13 +44,10 @@ class Offsets(NamedTuple):
 
 
 def text_offsets(stored: StoredEvaluation, setting: str, source: str, seed: int = 0) -> Offsets:
-    """Cosines from the stored raw parts.
+    """Cosines from the stored raw parts, with the first seed's texts of a setting and source.
 
     f_ir is the query's feature, f_rgb the mean over the person's visible images in the gallery union, T_rgb the text of the
     first draw and T_ir the query's own filter text.
-
-    Args:
-        setting, source: which texts, of the first seed.
     """
     if source in (NO_TEXT, "self"):
         raise ValueError(f"Text source {source!r} gives no offset between two texts; take witness or oracle.")

@@ -68,11 +68,7 @@ def map_of(system: System, people: np.ndarray, most: int = IMAGES, seed: int = 0
 
 
 def build_maps(maps: Mapping[str, Map], title: str, queries: str = "infrared (with text where used)") -> "Figure":
-    """One panel per map. A person has a colour and a letter, written at the median of her visible points.
-
-    Args:
-        queries: what the triangles are.
-    """
+    """One panel per map; `queries` are triangles. A person has a colour, and a letter at the median of her visible points."""
     people = sorted({int(pid) for one in maps.values() for pid in one.pids})
     figure = new_figure(3.6 * len(maps) + 0.2, 4.1)
     for axis, (name, one) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):

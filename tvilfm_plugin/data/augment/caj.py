@@ -156,11 +156,7 @@ def grayscale(planes: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CropFlip:
-    """Pad with black, crop back to the same size, mirror, make grey; on uint8, before normalisation.
-
-    Attributes:
-        pad: black pixels on every side before the crop.
-    """
+    """Pad with `pad` black pixels, crop back to the same size, mirror, make grey; on uint8, before normalisation."""
 
     pad: int = 10
     flip_prob: float = 0.5

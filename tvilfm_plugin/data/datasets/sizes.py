@@ -13,11 +13,7 @@ from tvilfm_plugin.modality import Modality
 def train_table(
     images: Mapping[Modality, Sequence[Item]], captions: Mapping[Modality, CaptionBank], relative: Callable[[str], str]
 ) -> str:
-    """The training split: identities, images, cameras, captions and rephrases of each kind.
-
-    Args:
-        relative: path -> key of its caption.
-    """
+    """The training split: people, images, cameras, captions and rephrases of each kind; captions go by `relative(path)`."""
     rows = []
     for modality, items in images.items():
         bank = captions.get(modality, CaptionBank({}, ""))

@@ -29,9 +29,7 @@ class ChannelAttention(_Attention):
     """CNL: the channels of the low map, mixed by how they go with the channels of the high map, are added to the high map."""
 
     def __init__(self, high: int, low: int, stride: int) -> None:
-        """Args:
-        stride: height of the low map over that of the high map.
-        """
+        """`stride` is the height of the low map over that of the high map."""
         super().__init__(high, low, low, stride)
 
     def forward(self, x: Tensor, low: Tensor) -> Tensor:

@@ -86,17 +86,10 @@ class DEENTrunk(nn.Module):
 
 
 class BranchHead(PackedHead):
-    """One neck (bias frozen at 0) and one bias-free classifier for all branches.
-
-    Attributes:
-        bn: the neck, (3N, D) rows -> (3N, D).
-        classifier: (3N, D) after the neck -> (3N, K).
-    """
+    """One neck (bias frozen at 0) for all branches' (3N, D) rows, and one bias-free classifier of them, (3N, K)."""
 
     def __init__(self, *, dim: int, num_classes: int, norm: str = "BN") -> None:
-        """Args:
-        dim: 3D, of the vectors of an image.
-        """
+        """`dim` is 3D, of the vectors of an image."""
         super().__init__()
         if dim % BRANCHES:
             raise ValueError(f"An image has {dim} numbers, which are not {BRANCHES} vectors side by side.")

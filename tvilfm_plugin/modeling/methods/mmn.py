@@ -33,12 +33,7 @@ class _Encode(nn.Module):
 
 
 class MiddleImages(nn.Module):
-    """Images of a modality between both: encoded per modality into one plane, decoded by shared weights.
-
-    Attributes:
-        encoders: per modality.
-        decode: one plane -> three.
-    """
+    """Images of a modality between both: encoded per modality into one plane, decoded to three by shared weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,11 +55,7 @@ class MiddleImages(nn.Module):
 
 
 class StripeHeads(PackedHead):
-    """A neck (bias frozen at 0) and a bias-free classifier for every stripe.
-
-    Attributes:
-        necks, classifier: per stripe.
-    """
+    """Per stripe a neck (bias frozen at 0) and a bias-free classifier."""
 
     longest = 2.0
 

@@ -99,11 +99,7 @@ class DEEN(PackedBaseline):
 
 
 class MiddleEncoder(DualStreamEncoder):
-    """A dual stream that also sees middle images: raw features (N, 2SD), the image's stripes and the middle image's.
-
-    Attributes:
-        middle: makes them.
-    """
+    """A dual stream that also makes middle images: raw features (N, 2SD), the image's stripes and the middle image's."""
 
     middle: MiddleImages
 
@@ -137,9 +133,7 @@ class MMN(PackedBaseline):
 
     @configurable
     def __init__(self, *, fixed_projection: bool = False, **parts: Any) -> None:
-        """Args:
-        fixed_projection: the projection stays as it starts (preset released).
-        """
+        """`fixed_projection`: the projection stays as it starts (preset released)."""
         super().__init__(**parts)
         width = self.visual.dim // STRIPES
         self.projection = Projection(width).requires_grad_(not fixed_projection)

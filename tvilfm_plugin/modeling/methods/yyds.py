@@ -72,9 +72,7 @@ class RobertaSentence(Sentence):
     """transformers' RobertaModel: the mean over a sentence's projected tokens."""
 
     def __init__(self, encoder: nn.Module, dim: int, *, masked: bool = True, **how: bool) -> None:
-        """Args:
-        masked: mean over the tokens. False: over all positions, padding included (released).
-        """
+        """`masked`: mean over the tokens; else over all positions, padding included (released)."""
         super().__init__(encoder, encoder.config.hidden_size, dim, **how)  # type: ignore[union-attr, arg-type]
         self.masked = masked
 
@@ -100,11 +98,7 @@ def _until_the_end(ids: Tensor) -> Tensor:
 
 
 class YYDSTrunk(DEENTrunk):
-    """DEEN's trunk, and a second one of the same stages on the visible stem's output: what colours a text would name.
-
-    Attributes:
-        colour: of visible rows only; an infrared one gives zeros.
-    """
+    """DEEN's trunk, and a second one (`colour`; zeros for infrared rows) on the visible stem's output: what texts name."""
 
     def __init__(self, base: nn.Module, **how: Any) -> None:
         super().__init__(base, **how)

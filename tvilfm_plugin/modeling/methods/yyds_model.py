@@ -28,11 +28,7 @@ ROBERTA = "roberta"
 
 
 class RelationEncoder(DualStreamEncoder):
-    """A dual stream on `YYDSTrunk`: vectors (N, 4D) of branches and colour map, and what the joint relation needs, (N, 2D).
-
-    Attributes:
-        relation: of image and text; None without.
-    """
+    """Vectors (N, 4D) of branches and colour map, and what the joint `relation` (None without) needs, (N, 2D)."""
 
     relation: JointRelation | None
 

@@ -28,12 +28,9 @@ LOSSES = ("identity", "triplet", "msel", "iael")
 
 @META_ARCH_REGISTRY.register()
 class MIP(VIBaseline):
-    """Modality- and instance-aware visual prompt learning.
+    """Modality- and instance-aware visual prompt learning; whoever trains it tells the epoch, from 0 (`set_epoch`).
 
     In evaluation it is a `VIBaseline`: raw features (N, 5 * D), `encode_images`, `embed`; images alone, no text.
-
-    Attributes:
-        epoch: the trainer's, from 0; whoever trains sets it with `set_epoch`.
     """
 
     visual: MIPEncoder

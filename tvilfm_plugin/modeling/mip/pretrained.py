@@ -37,13 +37,9 @@ class LoadReport(NamedTuple):
 
 
 def vit_sources(names: Iterable[str], depth: int) -> dict[str, str]:
-    """Encoder parameter -> the ViT's entry that it starts from; the others start at random.
+    """Encoder parameter -> the entry of a ViT of `depth` blocks that it starts from; the others start at random.
 
     Both branches start from the last block and the final norm; the prompts and their generator from nothing.
-
-    Args:
-        names: of the encoder's parameters.
-        depth: blocks of the ViT.
     """
     sources = {}
     for name in names:

@@ -35,11 +35,7 @@ def prompt_projection(dim: int) -> nn.Linear:
 
 
 class ModalityPrompts(nn.Module):
-    """M_i(x) = Dropout(phi(library_i[modality of x])), fresh in every prompted layer i.
-
-    Attributes:
-        library: (2, layers, P, D); see `LABELS` for the rows.
-    """
+    """M_i(x) = Dropout(phi(library_i[modality of x])), fresh in every prompted layer i; `library` is (2, layers, P, D)."""
 
     def __init__(self, *, layers: int, count: int, dim: int, bound: float, dropout: float = 0.1) -> None:
         """Args:
