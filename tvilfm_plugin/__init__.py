@@ -47,6 +47,7 @@ importing.before("fastreid", _before_fastreid)
 for _host_module, _module in _REGISTRATIONS.items():
     importing.after(_host_module, _register(_module))
 importing.provided["trainer"] = lambda: _ours("engine").TriTrainer
+importing.provided["ready"] = lambda: _ours("engine.ready").ready
 presence.explain_missing_host()
 children.prepare_spawned()
 if children.MARK in os.environ:  # a process that a script has started

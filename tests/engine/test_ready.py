@@ -3,9 +3,11 @@
 import shutil
 
 import pytest
-from tiny_runs import TinyRuns
+from fastreid.engine import default_argument_parser, default_setup
+from tiny_runs import TinyRuns, forget_logging
 
 from tvilfm_plugin.cli.main import main
+from tvilfm_plugin.config import read_config
 
 
 @pytest.mark.parametrize(
@@ -31,11 +33,25 @@ def test_nothing_is_written_before_everything_is_found(tiny, words, said, tmp_pa
 
 
 def test_missing_captions_leave_nothing_behind(tmp_path, capsys):
-    runs = TinyRuns(tmp_path / "runs")
+    """Of the command, of tools/train_net.py, and of a script that knows fast-reid alone."""
+    runs, out = TinyRuns(tmp_path / "runs"), tmp_path / "out"
     shutil.rmtree(runs.folder / "data" / "SYSU-MM01" / "Text")
     with runs.environment():
-        assert main(["train", str(runs.config), "--out-dir", str(tmp_path / "out")]) == 2
-    assert "caption" in capsys.readouterr().err and not (tmp_path / "out").exists()
+        assert main(["train", str(runs.config), "--out-dir", str(out)]) == 2
+    assert "caption" in capsys.readouterr().err and not out.exists()
+    args = default_argument_parser().parse_args(["--config-file", str(runs.config), "OUTPUT_DIR", str(out)])
+    for start in (runs.tool.main, lambda args: default_setup(read_config(args.config_file, args.opts), args)):
+        with runs.environment(), pytest.raises(FileNotFoundError, match="no caption_dict"):
+            start(args)
+        assert not out.exists()
+
+
+def test_a_script_may_register_its_data_set_after_the_set_up(tmp_path):
+    """As under plain fast-reid: only what is known to be ours is asked for first."""
+    words = ["OUTPUT_DIR", str(tmp_path), "DATASETS.NAMES", "('Late',)", "DATASETS.TESTS", "('Late',)"]
+    default_setup(read_config(opts=words), default_argument_parser().parse_args([]))
+    forget_logging()
+    assert (tmp_path / "config.yaml").is_file()
 
 
 def test_an_evaluation_leaves_the_config_of_the_run_as_it_is(tiny, trained, capsys):

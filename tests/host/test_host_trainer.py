@@ -250,7 +250,7 @@ def test_the_whole_seed_is_set(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     stand_in = types.ModuleType("stand_in")
     stand_in.default_setup = lambda cfg, args: torch.manual_seed(1)
-    setup.seed_from_config(stand_in)
+    setup.set_up_when_ready(stand_in)
     stand_in.default_setup(cfg, None)
     assert draw() == first
     monkeypatch.setattr(comm, "get_rank", lambda: 1)

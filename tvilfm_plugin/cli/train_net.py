@@ -4,7 +4,6 @@
 """
 
 import argparse
-import contextlib
 import logging
 import sys
 from collections.abc import Sequence
@@ -15,18 +14,15 @@ from tvilfm_plugin.cli.command import DEBUG, Parser, split_overrides
 
 
 def setup(args: argparse.Namespace) -> Any:
-    """The config, frozen; folders, log and seed. Nothing is written where the run cannot start."""
+    """The config, frozen; folders, log and seed. Nothing is written where the run cannot start (`engine.ready`)."""
     from tvilfm_plugin.config import read_config
-    from tvilfm_plugin.engine.ready import check_ready, kept_config
     from tvilfm_plugin.files.shipped import find_config
     from tvilfm_plugin.host.setup import default_setup
 
     args.config_file = str(find_config(args.config_file))  # the log quotes it
     cfg = read_config(args.config_file, args.opts)
     cfg.freeze()
-    check_ready(cfg, training=not args.eval_only)
-    with kept_config(cfg) if args.eval_only else contextlib.nullcontext():
-        default_setup(cfg, args)
+    default_setup(cfg, args)
     return cfg
 
 

@@ -39,7 +39,7 @@ MENDS: dict[str, tuple[Mend, ...]] = {
     "utils.comm": (_from("launch:wait_for_long"),),
     "engine.train_loop": (_from("steps:step_on_any_device"), _from("movement:watch_first_step")),
     "engine.hooks": (_from("hooks:act_as_meant"),),
-    "engine.defaults": (_from("trainer:train_on_any_device"), _from("setup:seed_from_config")),
+    "engine.defaults": (_from("trainer:train_on_any_device"), _from("setup:set_up_when_ready")),
     "engine.launch": (_from("launch:launch_anywhere"),),
 }
 

@@ -1,5 +1,6 @@
 """The set-up of a run: folder, log, and the seed of every generator."""
 
+import contextlib
 import logging
 import os
 import random
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
+from tvilfm_plugin.host import importing
 from tvilfm_plugin.host.replacing import around
 
 logger = logging.getLogger("fastreid." + __name__)
@@ -31,18 +33,21 @@ def precision_of_gpu() -> str:
     return f"float32 on this GPU: convolutions in {named[convolutions]}, matrix products in {named[products]}"
 
 
-def seed_from_config(defaults: types.ModuleType) -> None:
-    """`default_setup` (folder, log, config dump) seeds from `cfg.SEED` where the config has it; the original always at random.
+def set_up_when_ready(defaults: types.ModuleType) -> None:
+    """`default_setup` (folder, log, config dump) writes nothing where a run of ours cannot start, and seeds from `cfg.SEED`
+    where the config has it; the original writes first, and seeds at random.
 
-    Each rank gets its own seed, and so its own loader workers; DDP copies rank 0's weights and the samplers agree on
-    a seed.
+    Whether a script trains is known where it has fast-reid's command line (`args.eval_only`). Each rank gets its own seed, and
+    so its own loader workers; DDP copies rank 0's weights and the samplers agree on a seed.
     """
 
     @around(defaults, "default_setup")
     def seeding(set_up: Callable[[CfgNode, Any], None], cfg: CfgNode, args: Any) -> None:
         from fastreid.utils import comm
 
-        set_up(cfg, args)
+        training = not args.eval_only if hasattr(args, "eval_only") else None
+        with contextlib.nullcontext() if training is None else importing.provided["ready"]()(cfg, training):
+            set_up(cfg, args)
         seed = cfg.get("SEED", -1)
         if isinstance(seed, int) and seed >= 0:
             seed_everything(seed + comm.get_rank())
