@@ -98,6 +98,11 @@ def test_what_cannot_be_stored_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"holds \(5, 3, 4\) numbers instead of \(10, 3, 4\). Delete it"):
         filled_bank(path, SHAPE, "float32", Features())
     assert FeatureBank(path).shape == (5, 3, 4)
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:60], whole[:-1], b"x" + whole[1:], whole.replace(b"'descr'", b"'descr")):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"The feature bank .*b.npy is damaged \(.*\). Delete it: it is computed again."):
+            filled_bank(path, SHAPE, "float32", Features())
 
 
 def test_a_view_has_random_numbers_of_its_own():

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from tvilfm_plugin.files.arrays import mapped_array
 from tvilfm_plugin.files.writing import locked, make_folder
 from tvilfm_plugin.modality import Modality
 
@@ -41,7 +42,10 @@ class FeatureBank:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        try:
+            self._rows = mapped_array(path, "feature bank")
+        except ValueError as error:
+            raise ValueError(f"{error}. Delete it: it is computed again.") from None
 
     @property
     def shape(self) -> tuple[int, ...]:

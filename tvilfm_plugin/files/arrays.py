@@ -32,6 +32,24 @@ def read_array(path: str | os.PathLike[str]) -> np.ndarray:
         raise ValueError(f"{name} is damaged, or holds Python objects, which are never loaded ({why}).") from None
 
 
+def mapped_array(path: str | os.PathLike[str], what: str) -> np.ndarray:
+    """The memory-mapped array of a .npy file.
+
+    Args:
+        what: the file is, for the message.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged; the sentence has no end, which is the remedy.
+    """
+    try:
+        return np.lib.format.open_memmap(os.fspath(path), mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # what damage may raise: see read_array
+        raise ValueError(f"The {what} {os.fspath(path)} is damaged ({error})") from error
+
+
 def known_array(path: str | os.PathLike[str], shape: tuple[int, ...], dtype: type, what: str) -> np.ndarray | None:
     """The memory-mapped array of a .npy file; None, with a warning, if it is damaged or another one than asked for.
 
@@ -42,13 +60,11 @@ def known_array(path: str | os.PathLike[str], shape: tuple[int, ...], dtype: typ
         OSError: the file cannot be read; one that is absent is None.
     """
     try:
-        mapped = np.lib.format.open_memmap(os.fspath(path), mode="r")
+        mapped = mapped_array(path, what)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError:
-        raise
-    except Exception as error:  # what damage may raise: see read_array
-        logger.warning("The %s %s is damaged (%s) and will be made again.", what, path, error)
+    except ValueError as error:
+        logger.warning("%s and will be made again.", error)
         return None
     if mapped.shape != shape or mapped.dtype != dtype:
         logger.warning("The %s %s holds %s %s; it will be made again.", what, path, mapped.shape, mapped.dtype)
