@@ -69,6 +69,39 @@ def test_eight_bits_are_upright_rgb(tmp_path_factory, kind, orientation, height,
     assert np.array_equal(picture_pixels(np.asarray(got), (height, width)), read_resized(str(path), (height, width)))
 
 
+@settings(max_examples=30, deadline=None)
+@given(alpha=st.lists(st.sampled_from([0, 1, 127, 254, 255]), min_size=4, max_size=4), hidden=st.integers(0, 255))
+def test_what_is_transparent_is_white_whatever_lies_underneath(alpha, hidden):
+    """As a share of white, in every mode and format that has transparency; nothing but transparency is no picture."""
+    alpha = np.array(alpha, np.uint8).reshape(2, 2)
+    grey = np.where(alpha > 0, 90, hidden).astype(np.uint8)
+    both = np.stack([grey, grey, grey, alpha], -1)
+    wanted = np.rint(grey * (alpha / 255) + 255 * (1 - alpha / 255))
+    palette = Image.fromarray(np.arange(4, dtype=np.uint8).reshape(2, 2)).convert("P")
+    palette.putpalette([value for value in grey.ravel() for _ in range(3)])
+    files = [(kind, Image.fromarray(both), {}) for kind in ("PNG", "TIFF")] + [("PNG", Image.fromarray(both[..., 2:]), {})]
+    files += [("WEBP", Image.fromarray(both), {"lossless": True, "exact": True})]
+    files += [("PNG", palette, {"transparency": bytes(alpha.ravel().tolist())})]
+    for kind, image, options in files:
+        file = io.BytesIO()
+        image.save(file, kind, **options)
+        if not alpha.any():
+            with pytest.raises(PictureError, match="transparent everywhere, so it shows nothing"):
+                open_picture(file)
+            continue
+        got = np.asarray(open_picture(file), int)
+        assert np.abs(got - wanted[..., None]).max() <= 1, (kind, image.mode)
+        assert (got[alpha == 255] == 90).all() and (got[alpha == 0] == 255).all()
+
+
+def test_one_colour_may_stand_for_transparency():
+    for image, colour in ((Image.new("L", (3, 2), 7), 7), (Image.new("RGB", (3, 2), (1, 2, 3)), (1, 2, 3))):
+        image.putpixel((0, 0), 200 if image.mode == "L" else (200, 200, 200))
+        file = io.BytesIO()
+        image.save(file, "PNG", transparency=colour)
+        assert sorted({pixel[0] for pixel in open_picture(file).getdata()}) == [200, 255]
+
+
 def deep_pictures(counts: np.ndarray) -> dict[str, Image.Image]:
     return {
         "a.png": Image.fromarray(counts.astype(np.uint16)), "a.tif": Image.fromarray(counts.astype(np.uint16)),

@@ -1,7 +1,8 @@
 """Pictures: the only place that opens one, and says which files are pictures. Needs numpy and Pillow alone.
 
-A picture is RGB with 8 bits per channel, upright as its camera says (EXIF). Anything with more bits (what thermal cameras
-count) is refused, as cutting it off at 255 would make it white; a `Window` says how its numbers become grey values.
+A picture is RGB with 8 bits per channel, upright as its camera says (EXIF), on white where it is transparent. Anything with
+more bits (what thermal cameras count) is refused, as cutting it off at 255 would make it white; a `Window` says how its
+numbers become grey values.
 """
 
 import math
@@ -151,7 +152,16 @@ def _to_rgb(image: Image.Image, name: str, window: Window | None) -> Image.Image
             raise PictureError(name, "some of its pixels are no numbers (NaN or infinite); write it again.")
         grey = np.clip((counts - window.low) / (window.high - window.low), 0, 1)
         image = Image.fromarray(np.rint(grey * 255).astype(np.uint8))
-    return image.convert("RGB")
+    return _on_white(image, name) if image.has_transparency_data else image.convert("RGB")
+
+
+def _on_white(image: Image.Image, name: str) -> Image.Image:
+    """As pages and viewers show it. What lies under transparent pixels is hidden from people, and any colour at all."""
+    image = image.convert("RGBA")
+    if not image.getchannel("A").getextrema()[1]:
+        raise PictureError(name, "it is transparent everywhere, so it shows nothing; save it without transparency.")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
 
 
 def _frames(image: Image.Image) -> int:
