@@ -50,6 +50,9 @@ def test_other_encodings_are_refused_by_name(tmp_path):
         ("[" * 100_000, "nested too deeply"),
         ('{"a": ' * 50_000, "nested too deeply"),
         ("[" + "9" * 5000 + "]", "thousands of digits"),
+        ('{"a": NaN}', "holds NaN, which is no number of JSON; write null, or a number"),
+        ("[-Infinity]", "holds -Infinity, which"),
+        ("[1e999]", "holds 1e999, which"),
     ],
 )
 def test_bad_json_names_its_file(tmp_path, content, said):

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from tvilfm_plugin.description.reading import read
-from tvilfm_plugin.files.json import expect_object
+from tvilfm_plugin.files.json import expect_object, read_json
 from tvilfm_plugin.files.writing import write_text
 
 FILE = "text_trust.json"
@@ -95,7 +95,7 @@ class TextTrust:
         """A stored calibration, None where there is none or it is of other weights."""
         if not file.is_file():
             return None
-        found = cls.from_dict(expect_object(json.loads(file.read_text(encoding="utf-8")), str(file)), str(file))
+        found = cls.from_dict(expect_object(read_json(file), str(file)), str(file))
         return found if found.weights_sha256 == weights else None
 
     def save(self, file: Path) -> None:

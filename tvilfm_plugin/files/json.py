@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -24,9 +25,25 @@ class JsonError(ValueError):
     """A file is no JSON, or not what was expected; the message names it."""
 
 
+class NotFiniteError(ValueError):
+    """NaN or an infinite number in JSON."""
+
+
 def read_json(path: str | os.PathLike[str]) -> Any:
     """What a file of JSON says, see `parse_json`."""
     return parse_json(read_text(path), os.fspath(path))
+
+
+def loads(text: str | bytes, **hooks: Any) -> Any:
+    """`json.loads` without what Python adds to JSON: NaN, Infinity and numbers that only infinity can hold are a ValueError."""
+    return json.loads(text, parse_float=_finite, parse_constant=_finite, **hooks)
+
+
+def _finite(word: str) -> float:
+    number = float(word)
+    if not math.isfinite(number):
+        raise NotFiniteError(f"{shorten(word, 20)[1:-1]}, which is no number of JSON; write null, or a number")
+    return number
 
 
 def parse_json(text: str | bytes, source: str, half_characters: bool = False) -> Any:
@@ -48,7 +65,7 @@ def parse_json(text: str | bytes, source: str, half_characters: bool = False) ->
         return found
 
     try:
-        content = json.loads(text, object_pairs_hook=once)
+        content = loads(text, object_pairs_hook=once)
         if not half_characters and "\\ud" in text.lower():  # emoji are written as two of these
             json.dumps(content, ensure_ascii=False).encode()
         return content
@@ -64,6 +81,8 @@ def parse_json(text: str | bytes, source: str, half_characters: bool = False) ->
         raise JsonError(f"{source} is no valid JSON ({where}). Download or write it again.") from None
     except RecursionError:
         raise JsonError(f"{source} is nested too deeply to be read; it is damaged or no data file of ours.") from None
+    except NotFiniteError as error:
+        raise JsonError(f"{source} holds {error}.") from None
     except ValueError:  # Python stops at 4,300 digits
         raise JsonError(f"{source} holds a number with thousands of digits; it is damaged or no data file of ours.") from None
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tvilfm_plugin.files.json import NotFiniteError, loads
 from tvilfm_plugin.files.text import TextFileError, read_text
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -143,9 +144,11 @@ def _jsonl(table: Table) -> Iterator[tuple[str, list[tuple[Any, Any]]]]:
             continue
         where = f"line {number}"
         try:
-            record = json.loads(line, object_pairs_hook=_Pairs)
+            record = loads(line, object_pairs_hook=_Pairs)
         except json.JSONDecodeError as error:
             table.problems.append(f"{where}: no valid JSON ({error.msg}, column {error.colno}).")
+        except NotFiniteError as error:
+            table.problems.append(f"{where}: it holds {error}.")
         except (ValueError, RecursionError):
             table.problems.append(f"{where}: no valid JSON (nested too deeply, or a number with thousands of digits).")
         else:
