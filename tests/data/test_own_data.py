@@ -1,7 +1,9 @@
 """Own data as data sets: the splits, the texts, the rules that the keys choose, and what is refused."""
 
 import csv
+import json
 import pickle
+import unicodedata
 
 import numpy as np
 import pytest
@@ -16,11 +18,12 @@ from tvilfm_plugin.data.datasets import own
 from tvilfm_plugin.data.datasets.check_own import check_own
 from tvilfm_plugin.data.datasets.own import TriFolder, TriTable
 from tvilfm_plugin.data.datasets.sysu_mm01 import TriSYSUMM01
-from tvilfm_plugin.data.image_table import identity_number
+from tvilfm_plugin.data.image_table import identity_number, scan_folder
 from tvilfm_plugin.data.items import draw_gallery, gallery_groups
 from tvilfm_plugin.data.text_sources import draw_query_texts
 from tvilfm_plugin.evaluation.protocols import LLCM, MIP, REGDB, SYSU
 from tvilfm_plugin.modality import Modality
+from tvilfm_plugin.retrieval.gallery_list import list_gallery
 
 KINDS = (TriTable, TriFolder)
 ANNA, BERT = identity_number("anna"), identity_number("bert")
@@ -55,6 +58,27 @@ def test_both_conventions_give_the_same_data(tmp_path, kind):
     assert len(bank.of_person(BERT)) == 4
     again = pickle.loads(pickle.dumps(data))
     assert again.query == data.query and again.relative(again.query[0].path) == data.relative(data.query[0].path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_accents_may_be_written_in_two_ways(tmp_path, kind):
+    """The table and the captions composed (NFC), the disk as macOS has it (NFD): the same pictures, texts and gallery."""
+    name = "andr\u00e9"
+    base = write_own(tmp_path, train_ids=("1", name), test_ids=("6", "zo\u00eb"), size=None)
+    for folder in [path for path in base.rglob("*") if path.is_dir() and not path.name.isascii()]:
+        folder.rename(folder.with_name(unicodedata.normalize("NFD", folder.name)))
+    change(base, lambda row: row | {"rephrase": ""})
+    (base / "Text" / "RGB").mkdir(parents=True)
+    rephrased = {f"train/visible/{name}/1/0.jpg": {"description": "a man", "aug_description": "Somebody."}}
+    (base / "Text" / "RGB" / "caption_dict_RGB.json").write_text(json.dumps(rephrased))
+    data = kind(root=str(tmp_path), verbose=False)
+    assert data.train_ids == sorted([1, identity_number(name)]) and check_own(kind.key, str(tmp_path)).ok
+    bank = data.captions[Modality.RGB]
+    said = [bank[data.relative(item.path)] for item in data.train_rgb]
+    assert all(one.text for one in said) and (kind is TriFolder or [one.rephrase for one in said].count("Somebody.") == 1)
+    assert {one.path for one in list_gallery(base / "table.csv")} == {item.path for item in data.visible_pool}
+    (base / "captions.csv").write_text(f"path,caption\ntrain/visible/{name}/1/9.jpg,nobody\n", encoding="utf-8")
+    assert any("there is no image" in one for one in scan_folder(base).problems)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from tvilfm_plugin.captioning.colour_filter import remove_colours
 from tvilfm_plugin.captioning.sources import SourceSet
 from tvilfm_plugin.files.json import kind_of, parse_json, read_json, shorten
+from tvilfm_plugin.files.places import as_on_disk
 from tvilfm_plugin.files.tables import Table, check_read
 from tvilfm_plugin.files.text import is_blank, read_lines
 
@@ -66,7 +67,9 @@ def read_pairs(
         facts = {image: ("", split) for image, (_, split) in facts.items()}  # every image has its own: no person's number
     base = root if root is not None else file.parent
     pairs = [
-        TextPair(str(base / image), tuple(dict.fromkeys(found)), *facts[image]) for image, found in texts.items() if found
+        TextPair(str(base / place), tuple(dict.fromkeys(found)), *facts[image])
+        for place, (image, found) in zip(as_on_disk(base, texts), texts.items(), strict=True)
+        if found
     ]
     if not pairs:
         raise ValueError(f"{file} holds no pair.")

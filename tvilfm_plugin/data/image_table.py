@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tvilfm_plugin.files.pictures import find_pictures
+from tvilfm_plugin.files.places import as_on_disk
 from tvilfm_plugin.files.tables import SUFFIXES, Table
 from tvilfm_plugin.files.text import is_blank, is_number, plain_name
 from tvilfm_plugin.modality import Modality
@@ -107,6 +108,8 @@ def read_table(file: str | os.PathLike[str]) -> ImageTable:
         table.problems += problems
         if row is not None:
             table.rows.append(row)
+    places = as_on_disk(Path(file).parent, (row.path for row in table.rows))
+    table.rows = [row._replace(path=path) for row, path in zip(table.rows, places, strict=True)]
     _mark_extras(table)
     return table
 
@@ -238,6 +241,7 @@ def scan_folder(folder: str | os.PathLike[str]) -> ImageTable:
     table = ImageTable(str(root))
     file = find_table(root, "captions")
     captions = read_captions(file, table) if file else {}
+    captions = dict(zip(as_on_disk(root, captions), captions.values(), strict=True))
     seen: set[str] = set()
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     splits = [path for path in folders if path.name.lower() in SPLITS]

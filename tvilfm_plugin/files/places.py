@@ -1,6 +1,9 @@
-"""Paths of pictures as an artefact keeps them: below $FASTREID_DATASETS, so that it works on another machine."""
+"""Paths of pictures, as an artefact keeps them (below $FASTREID_DATASETS, to work anywhere), and as the disk has them."""
 
 import os
+import posixpath
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 
@@ -47,3 +50,25 @@ def seen_from(folder: str | os.PathLike[str]) -> str:
         return PurePath(os.path.relpath(datasets_root(), folder)).as_posix()
     except ValueError:
         return ""
+
+
+def as_on_disk(folder: str | os.PathLike[str], paths: Iterable[str]) -> list[str]:
+    """Paths below a folder as the disk spells them: macOS may write an accent as a sign of its own, a table does not.
+
+    Args:
+        paths: with forward slashes; what is not there in any spelling stays as it is.
+    """
+    names: dict[str, dict[str, str]] = {}  # of a folder: composed -> as it is there
+
+    def spelled(path: str) -> str:
+        if path.isascii() or os.path.lexists(os.path.join(folder, path)):
+            return path
+        above, name = posixpath.split(path)
+        above = spelled(above) if above != path else above
+        place = os.path.join(folder, above)
+        if place not in names:
+            there = os.listdir(place) if os.path.isdir(place) else []
+            names[place] = {unicodedata.normalize("NFC", one): one for one in there}
+        return posixpath.join(above, names[place].get(unicodedata.normalize("NFC", name), name))
+
+    return [spelled(path) for path in paths]

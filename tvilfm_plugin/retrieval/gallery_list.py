@@ -12,6 +12,7 @@ import numpy as np
 
 from tvilfm_plugin.data import image_table
 from tvilfm_plugin.files.pictures import SUFFIXES, find_pictures
+from tvilfm_plugin.files.places import as_on_disk
 from tvilfm_plugin.files.tables import Table, check_read, is_table
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.records import Record
@@ -55,9 +56,9 @@ def gallery_captions(source: Any) -> dict[str, str]:
         return {}
     file = Path(source)
     rows = [row for _, row in Table(file, ("path",), ("caption",))]
-    return {
-        _placed(Record(str(row["path"])), file).path: str(row["caption"]) for row in rows if not _missing(row.get("caption"))
-    }
+    said = [row for row in rows if not _missing(row.get("caption"))]
+    paths = _placed((Record(str(row["path"])) for row in said), file)
+    return {one.path: str(row["caption"]) for one, row in zip(paths, said, strict=True)}
 
 
 def _of_folder(folder: Path) -> list[Record]:
@@ -96,7 +97,7 @@ def _of_table(file: Path) -> list[Record]:
     keep = [_of_gallery(where, row) for where, row in rows]
     records = _of_columns(columns, table.columns, len(rows), places)
     _say_what_is_left_out(file, len(rows), sum(keep))
-    return [_placed(one, file) for one, kept in zip(records, keep, strict=True) if kept]
+    return _placed((one for one, kept in zip(records, keep, strict=True) if kept), file)
 
 
 def _of_own_data(file: Path) -> list[Record]:
@@ -130,8 +131,10 @@ def _say_what_is_left_out(file: Path, rows: int, kept: int) -> None:
         logger.info(f"{file}: the gallery is its {kept} visible test images; {rows - kept} other rows are left out.")
 
 
-def _placed(record: Record, file: Path) -> Record:
-    return record._replace(path=str(file.parent / image_table.plain_path(record.path)))
+def _placed(records: Iterable[Record], file: Path) -> list[Record]:
+    records = list(records)
+    paths = as_on_disk(file.parent, (image_table.plain_path(record.path) for record in records))
+    return [record._replace(path=str(file.parent / path)) for record, path in zip(records, paths, strict=True)]
 
 
 def _is_whole(value: Any) -> bool:

@@ -58,7 +58,7 @@ def missing_files(paths: Iterable[str]) -> list[str]:
         folder, name = os.path.split(path)
         if folder not in folders:
             folders[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-        if name not in folders[folder]:
+        if name not in folders[folder] and not os.path.exists(path):  # some systems find a file by other spellings, too
             missing.append(path)
     return missing
 

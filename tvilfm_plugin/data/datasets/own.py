@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import unicodedata
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -184,6 +185,6 @@ OWN: dict[str, type[TriTable]] = {"table": TriTable, "folder": TriFolder}
 
 
 def relative_to(dataset_dir: str, path: str) -> str:
-    """A path as a caption's key: relative to the data set's folder, with forward slashes."""
+    """A path as a caption's key: relative to the data set's folder, with forward slashes, composed (NFC)."""
     path = relative(path, dataset_dir) if os.path.isabs(path) else os.path.normpath(path.replace("\\", "/"))
-    return path.replace("\\", "/")
+    return unicodedata.normalize("NFC", path.replace("\\", "/"))
