@@ -5,7 +5,7 @@ import errno
 import hashlib
 import logging
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -64,8 +64,9 @@ def atomic_file(path: str | os.PathLike[str], mode: str = "wb", **options: Any) 
     if os.path.isdir(path):
         raise FolderError(f"{os.fspath(path)} is a folder; name a file in it.")
     folder, name = os.path.split(os.fspath(path))
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=folder or ".", prefix=f".{name}.", suffix=".part")
+    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.part")
+    try:  # the system takes the umask off, for this file alone
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     except OSError as error:  # the temporary name tells nobody anything
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     try:
@@ -73,9 +74,6 @@ def atomic_file(path: str | os.PathLike[str], mode: str = "wb", **options: Any) 
             yield file
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
