@@ -69,7 +69,7 @@ class SyncBatchNorm(nn.SyncBatchNorm):
             return super().forward(input)
         axes = [axis for axis in range(input.ndim) if axis != 1]
         shape = [-1 if axis == 1 else 1 for axis in range(input.ndim)]
-        x = input.float()
+        x = input.float() if input.dtype.itemsize < 4 else input
         count = float(x.numel() // x.shape[1])
         total = _AllReduce.apply(torch.cat([x.sum(axes), x.new_tensor([count])]))
         rows = total[-1].detach()
