@@ -19,9 +19,7 @@ LOSS_REGISTRY = _registry(
 ROWS_REGISTRY = _registry(
     "ROWS", "Functions (rgb (2B, D), ir, fusion, text (B, D)) -> (k * B, D) rows of the joint loss; named by TVILFM.ROWS."
 )
-SAMPLER_REGISTRY = _registry(
-    "SAMPLER", "Pair samplers, called as `obj(cfg, data, seed)`; named by DATALOADER.SAMPLER_TRAIN."
-)
+SAMPLER_REGISTRY = _registry("SAMPLER", "Pair samplers, called as `obj(cfg, data, seed)`; named by DATALOADER.SAMPLER_TRAIN.")
 AUGMENTATION_REGISTRY = _registry(
     "AUGMENTATION", "Training sets, called as `obj(cfg, data, text, batches_per_epoch)`; named by INPUT.AUGMENTATION."
 )

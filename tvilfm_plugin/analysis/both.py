@@ -61,9 +61,7 @@ def search_both(stored: StoredEvaluation) -> dict[str, Searched]:
         asked |= {"text"} if set(kind.members) != {Modality.IR} else set()
         source = f"{card.gallery_source}, and all {len(stored.query.pids)} infrared test images"
         direction = f"{'+'.join(sorted(asked))}-to-both"
-        found[label] = Searched(
-            replace(card, direction=direction, gallery_source=source, rules=search.protocol.name), trials
-        )
+        found[label] = Searched(replace(card, direction=direction, gallery_source=source, rules=search.protocol.name), trials)
     return found
 
 

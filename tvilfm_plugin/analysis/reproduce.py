@@ -109,9 +109,7 @@ def start(command: list[str], log: Path) -> int:
 
 
 def _evaluation_keys(cfg: Any) -> dict[str, str]:
-    return {
-        key: str(value) for key, value in sorted(flat(cfg).items()) if key.startswith(EVALUATED) and key not in INCIDENTAL
-    }
+    return {key: str(value) for key, value in sorted(flat(cfg).items()) if key.startswith(EVALUATED) and key not in INCIDENTAL}
 
 
 def plan(

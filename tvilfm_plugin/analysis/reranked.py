@@ -70,12 +70,7 @@ def rerank_rows(
 
 
 def _one(
-    name: str,
-    evaluations: Sequence[StoredEvaluation],
-    query: str,
-    source: str,
-    kind: str,
-    make_distance: MakeDistance,
+    name: str, evaluations: Sequence[StoredEvaluation], query: str, source: str, kind: str, make_distance: MakeDistance
 ) -> list[Reranked]:
     distance = make_distance({"rerank": {**NUMBERS, "kind": kind}})
     by_setting: dict[str, list[tuple[StoredEvaluation, str]]] = {}

@@ -102,9 +102,7 @@ def rules_table(rows: Sequence[RuleRow]) -> str:
 def _reversed(galleries: Galleries) -> Galleries:
     """The same galleries listed backwards: a stable sort then puts the higher index first."""
     return Galleries(
-        [d[:, ::-1] for d in galleries.dist],
-        galleries.query,
-        [g.at(slice(None, None, -1)) for g in galleries.gallery],
+        [d[:, ::-1] for d in galleries.dist], galleries.query, [g.at(slice(None, None, -1)) for g in galleries.gallery]
     )
 
 

@@ -113,10 +113,7 @@ TABLES = {
     ),
     "table2": Table(title="Table 2: comparison on SYSU-MM01", rows=_AGAINST, datasets=("sysu", "synthetic"), compares=True),
     "table3": Table(
-        title="Table 3: comparison on RegDB and LLCM",
-        rows=_AGAINST,
-        datasets=("regdb", "llcm", "synthetic"),
-        compares=True,
+        title="Table 3: comparison on RegDB and LLCM", rows=_AGAINST, datasets=("regdb", "llcm", "synthetic"), compares=True
     ),
     "table5": Table(
         title="Table 5: incremental against from scratch (without MER)",

@@ -57,9 +57,7 @@ def collect(
             lines += _lines_of(row, {seed: folders for seed, folders in seeds.items() if folders}, load, notes)
     steps = _steps(lines, notes, resamples)
     notes += _across_rows(lines)
-    return Result(
-        table=table, dataset=dataset, lines=tuple(lines), steps=tuple(steps), notes=tuple(notes), resamples=resamples
-    )
+    return Result(table=table, dataset=dataset, lines=tuple(lines), steps=tuple(steps), notes=tuple(notes), resamples=resamples)
 
 
 def _lines_of(row: Row, seeds: Mapping[int, Sequence[Path]], load: Load, notes: list[str]) -> list[Line]:
@@ -97,9 +95,7 @@ def _queries(row: Row, answers: Sequence[comparison.RowName]) -> list[tuple[str,
     return chosen if sources else []
 
 
-def _measure(
-    row: Row, load: Load, folder: Path, setting: str | None, query: str, source: str
-) -> dict[str, Measured]:
+def _measure(row: Row, load: Load, folder: Path, setting: str | None, query: str, source: str) -> dict[str, Measured]:
     """Metric -> measurement of one trial; its only setting where there are several trials (RegDB's splits)."""
     stored = load(folder)
     labels = [

@@ -90,9 +90,7 @@ def verified(checks: Sequence[Check]) -> bool:
 def verification_table(checks: Sequence[Check]) -> str:
     """A Markdown table with the verdict below it."""
     cells = [["row", "trials", "AP of a query", "mAP", "R-1", "printed numbers"]]
-    cells += [
-        [c.label, str(c.trials), f"{c.ap:.1e}", f"{c.mAP:.1e}", f"{c.rank1:.1e}", f"{c.stored:.1e}"] for c in checks
-    ]
+    cells += [[c.label, str(c.trials), f"{c.ap:.1e}", f"{c.mAP:.1e}", f"{c.rank1:.1e}", f"{c.stored:.1e}"] for c in checks]
     ap, rank1 = max(c.mAP for c in checks), max(c.rank1 for c in checks)
     again = max(c.stored for c in checks)
     cause = ": the files were changed, or this machine multiplies matrices in another order" if again > TOLERANCE else ""

@@ -140,9 +140,7 @@ def _shared(known: Sequence[Subject], texts: Mapping[str, str]) -> Finding:
     return Finding("shared", len(shared), len(persons), "distinct captions that several identities share", examples)
 
 
-def _overlap(
-    known: Sequence[Subject], texts: Mapping[str, str], query_texts: Mapping[int, Sequence[str]]
-) -> list[Finding]:
+def _overlap(known: Sequence[Subject], texts: Mapping[str, str], query_texts: Mapping[int, Sequence[str]]) -> list[Finding]:
     """Query texts that are the very caption of a gallery image: such a query knows what the gallery says."""
     in_gallery = {texts[subject.key] for subject in known if subject.gallery}
     drawn = [(pid, text) for pid, said in query_texts.items() for text in said]

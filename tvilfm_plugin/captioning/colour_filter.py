@@ -129,16 +129,14 @@ _PREPOSITION = re.compile(
     re.IGNORECASE,
 )
 _RELATIVE = re.compile(
-    r",?\s*\b(that|which|who|whose\s+\w+)\s+(?:is|are|was|were|looks?|appears?)(?:\s+to\s+be)?(?:\s+\w+ly)?\s*$",
-    re.IGNORECASE,
+    r",?\s*\b(that|which|who|whose\s+\w+)\s+(?:is|are|was|were|looks?|appears?)(?:\s+to\s+be)?(?:\s+\w+ly)?\s*$", re.IGNORECASE
 )
 _COPULA = re.compile(r"\b(?:is|are|was|were|looks?|appears?|seems?)(?:\s+to\s+be)?(?:\s+(?:all|\w+ly))?\s*$", re.IGNORECASE)
 _WEARING = re.compile(r"(?P<be>\b(?:is|are)\s+)?\b(?:wearing|wears|sporting|dons)(?:\s+(?:all|an?|the))*\s*$", re.IGNORECASE)
 _CLAUSE_START = re.compile(r"(?:^|[.;!?]\s|,\s(?:and\s|while\s|with\s)?|\sand\s(?=(?:his|her|their|the|its)\s)|\swhile\s)")
 
 _LISTING = re.compile(
-    r"\s*(?:,|\band\b|\bor\b|\bin addition to\b|\b(?:along|together) with\b|\bas well as\b)(?:\s+and)?\s*$",
-    re.IGNORECASE,
+    r"\s*(?:,|\band\b|\bor\b|\bin addition to\b|\b(?:along|together) with\b|\bas well as\b)(?:\s+and)?\s*$", re.IGNORECASE
 )
 
 

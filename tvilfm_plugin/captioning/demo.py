@@ -135,9 +135,7 @@ def run_demo(dataset: Path, out: Path, options: DemoOptions) -> dict[str, Any]:
     return report
 
 
-def pretrain(
-    dataset: Path, facts: Mapping[str, Any], withheld: Collection[int], work: Path, options: DemoOptions
-) -> None:
+def pretrain(dataset: Path, facts: Mapping[str, Any], withheld: Collection[int], work: Path, options: DemoOptions) -> None:
     """Train a BLIP on people who are in neither split, and not in the colours that are kept from it."""
     spec = Spec(
         "sysu", ids=options.others, test_ids=4, seed=facts["spec"]["seed"] + 7, images_rgb=4, images_ir=1, test_images_rgb=4,
@@ -154,9 +152,7 @@ def pretrain(
     }
     images = find_sources("sysu", str(work), Modality.RGB, folder=folder.name)
     captions = _given_captions(folder, images)
-    pairs = [
-        TextPair(source.path, (captions[source.key],)) for source in images.sources if source.pid not in refused
-    ]
+    pairs = [TextPair(source.path, (captions[source.key],)) for source in images.sources if source.pid not in refused]
     _train("pretrained", SMALL, pairs, work, options.pretraining_steps, _RATE, options.seed)
 
 
@@ -219,9 +215,7 @@ def training_pairs(rgb: SourceSet, captions: Mapping[str, str], withheld: Collec
     ]
 
 
-def _train(
-    name: str, init: str, pairs: Sequence[TextPair], work: Path, steps: int, rate: float, seed: int
-) -> Captioner:
+def _train(name: str, init: str, pairs: Sequence[TextPair], work: Path, steps: int, rate: float, seed: int) -> Captioner:
     folder = work / name
     if not (folder / "training.json").is_file():
         captioner = build_captioner("blip", init, pairs, **(_SMALL_BLIP | {"seed": seed}))
@@ -234,9 +228,7 @@ def _train(
     return load_captioner("blip", str(folder), modality=modality)
 
 
-def _train_visible(
-    dataset: Path, rgb: SourceSet, withheld: Collection[int], work: Path, options: DemoOptions
-) -> Captioner:
+def _train_visible(dataset: Path, rgb: SourceSet, withheld: Collection[int], work: Path, options: DemoOptions) -> Captioner:
     pairs = training_pairs(rgb, _given_captions(dataset, rgb), withheld)
     steps = options.rgb_steps or _VISIBLE_STEPS[bool(options.others)]
     if options.others:

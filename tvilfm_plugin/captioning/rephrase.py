@@ -128,9 +128,7 @@ class LocalRephraser(Rephraser):
             encoded = self.tokenizer([vicuna_prompt(m) for m in messages], return_tensors="pt", padding=True)
         encoded = {k: v.to(self.model.device) for k, v in encoded.items() if k in ("input_ids", "attention_mask")}
         with torch.inference_mode(), seeded(seed, self.model.device):
-            written = self.model.generate(
-                **encoded, pad_token_id=self.tokenizer.pad_token_id, **self.decoding.arguments()
-            )
+            written = self.model.generate(**encoded, pad_token_id=self.tokenizer.pad_token_id, **self.decoding.arguments())
         return list(self.tokenizer.batch_decode(written[:, encoded["input_ids"].shape[1] :], skip_special_tokens=True))
 
     def provenance(self) -> dict[str, Any]:

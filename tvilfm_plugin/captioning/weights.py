@@ -52,8 +52,7 @@ def find_weights(name: str) -> Weights:
         return Weights(folder.resolve().name, str(folder), _hash_folder(folder), {})
     if not _HUB_ID.match(name):
         raise FileNotFoundError(
-            f"{name!r} is neither an existing folder nor a Hugging Face id such as "
-            "'Salesforce/blip-image-captioning-large'."
+            f"{name!r} is neither an existing folder nor a Hugging Face id such as 'Salesforce/blip-image-captioning-large'."
         )
     from huggingface_hub import constants, try_to_load_from_cache
 

@@ -108,9 +108,7 @@ def _rephraser(args: argparse.Namespace) -> Any:
     from tvilfm_plugin.captioning.rephrase import LocalRephraser
     from tvilfm_plugin.captioning.server import ServerRephraser
 
-    decoding = Decoding(
-        max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_p=args.top_p, seed=args.seed
-    )
+    decoding = Decoding(max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_p=args.top_p, seed=args.seed)
     if is_address(args.llm):
         return ServerRephraser(
             args.llm, model=args.llm_model, decoding=decoding, template=args.template or "chat",

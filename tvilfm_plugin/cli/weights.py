@@ -50,9 +50,7 @@ def export(args: argparse.Namespace) -> int:
         return 0
     notes = {"weights_file": {"name": weights.name, "sha256": sha256_of(weights)}}
     try:
-        parity = export_retriever(
-            retriever, args.out_dir, gallery=args.gallery, queries=args.queries, notes=notes, quiet=False
-        )
+        parity = export_retriever(retriever, args.out_dir, gallery=args.gallery, queries=args.queries, notes=notes, quiet=False)
     except ParityError as error:
         print(error)
         return 1

@@ -52,11 +52,7 @@ class CaptionBank:
 
     @classmethod
     def from_files(
-        cls,
-        caption_dict: PathLike | None,
-        llm_dict: PathLike | None,
-        id_map: PathLike | None,
-        relative: Callable[[str], str],
+        cls, caption_dict: PathLike | None, llm_dict: PathLike | None, id_map: PathLike | None, relative: Callable[[str], str]
     ) -> "CaptionBank":
         """Read the released JSON files; any of them may be None, but not all.
 

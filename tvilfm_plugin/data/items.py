@@ -53,13 +53,7 @@ def pair_labels(rgb: Item, ir: Item) -> dict[str, Any]:
             f"A pair must show one person, but {rgb.path} shows identity {rgb.pid} and {ir.path} identity {ir.pid}. "
             "Give the sampler the same items as the data set."
         )
-    return {
-        "targets": rgb.pid,
-        "rgb_camids": rgb.camid,
-        "ir_camids": ir.camid,
-        "rgb_path": rgb.path,
-        "ir_path": ir.path,
-    }
+    return {"targets": rgb.pid, "rgb_camids": rgb.camid, "ir_camids": ir.camid, "rgb_path": rgb.path, "ir_path": ir.path}
 
 
 def gallery_groups(items: Sequence[Item], camids: Collection[int]) -> list[list[int]]:

@@ -129,12 +129,7 @@ class PairedDataset(Pairs):
         rgb, rgb_ops = self.augmentation.rgb(pixels, rng, out.get("rgb"))
         rgb_aug, rgb_aug_ops = self.augmentation.rgb_aug(pixels, rng, out.get("rgb_aug"))
         ops = torch.tensor((rgb_ops, rgb_aug_ops))
-        return {
-            "rgb": torch.from_numpy(rgb),
-            "rgb_aug": torch.from_numpy(rgb_aug),
-            "rgb_ops": ops[0],
-            "rgb_aug_ops": ops[1],
-        }
+        return {"rgb": torch.from_numpy(rgb), "rgb_aug": torch.from_numpy(rgb_aug), "rgb_ops": ops[0], "rgb_aug_ops": ops[1]}
 
     def ir_view(self, image: int, rng: random.Random, out: Mapping[str, np.ndarray] | None = None) -> dict[str, Tensor]:
         """The view of an infrared image, and its operations; `out` as in `rgb_views`."""

@@ -48,9 +48,7 @@ class SmallResNet(nn.Module):
 def _stage(inputs: int, outputs: int, blocks: int, stride: int, norm: str) -> nn.Sequential:
     shortcut = None
     if stride != 1 or inputs != outputs:
-        shortcut = nn.Sequential(
-            nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False), get_norm(norm, outputs)
-        )
+        shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False), get_norm(norm, outputs))
     first = BasicBlock(inputs, outputs, norm, stride=stride, downsample=shortcut)
     return nn.Sequential(first, *(BasicBlock(outputs, outputs, norm) for _ in range(blocks - 1)))
 

@@ -15,14 +15,7 @@ from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, VOCABULARY, end_of_text
 from tvilfm_plugin.files.json import expect_object, parse_json, read_json
 from tvilfm_plugin.files.listing import in_lines
 from tvilfm_plugin.files.shipped import weights_file
-from tvilfm_plugin.files.weights import (
-    WeightsError,
-    below,
-    best_prefix,
-    is_archive,
-    misfits,
-    read_tensors,
-)
+from tvilfm_plugin.files.weights import WeightsError, below, best_prefix, is_archive, misfits, read_tensors
 from tvilfm_plugin.modeling.packed_text import can_pack, packed_transformer
 from tvilfm_plugin.modeling.token_rows import whole_tables
 

@@ -48,12 +48,7 @@ def embed_in_memory(
 
 
 def embed_to_file(
-    images: Sequence[Record],
-    embed: Embed,
-    fingerprint: Fingerprint,
-    path: str | Path,
-    kind: str = "flat",
-    block: int = BLOCK,
+    images: Sequence[Record], embed: Embed, fingerprint: Fingerprint, path: str | Path, kind: str = "flat", block: int = BLOCK
 ) -> tuple[GalleryIndex, list[Unreadable]]:
     """The same, into a file: vectors go to the disk block by block.
 

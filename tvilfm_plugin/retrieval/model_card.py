@@ -112,9 +112,7 @@ def _measured(protocol: Mapping[str, Any] | None, weights: Mapping[str, Any]) ->
 
 def _domain(described: Mapping[str, Any]) -> str:
     if _synthetic(described):
-        return (
-            "These weights know synthetic people only: on photographs of real people they are a demonstration, no more."
-        )
+        return "These weights know synthetic people only: on photographs of real people they are a demonstration, no more."
     return (
         "Cameras, clothes, seasons and infrared wavelengths other than those of the training data cost accuracy. "
         "Measure on your own people first (docs/own_data.md), and fine-tune: `tvilfm train CONFIG MODEL.WEIGHTS FOLDER`."

@@ -186,4 +186,3 @@ def make_endpoint(
     ]
     handlers = {Refused: on_refused, HTTPException: on_http, Exception: on_failure}
     return Guard(Starlette(routes=routes, exception_handlers=handlers), hosts)
-

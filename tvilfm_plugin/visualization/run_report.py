@@ -14,12 +14,7 @@ from tvilfm_plugin.visualization.distances import build_histograms, histogram_ce
 from tvilfm_plugin.visualization.figures import encoded, headline, shown_people
 from tvilfm_plugin.visualization.html_page import Section, from_tables, page, picture, table
 from tvilfm_plugin.visualization.rank_sheet import build_figure
-from tvilfm_plugin.visualization.robustness_curves import (
-    build_robustness,
-    read_robustness,
-    robustness_cells,
-    stored_robustness,
-)
+from tvilfm_plugin.visualization.robustness_curves import build_robustness, read_robustness, robustness_cells, stored_robustness
 from tvilfm_plugin.visualization.stored import Ranked
 from tvilfm_plugin.visualization.systems import INITIAL, System
 from tvilfm_plugin.visualization.text_offsets import build_offsets, offset_cells, text_offsets

@@ -75,9 +75,7 @@ def evaluation_of(run: Path, dataset: str = "") -> Path:
     return found[dataset]
 
 
-def open_system(
-    name: str, folder: Path, load: Load, *, query: str, setting: str = "", source: str = ""
-) -> System:
+def open_system(name: str, folder: Path, load: Load, *, query: str, setting: str = "", source: str = "") -> System:
     """A system by its stored evaluation.
 
     Args:

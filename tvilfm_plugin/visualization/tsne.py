@@ -109,8 +109,6 @@ def _draw_map(axis: "Axes", one: Map, people: Sequence[int]) -> None:
         axis.plot(x, y, color=colour, linewidth=0.8, alpha=0.6, zorder=0.5, gid=f"line {person}")
         x, y = middles[-1]
         outline = [withStroke(linewidth=2, foreground="white")]
-        axis.text(
-            x, y, letter(number), fontsize=9, weight="bold", color=colour, ha="center", va="center", path_effects=outline
-        )
+        axis.text(x, y, letter(number), fontsize=9, weight="bold", color=colour, ha="center", va="center", path_effects=outline)
     axis.set(xticks=[], yticks=[])
     axis.set_aspect("equal", adjustable="datalim")

@@ -148,13 +148,7 @@ class Report:
 
 
 def check_dataset(
-    key: str,
-    root: str,
-    folder: str = "",
-    trial: int = 1,
-    published: bool = True,
-    text: bool = True,
-    decode: bool = False,
+    key: str, root: str, folder: str = "", trial: int = 1, published: bool = True, text: bool = True, decode: bool = False
 ) -> Report:
     """Count a data set's images and captions, and name what is missing.
 

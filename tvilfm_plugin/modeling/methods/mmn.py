@@ -4,7 +4,6 @@ Letters: N images, D width of a stripe, S stripes (4), K training identities. Th
 stripes of the image, then those of its middle image.
 """
 
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

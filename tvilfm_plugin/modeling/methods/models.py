@@ -203,5 +203,3 @@ class DDAG(PackedBaseline):
                 self.others[2] += 1
             losses["loss_graph_identity"] = graph_weight(self.others[3]) * losses["loss_graph_identity"]
         return losses
-
-

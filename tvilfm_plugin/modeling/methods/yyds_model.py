@@ -231,5 +231,3 @@ def _roberta(name: str) -> nn.Module:
             f"MODEL.TEXT.WEIGHTS {name!r} has no RoBERTa: name a local folder with config.json, model.safetensors and the "
             f"tokenizer's files, or a model on the hub that can be fetched, e.g. roberta-base ({str(error).splitlines()[0]})."
         ) from None
-
-

@@ -63,9 +63,7 @@ class MIPEncoder(VisualEncoder):
         """
         width = embedding.cls.shape[2]
         self.branches = 1 + len(local_branch.index)
-        super().__init__(
-            dim=self.branches * width, image_size=image_size, pixel_mean=pixel_mean, pixel_std=pixel_std
-        )
+        super().__init__(dim=self.branches * width, image_size=image_size, pixel_mean=pixel_mean, pixel_std=pixel_std)
         self.width = width
         self.embedding = embedding
         self.blocks = blocks

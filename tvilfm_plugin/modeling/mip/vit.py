@@ -113,14 +113,7 @@ class TokenEmbedding(nn.Module):
     """
 
     def __init__(
-        self,
-        *,
-        image_size: tuple[int, int],
-        patch: int,
-        stride: int,
-        dim: int,
-        cameras: int = 0,
-        camera_scale: float = 3.0,
+        self, *, image_size: tuple[int, int], patch: int, stride: int, dim: int, cameras: int = 0, camera_scale: float = 3.0
     ) -> None:
         """Args:
         patch: side of a patch.
