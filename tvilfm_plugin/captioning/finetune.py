@@ -199,6 +199,7 @@ def _course_of(trainer: Any, result: Any) -> dict[str, Any]:
 
 def _arguments(options: TrainingOptions, checkpoints: Path, steps: int, evaluates: bool) -> Any:
     """The options in the Trainer's words."""
+    import torch
     from transformers import TrainingArguments
 
     period = options.save_every or max(1, -(-steps // 4))
@@ -221,7 +222,7 @@ def _arguments(options: TrainingOptions, checkpoints: Path, steps: int, evaluate
         logging_steps=max(1, steps // 50),
         remove_unused_columns=False,
         dataloader_num_workers=options.workers,
-        dataloader_pin_memory=_has_accelerator() and options.device != "cpu",
+        dataloader_pin_memory=torch.cuda.is_available() and options.device != "cpu",
         use_cpu=options.device == "cpu",
         report_to="none",
         seed=options.seed,
@@ -273,12 +274,6 @@ def _trainer_class() -> Any:
 
 def _world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _has_accelerator() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def draw_sample_sheet(captioner: Captioner, pairs: Sequence[TextPair], file: Path, window: Window | None = None) -> None:

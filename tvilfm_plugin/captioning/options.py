@@ -52,10 +52,13 @@ def add_work_options(parser: argparse.ArgumentParser, *, what: str) -> None:
 
 
 def completed(parser: argparse.ArgumentParser, args: argparse.Namespace) -> argparse.Namespace:
-    """The defaults of --device and --dtype filled in; ends the process where the options contradict each other."""
+    """--device (this process's GPU, or the CPU) and --dtype filled in; ends the process where options contradict each other."""
     if args.restart and args.world_size > 1:
         parser.error("--restart moves rows that other processes may be writing: use it with one process.")
-    args.device = args.device or default_device()
+    if not args.device:
+        import torch
+
+        args.device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     args.dtype = args.dtype or ("bfloat16" if args.device.startswith("cuda") else "float32")
     return args
 
@@ -70,13 +73,6 @@ def sources_of(args: argparse.Namespace) -> SourceSet:
         args.dataset, args.root, Modality(args.modality), folder=args.folder, split=args.split, trial=args.trial
     )
     return replace(found, window=Window.of(args.ir_scaling) if found.modality is Modality.IR else None)
-
-
-def default_device() -> str:
-    """This process's GPU, or the CPU."""
-    import torch
-
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
 
 
 def print_failures(failed: dict[str, str], what: str, most: int = 20) -> None:

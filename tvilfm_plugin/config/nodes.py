@@ -120,7 +120,8 @@ class TriConfig(CfgNode):
                 value = type(before)(float(one) if is_whole(one) else one for one in value)
         if key == "MODEL.TEXT.ARCH" and isinstance(value, str):
             value = embedded(value, folder)
-        problem = OURS[key].problem(value, _any_name) if key in OURS else ""
+        # Any name of a registry passes: these are looked up when a run starts, as a script may register after its config.
+        problem = OURS[key].problem(value, lambda registry: ()) if key in OURS else ""
         if not problem and type(value) is not type(before) and not (before is None or value is None and key not in OURS):
             problem = f"{key} is {shown(value)}; it must be {KINDS[type(before)]}, as {shown(before)} is."
         if not problem and isinstance(value, str) and "\0" in value:
@@ -128,11 +129,6 @@ class TriConfig(CfgNode):
         if problem:
             raise ConfigError(problem if origin == COMMAND_LINE else f"{origin}: {problem}")
         return value
-
-
-def _any_name(registry: str) -> tuple[str, ...]:
-    """Names of registries are looked up when a run starts: what a script registers may come after its config."""
-    return ()
 
 
 def _decoded(value: Any) -> Any:

@@ -78,12 +78,9 @@ def _root(path: str, named_by: str) -> yaml.MappingNode:
     if path.endswith(".json") and isinstance(root, yaml.MappingNode):  # a model folder's: the config is a part of it
         root = next((value for key, value in root.value if key.value == "config"), root)
     if not isinstance(root, yaml.MappingNode):
-        raise ConfigError(f"{path} holds no KEY: VALUE pairs but one {_noun(root)}; a config is a mapping of sections.")
+        noun = "list" if isinstance(root, yaml.SequenceNode) else "text"
+        raise ConfigError(f"{path} holds no KEY: VALUE pairs but one {noun}; a config is a mapping of sections.")
     return root
-
-
-def _noun(node: yaml.Node) -> str:
-    return "list" if isinstance(node, yaml.SequenceNode) else "text"
 
 
 def _pairs(node: yaml.MappingNode, path: str, prefix: str) -> list[tuple[str, yaml.Node]]:

@@ -89,7 +89,7 @@ def _from_address(url: str, name: str) -> Path:
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / url.rpartition("/")[2]
     if not path.is_file():
-        if _offline():
+        if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
             raise _unreachable(name, path, "HF_HUB_OFFLINE is set")
         make_folder(folder)
         logger.info(f"Fetching {name} to {path}")
@@ -117,10 +117,6 @@ def _from_timm(name: str) -> Path:
     except Exception as error:
         reason = str(error).splitlines()[0][:160]
         raise _unreachable(f"timm {name}", Path(constants.HF_HUB_CACHE) / f"models--timm--{name}", reason) from None
-
-
-def _offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
 
 
 def _unreachable(name: str, path: Path, reason: str) -> FileNotFoundError:

@@ -64,7 +64,7 @@ def embed_to_file(
         for start in _starts(images, part.taken, block):
             part.add(embed(images[start : start + block]), min(start + block, len(images)))
         check_any(part.records, images)
-        part.finish(path, kind)
+        part.finish(kind)
         return GalleryIndex.load(path, fingerprint), part.unreadable
 
 
@@ -77,7 +77,7 @@ class _Unfinished:
     def __init__(
         self, path: Path, vectors: IO[bytes], lines: Journal, images: Sequence[Record], fingerprint: Fingerprint
     ) -> None:
-        self.path, self.journal, self.fingerprint = path, lines, fingerprint
+        self.path, self.part, self.journal, self.fingerprint = path, Path(vectors.name), lines, fingerprint
         self.records: list[Record] = []
         self.unreadable: list[Unreadable] = []
         self.taken = 0
@@ -129,17 +129,17 @@ class _Unfinished:
         self.records += done.records
         self.unreadable += done.unreadable
 
-    def finish(self, path: Path, kind: str) -> None:
+    def finish(self, kind: str) -> None:
         """Give the index its name."""
         records = Records.of(self.records)
         self.flat.finish(self.fingerprint, records)
-        part = path.with_name(path.name + ".part")
         if kind == "flat":
             self.flat.file.close()  # Windows gives no open file another name
-            os.replace(part, path)
+            os.replace(self.part, self.path)
             return
         # An index of another type learns from the vectors of the flat one, which stay on the disk.
-        GalleryIndex.build(self.flat.vectors(len(records)), records, self.fingerprint, kind, stored=part).save(path)
+        vectors = self.flat.vectors(len(records))
+        GalleryIndex.build(vectors, records, self.fingerprint, kind, stored=self.part).save(self.path)
 
     def _write(self, line: dict[str, Any]) -> None:
         self.journal.append([{**line, "line": _digest_of_line(line)}])
@@ -157,10 +157,9 @@ class _Unfinished:
         return dict(line)
 
     def _damaged(self, number: int) -> ValueError:
-        part = self.path.with_name(f"{self.path.name}.part")
         return ValueError(
-            f"The unfinished index {part}, or line {number + 1} of its journal {part.name}.jsonl, is damaged. Delete both "
-            "files to embed the gallery from the beginning."
+            f"The unfinished index {self.part}, or line {number + 1} of its journal {self.part.name}.jsonl, is damaged. Delete "
+            "both files to embed the gallery from the beginning."
         )
 
 

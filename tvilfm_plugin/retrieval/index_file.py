@@ -169,7 +169,8 @@ def _read_trailer(path: Path) -> tuple[_Description, int]:
             described = _Description.model_validate(json.loads(file.read(length)))
         # pydantic's error is a ValueError, as that of a file that is no JSON.
         except (ValueError, RecursionError) as error:
-            if isinstance(error, ValidationError) and "fingerprint" in {one["loc"][0] for one in _missing(error)}:
+            wrong = error.errors() if isinstance(error, ValidationError) else []
+            if any(one["type"] == "missing" and one["loc"][0] == "fingerprint" for one in wrong):
                 raise ValueError(f"{broken}: it has no fingerprint. {REMEDY}") from None
             raise ValueError(f"{broken}: its description cannot be read. {REMEDY}") from None
     # Files of the first version have no digests; all others must have them.
@@ -177,10 +178,6 @@ def _read_trailer(path: Path) -> tuple[_Description, int]:
     if strange or (described.digests is None) != (magic == OLD_MAGIC):
         raise ValueError(f"{broken}: its description cannot be read. {REMEDY}")
     return described, end
-
-
-def _missing(error: ValidationError) -> list[Any]:
-    return [one for one in error.errors() if one["type"] == "missing"]
 
 
 class FlatFile:

@@ -171,8 +171,7 @@ class Retriever(Searcher):
 
     def load_gallery(self, index_file: str | Path) -> GalleryIndex:
         """Search a stored index from now on; one of other weights, width or preprocessing is refused."""
-        index = GalleryIndex.load(index_file, self.fingerprint)
-        self.index = index
+        self.index = index = GalleryIndex.load(index_file, self.fingerprint)
         return index
 
     def embed_images(

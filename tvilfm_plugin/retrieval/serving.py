@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -21,7 +19,7 @@ from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.hits import MemberChoice
 from tvilfm_plugin.retrieval.searcher import QueryPart, QueryPlan
 from tvilfm_plugin.retrieval.web import Page, run
-from tvilfm_plugin.retrieval.web_guards import LOOPBACK, Guard, on_failure, on_http, on_refused
+from tvilfm_plugin.retrieval.web_guards import LOOPBACK, Guard, guarded
 from tvilfm_plugin.retrieval.web_openapi import openapi, openapi_page
 from tvilfm_plugin.retrieval.web_query import Refused, read_embedding, read_search
 
@@ -139,7 +137,7 @@ class Endpoint(Page):
         modality, parts = await run(self._decoders, self._read_embedding, body)
         if modality is Modality.RGB:
             pixels = [part.infrared for part in parts]
-            vectors = await run(self._network, self._visible, pixels)
+            vectors = await run(self._network, self.retriever.embed_images, pixels, Modality.RGB)
         else:
             found = await self._batches.embed(parts)
             vectors = [one[modality] for one in found]
@@ -151,9 +149,6 @@ class Endpoint(Page):
         if texts:
             return modality, [QueryPart(choice, None, text, None) for text in texts]
         return modality, [QueryPart(choice, self.retriever.pixels(one, modality), None, None) for one in pictures]
-
-    def _visible(self, pixels: list[Any]) -> list[np.ndarray]:
-        return list(self.retriever.embed_images(pixels, Modality.RGB))
 
     def _embed(self, parts: list[QueryPart]) -> Vectors:
         try:
@@ -184,5 +179,4 @@ def make_endpoint(
         Route("/openapi.json", api.describe),
         Route("/", api.page),
     ]
-    handlers = {Refused: on_refused, HTTPException: on_http, Exception: on_failure}
-    return Guard(Starlette(routes=routes, exception_handlers=handlers), hosts)
+    return guarded(routes, hosts)

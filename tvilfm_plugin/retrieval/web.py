@@ -18,7 +18,6 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import uvicorn
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -29,7 +28,7 @@ from tvilfm_plugin.files.pictures import Window, open_picture
 from tvilfm_plugin.retrieval import web_query
 from tvilfm_plugin.retrieval.hits import Hit, choose_members
 from tvilfm_plugin.retrieval.web_connections import TimedProtocol
-from tvilfm_plugin.retrieval.web_guards import LOOPBACK, Guard, on_failure, on_http, on_refused, read_body
+from tvilfm_plugin.retrieval.web_guards import LOOPBACK, Guard, guarded, read_body
 from tvilfm_plugin.retrieval.web_query import Query, Refused, read_search
 
 if TYPE_CHECKING:  # it needs the host, which the page does not
@@ -195,9 +194,7 @@ def make_app(
         Route("/gallery/{picture}", page.gallery),
         Route("/examples/{number}", page.example),
     ]
-    handlers = {Refused: on_refused, HTTPException: on_http, Exception: on_failure}
-    # Outermost, so that an answer to a failure is guarded too.
-    return Guard(Starlette(routes=routes, exception_handlers=handlers), hosts)
+    return guarded(routes, hosts)
 
 
 def listen(host: str, port: int) -> socket.socket:

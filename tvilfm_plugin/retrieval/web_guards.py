@@ -2,11 +2,13 @@
 
 import asyncio
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tvilfm_plugin.retrieval.web_query import BODY_BYTES, Refused
@@ -72,6 +74,12 @@ class Guard:
         if request.method == "POST" and headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             return Refused(415, "A search is sent as application/json.")
         return None
+
+
+def guarded(routes: Sequence[Route], hosts: Collection[str]) -> Guard:
+    """An application whose every answer is guarded, also that to a failure."""
+    handlers = {Refused: on_refused, HTTPException: on_http, Exception: on_failure}
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), hosts)
 
 
 async def read_body(request: Request, most: int = BODY_BYTES, seconds: float = UPLOAD_SECONDS) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from tvilfm_plugin.analysis.intervals import cmc_intervals
 from tvilfm_plugin.analysis.statistics import Interval
-from tvilfm_plugin.visualization.curves import Curve
+from tvilfm_plugin.visualization.curves import Curve, of_intervals
 from tvilfm_plugin.visualization.stored import Ranked
 
 RANKS = 20
@@ -21,15 +21,7 @@ def cmc_of(ranked: Ranked, resamples: int = 10_000, seed: int = 0) -> Cmc:
 
 def cmc_panel(found: Mapping[str, Cmc]) -> dict[str, Curve]:
     """Curves in percent."""
-    return {
-        name: Curve(
-            list(range(1, len(cmc) + 1)),
-            [100 * v.mean for v in cmc],
-            low=[100 * v.low for v in cmc],
-            high=[100 * v.high for v in cmc],
-        )
-        for name, cmc in found.items()
-    }
+    return {name: of_intervals(range(1, len(cmc) + 1), cmc) for name, cmc in found.items()}
 
 
 def cmc_cells(found: Mapping[str, Cmc]) -> list[list[str]]:

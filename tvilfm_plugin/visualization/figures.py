@@ -82,16 +82,11 @@ def encoded(figure: "Figure", kind: str = "png") -> bytes:
 def save_figure(figure: "Figure", out: str | Path) -> Path:
     """Write a figure as .png or .svg, all or nothing; its folder is made."""
     path = Path(out)
-    content = encoded(figure, picture_format(path))
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in FORMATS:
+        raise ValueError(f"A picture's file name ends in .png or .svg, not as {path.name!r} does.")
+    content = encoded(figure, kind)
     make_folder(path.parent)
     with atomic_file(path) as file:
         file.write(content)
     return path
-
-
-def picture_format(path: Path) -> str:
-    """ "png" or "svg", by the suffix."""
-    kind = path.suffix.removeprefix(".").lower()
-    if kind not in FORMATS:
-        raise ValueError(f"A picture's file name ends in .png or .svg, not as {path.name!r} does.")
-    return kind

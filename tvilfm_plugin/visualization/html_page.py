@@ -1,10 +1,10 @@
 """One self-contained HTML page: pictures as data URIs, no script, no external request, every text escaped.
 
-Five short functions and `html.escape`: templates of a library would be no shorter.
+Four short functions and `html.escape`: templates of a library would be no shorter.
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -52,11 +52,6 @@ def paragraph(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
-def bullets(lines: Iterable[str]) -> str:
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f'<ul class="note">{items}</ul>' if items else ""
-
-
 def table(cells: Sequence[Sequence[str]], names: int = 1) -> str:
     """A table, the header first; `names` leading columns hold text, the others numbers, which stand to the right."""
 
@@ -94,7 +89,8 @@ def from_tables(markdown: str) -> str:
             notes = [line[2:]]
             while lines and lines[0].startswith("- "):
                 notes.append(lines.pop(0)[2:])
-            parts.append(bullets(notes))
+            items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+            parts.append(f'<ul class="note">{items}</ul>')
         elif line.startswith("|"):
             rows = [line]
             while lines and lines[0].startswith("|"):
