@@ -32,9 +32,7 @@ class TextPair(NamedTuple):
         return f"id {self.person}" if self.person else Path(self.image).parent.name
 
 
-def read_pairs(
-    file: Path, *, image_key: str = "image", text_key: str = "caption", root: Path | None = None
-) -> list[TextPair]:
+def read_pairs(file: Path, *, image_key: str = "image", text_key: str = "caption", root: Path | None = None) -> list[TextPair]:
     """Read pairs from JSON, JSONL or CSV.
 
     JSON holds a list of objects, or an object image -> text, texts or object (the released caption files are such).
@@ -116,8 +114,7 @@ def _entries(file: Path, image_key: str, text_key: str) -> list[Mapping[str, Any
         raise ValueError(f"{file}: pairs are read from .json, .jsonl and .csv files.")
     if isinstance(content, dict):
         content = [
-            {image_key: image, **(entry if isinstance(entry, dict) else {text_key: entry})}
-            for image, entry in content.items()
+            {image_key: image, **(entry if isinstance(entry, dict) else {text_key: entry})} for image, entry in content.items()
         ]
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
         raise ValueError(f"{file} holds neither a list of objects nor an object of images.")

@@ -137,7 +137,7 @@ class Endpoint(Page):
         modality, parts = await run(self._decoders, self._read_embedding, body)
         if modality is Modality.RGB:
             pixels = [part.infrared for part in parts]
-            vectors = await run(self._network, self.retriever.embed_images, pixels, Modality.RGB)
+            vectors = list(await run(self._network, self.retriever.embed_images, pixels, Modality.RGB))
         else:
             found = await self._batches.embed(parts)
             vectors = [one[modality] for one in found]
