@@ -21,7 +21,7 @@ def cmc_of(ranked: Ranked, resamples: int = 10_000, seed: int = 0) -> Cmc:
 
 def cmc_panel(found: Mapping[str, Cmc]) -> dict[str, Curve]:
     """Curves in percent."""
-    return {name: of_intervals(range(1, len(cmc) + 1), cmc) for name, cmc in found.items()}
+    return {name: of_intervals(list(range(1, len(cmc) + 1)), cmc) for name, cmc in found.items()}
 
 
 def cmc_cells(found: Mapping[str, Cmc]) -> list[list[str]]:
