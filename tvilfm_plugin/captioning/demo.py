@@ -16,6 +16,7 @@ from tvilfm_plugin.captioning.finetune import SMALL, TrainingOptions, build_capt
 from tvilfm_plugin.captioning.pairs import TextPair, make_ir_pairs
 from tvilfm_plugin.captioning.rows import read_descriptions, write_json, write_text
 from tvilfm_plugin.captioning.sources import SourceSet, find_sources
+from tvilfm_plugin.captioning.truth_audit import FACTS, Truth, read_truth, truth_findings
 from tvilfm_plugin.description.lexicon import garment_colours
 from tvilfm_plugin.files.writing import make_folder
 from tvilfm_plugin.modality import Modality
@@ -115,13 +116,18 @@ def run_demo(dataset: Path, out: Path, options: DemoOptions) -> dict[str, Any]:
     clock.stop("caption infrared images")
     heard = read_descriptions(ir.text_folder / f"caption_dict_{ir.text_name}.json")
 
-    scores = score_colours(facts, rgb, said, withheld)
+    scores, truth = score_colours(facts, rgb, said, withheld), read_truth(dataset / FACTS)
     report: dict[str, Any] = {
         "dataset": facts["spec"],
         "options": asdict(options),
         "withheld_training_people": len(withheld),
         "seconds": clock.parts,
         "colours": {name: asdict(s) | {"accuracy": s.accuracy, "main": s.main_accuracy} for name, s in scores.items()},
+        "attributes": {
+            "visible": _score_attributes(truth, rgb, said),
+            "visible, given": _score_attributes(truth, rgb, _given_captions(dataset, rgb)),
+            "infrared": _score_attributes(truth, ir, heard),
+        },
         "infrared": _count_colours(ir, heard),
     }
     if options.control:
@@ -304,6 +310,13 @@ def _slots(garment: str, shape: Mapping[str, str]) -> tuple[str, ...]:
     return (garment,) if shape[pattern] == "plain" else (garment, second)
 
 
+def _score_attributes(truth: Truth, images: SourceSet, captions: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+    """Attribute -> the share of the test people's captions that name it, and of those the share that name a true value."""
+    texts = {s.key: captions[s.key] for s in images.sources if s.split != "train" and s.key in captions}
+    found = truth_findings(truth, texts, images.modality)
+    return {one.key.removeprefix("untrue_"): (one.of / len(texts), 1 - one.share) for one in found}
+
+
 def _count_colours(images: SourceSet, captions: Mapping[str, str]) -> dict[str, int]:
     texts = [captions[source.key] for source in images.sources if source.key in captions]
     return {"captions": len(texts), "with_colour": sum(map(has_colour, texts)), "distinct": len(set(texts))}
@@ -334,6 +347,17 @@ def _markdown(report: Mapping[str, Any]) -> str:
             f"The captioner was pre-trained on {report['options']['others']} other synthetic people (in neither split, in none",
             "of the new colours), the stand-in for BLIP's own weights, and fine-tuned on the training people.",
         ]
+    kinds = report["attributes"]
+    lines += [
+        "",
+        "What the captions of the test people say of the person: named in, and of those true.",
+        "",
+        f"| attribute | {' | '.join(kinds)} |",
+        "|---|" + "---:|" * len(kinds),
+    ]
+    for slot in kinds["visible, given"]:
+        cells = [f"{kinds[kind][slot][0]:.1%}, {kinds[kind][slot][1]:.1%}" if slot in kinds[kind] else "" for kind in kinds]
+        lines.append(f"| {slot.replace('_', ' ')} | {' | '.join(cells)} |")
     infrared = report["infrared"]
     lines += ["", f"Infrared captions: {infrared['captions']}, {infrared['with_colour']} of them name a colour."]
     if "infrared_without_filter" in report:
