@@ -23,5 +23,5 @@ def test_stage_1_is_better_from_imagenet_than_from_random_weights(tmp_path, monk
         run = tmp_path / name
         assert not main(["train", "sysu_stage1.yml", "--out-dir", str(run), *RECIPE.split(), *start])
         found[name] = street.rank_1(street.features(Retriever.from_run(run), street.people()))
-        print(f"\nstage 1 from {name} weights: R-1 {found[name].mean:.1f} [{found[name].low:.1f}, {found[name].high:.1f}]")
+        print(f"\nstage 1 from {name} weights: R-1 {street.said(found[name])}")
     assert found["ImageNet"].mean > found["random"].mean + 5
