@@ -28,6 +28,12 @@ from tvilfm_plugin.retrieval.hits import (
 from tvilfm_plugin.retrieval.records import Filter, Records
 
 
+Infrared = Picture | Sequence[Picture] | None
+Members = Collection[Modality | str] | None
+Queries = Mapping[Modality, np.ndarray]
+"""The (D,) unit vector of each member that votes."""
+
+
 class QueryPart(NamedTuple):
     """One picture of a query with its words, and who votes."""
 
@@ -101,11 +107,11 @@ class Searcher(ABC):
 
     def search(
         self,
-        infrared: Picture | Sequence[Picture] | None = None,
+        infrared: Infrared = None,
         text: str | None = None,
         infrared_text: str | None = None,
         top: int = 10,
-        members: Collection[Modality | str] | None = None,
+        members: Members = None,
         *,
         allowed: Filter | None = None,
         threshold: float | None = None,
@@ -138,13 +144,7 @@ class Searcher(ABC):
         return self.index
 
     def find(
-        self,
-        queries: Mapping[Modality, np.ndarray],
-        note: str = "",
-        top: int = 10,
-        *,
-        allowed: Filter | None = None,
-        threshold: float | None = None,
+        self, queries: Queries, note: str = "", top: int = 10, *, allowed: Filter | None = None, threshold: float | None = None
     ) -> SearchResult:
         """The gallery images that fit an embedded query best; what `embed_query` returned first, the rest as in `search`."""
         index, allowed = self._check(top, allowed, threshold), allowed or Filter()
@@ -158,22 +158,14 @@ class Searcher(ABC):
         return SearchResult([hit for hit in hits if threshold is None or hit.similarity >= threshold], note)
 
     def embed_query(
-        self,
-        infrared: Picture | Sequence[Picture] | None = None,
-        text: str | None = None,
-        infrared_text: str | None = None,
-        members: Collection[Modality | str] | None = None,
+        self, infrared: Infrared = None, text: str | None = None, infrared_text: str | None = None, members: Members = None
     ) -> tuple[dict[Modality, np.ndarray], str]:
         """The (D,) unit embedding of each member that votes, and what must be said about them; arguments as in `search`."""
         plan = self.plan(infrared, text, infrared_text, members)
         return self.finish(plan, self.embed_each(plan.parts))
 
     def plan(
-        self,
-        infrared: Picture | Sequence[Picture] | None = None,
-        text: str | None = None,
-        infrared_text: str | None = None,
-        members: Collection[Modality | str] | None = None,
+        self, infrared: Infrared = None, text: str | None = None, infrared_text: str | None = None, members: Members = None
     ) -> QueryPlan:
         """Who votes, what has to be embedded, and what must be said about it; arguments as in `search`."""
         for name, words in (("text", text), ("infrared_text", infrared_text)):
@@ -189,14 +181,8 @@ class Searcher(ABC):
                 raise ValueError("The list of infrared images is empty: give one or more, or None to search by text.")
         elif infrared is not None:
             pictures = [cast(Picture, infrared)]
-        choice = choose_members(
-            self.members,
-            image=bool(pictures),
-            text=text is not None,
-            infrared_text=infrared_text is not None,
-            filters=self.filters,
-            members=members,
-        )
+        given = {"image": bool(pictures), "text": text is not None, "infrared_text": infrared_text is not None}
+        choice = choose_members(self.members, **given, filters=self.filters, members=members)
         filter_text = text if choice.filter_text else infrared_text
         parts = [QueryPart(choice, picture, text, filter_text) for picture in pictures or [None]]
         said = f"{len(pictures)} images of one person, as the mean of their vectors" if len(pictures) > 1 else ""
@@ -236,10 +222,10 @@ class Searcher(ABC):
 
     def ask(
         self,
-        infrared: Picture | Sequence[Picture] | None = None,
+        infrared: Infrared = None,
         text: str | None = None,
         infrared_text: str | None = None,
-        members: Collection[Modality | str] | None = None,
+        members: Members = None,
         *,
         allowed: Filter | None = None,
         captions: Mapping[str, str] | None = None,
@@ -255,11 +241,7 @@ class Searcher(ABC):
         return self.ask_about(queries, allowed=allowed, captions=captions)
 
     def ask_about(
-        self,
-        queries: Mapping[Modality, np.ndarray],
-        *,
-        allowed: Filter | None = None,
-        captions: Mapping[str, str] | None = None,
+        self, queries: Queries, *, allowed: Filter | None = None, captions: Mapping[str, str] | None = None
     ) -> Dialogue:
         """As `ask`, of an embedded query: what `embed_query` returned first."""
         hits, vectors = hits_and_vectors(self._check(CANDIDATES, allowed), queries, CANDIDATES, allowed or Filter())
