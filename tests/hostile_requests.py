@@ -328,8 +328,7 @@ def send(attack: Attack, port: int, seconds: float = 60.0) -> Answer:
 
 def wrong(answer: Answer) -> str:
     """Why this answer may not be, or ""."""
-    if answer.status not in EXPECTED and not (answer.status == 0 and answer.kind in ("no HTTP", "wrong header",
-    "oversize")):
+    if answer.status not in EXPECTED and not (answer.status == 0 and answer.kind in ("no HTTP", "wrong header", "oversize")):
         return f"{answer.kind}: status {answer.status}: {answer.body[:300]!r}"
     text = answer.body if b"content-type: image/" not in answer.body.lower() else b""
     # A search names words that its model does not know: what the request said itself is no leak there.

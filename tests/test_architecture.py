@@ -164,8 +164,7 @@ def host_free() -> list[str]:
             for name, path in files.items()
             if name not in needs
             and (
-                any(t.removeprefix("tvilfm_plugin.") in needs for t in imports(path, False))
-                or name.rpartition(".")[0] in needs
+                any(t.removeprefix("tvilfm_plugin.") in needs for t in imports(path, False)) or name.rpartition(".")[0] in needs
             )
         }
         if not more:

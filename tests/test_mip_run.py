@@ -1,6 +1,5 @@
 """MIP through tools/train_net.py: trained, resumed, evaluated by both protocols, imported, and as TVI-LFM's visual part."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -117,9 +116,7 @@ def test_text_beside_a_frozen_mip(tiny, mip):
     stage2 = tiny.folder / "mip_text.yml"
     small = SMALL.replace("TOWER", str(tiny.config.with_name("tower.json")))
     small = small.replace("  DUAL_STREAM", f"  MIP: {{{SIZE}}}\n  DUAL_STREAM").replace("MAX_EPOCH: 2", "MAX_EPOCH: 1")
-    stage2.write_text(
-        f"_BASE_: {ROOT}/projects/TVILFM/configs/synthetic_mip.yml\nTVILFM: {{STAGE1: {config.name}}}\n{small}"
-    )
+    stage2.write_text(f"_BASE_: {ROOT}/projects/TVILFM/configs/synthetic_mip.yml\nTVILFM: {{STAGE1: {config.name}}}\n{small}")
     options = ("DATASETS.ROOT", "", "TEST.EVAL_PERIOD", 1, "TEST.TEXT_SOURCES", "('witness',)", "STAGE1.SOLVER.MAX_EPOCH", 1)
     results = tiny("mip_text", *options, config=stage2)
     assert np.isfinite(results["all/ensemble/mAP"]) and np.isfinite(results["all/infrared/mAP"])

@@ -35,13 +35,7 @@ def ir_text(pid: int, key: str) -> str:
     return f"a person in a shirt and trousers number {pid % 13}"
 
 
-def write_captions(
-    folder: Path,
-    kind: str,
-    keys: dict[str, int],
-    prefix: str,
-    writer: Callable[[int, str], str],
-) -> None:
+def write_captions(folder: Path, kind: str, keys: dict[str, int], prefix: str, writer: Callable[[int, str], str]) -> None:
     """`caption_dict`, `caption_llm_dict` and `id_caption_map` of one modality.
 
     Args:

@@ -73,9 +73,7 @@ def work(folder: str, stage1: str, stage2: str, trained: str) -> None:
     (out / "steps").mkdir(exist_ok=True)
     result = {
         "evaluation": evaluate(config(Path(stage2), out / "eval", "MODEL.WEIGHTS", str(weights / "model_final.pth"))),
-        "stage2": steps(
-            config(Path(stage2), out / "steps", "MODEL.WEIGHTS", str(weights / "stage1" / "model_final.pth")), 3
-        ),
+        "stage2": steps(config(Path(stage2), out / "steps", "MODEL.WEIGHTS", str(weights / "stage1" / "model_final.pth")), 3),
         "gathered": steps(config(Path(stage1), out / "steps", *SYNC), 1),
     }
     cfg = config(Path(stage2), out / "train", "SOLVER.MAX_EPOCH", 1, "TEST.DRAWS", 1, "DATALOADER.NUM_WORKERS", 1)

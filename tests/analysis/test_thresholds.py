@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 from stored_runs import TinyEvaluation
 
-from tvilfm_plugin.analysis.thresholds import (
-    Pairs,
-    calibrate,
-    held_out,
-    operating_points,
-    stored_pairs,
-    thresholds_table,
-)
+from tvilfm_plugin.analysis.thresholds import Pairs, calibrate, held_out, operating_points, stored_pairs, thresholds_table
 from tvilfm_plugin.evaluation.ensemble import ensemble
 from tvilfm_plugin.evaluation.protocols import LLCM, SYSU
 from tvilfm_plugin.evaluation.stored import StoredEvaluation

@@ -132,9 +132,7 @@ def test_local_model_and_server_write_the_same_file(
         (["I'm sorry, I cannot do that.", "", "word " * 90], "", ["talks about the task", "empty", "too long"]),
     ],
 )  # fmt: skip
-def test_guards_on_visible_text(
-    images: SourceSet, tmp_path: Path, answers: list[str], kept: str, refused: list[str]
-) -> None:
+def test_guards_on_visible_text(images: SourceSet, tmp_path: Path, answers: list[str], kept: str, refused: list[str]) -> None:
     key = images.sources[0].key
     outcome = run(Scripted(answers), images, {key: caption("red", "blue")}, tmp_path, retries=3)
     assert json.loads((tmp_path / "caption_llm_dict_Blip_RGB.json").read_text()) == {

@@ -240,5 +240,3 @@ def test_mip(tmp_path):
     with pytest.raises(ValueError, match="no checkpoint of mip"):
         torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
         import_released("mip", tmp_path / "other.pth", tmp_path / "ours.pth", cfg)
-
-

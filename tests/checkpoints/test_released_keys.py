@@ -16,10 +16,7 @@ def test_every_released_key_has_one_of_ours(tmp_path):
     ("ours", "theirs"),
     [
         ("visual.backbone.base.conv1.ir.weight", "base_model.visual.ir_model.resnet_conv.0.weight"),
-        (
-            "visual.backbone.base.layer4.0.conv1.weight",
-            "base_model.visual.shared_model.resnet_conv.3.0.conv1.weight",
-        ),
+        ("visual.backbone.base.layer4.0.conv1.weight", "base_model.visual.shared_model.resnet_conv.3.0.conv1.weight"),
         ("stage1.pool.p", "backup_pool.p"),
         ("stage1.neck.bias", "backup_classifier.BN.bias"),
         ("visual.backbone.base.fc.weight", None),

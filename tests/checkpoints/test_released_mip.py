@@ -4,12 +4,7 @@ import torch
 from mip_models import SMALL, mip_config, small_config
 from released_names import to_official
 
-from tvilfm_plugin.checkpoints.released_mip import (
-    DEEP_LIBRARY,
-    from_official,
-    identity_head_state,
-    official_names,
-)
+from tvilfm_plugin.checkpoints.released_mip import DEEP_LIBRARY, from_official, identity_head_state, official_names
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.modeling.identity_head import IdentityHead
 from tvilfm_plugin.modeling.mip.encoder import test_feature as joined_feature

@@ -167,7 +167,6 @@ def test_overrides_may_stand_anywhere_and_are_nobodys_list_items():
     assert args.members == ["ir", "text"] and args.opts == ["MODEL.DEVICE", "cpu"]
 
 
-
 def raising(error):
     def work():
         raise error

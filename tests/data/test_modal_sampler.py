@@ -131,9 +131,7 @@ def test_any_position_is_reached_at_once() -> None:
 def test_ranks_share_whole_identities_of_one_batch() -> None:
     rgb, ir = labels()
     whole = take(ModalPairSampler(rgb, ir, batch_size=12, num_instances=3, seed=5), 120)
-    ranks = [
-        take(ModalPairSampler(rgb, ir, batch_size=12, num_instances=3, seed=5, rank=r, world_size=2), 60) for r in (0, 1)
-    ]
+    ranks = [take(ModalPairSampler(rgb, ir, batch_size=12, num_instances=3, seed=5, rank=r, world_size=2), 60) for r in (0, 1)]
     joined = [p for b in range(10) for r in (0, 1) for p in ranks[r][6 * b : 6 * b + 6]]
     assert joined == whole
 

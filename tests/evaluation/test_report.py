@@ -43,8 +43,7 @@ def test_card_survives_json_and_prints_what_is_known():
 
 def test_table_has_mean_and_deviation_and_the_text_source_of_every_row():
     table = results_table(
-        [row("infrared", "none", 0.5, 0.6), row("ensemble", "oracle", 0.7, 0.8), row("ensemble", "witness", 0.6, 0.7)],
-        CHANCE,
+        [row("infrared", "none", 0.5, 0.6), row("ensemble", "oracle", 0.7, 0.8), row("ensemble", "witness", 0.6, 0.7)], CHANCE
     )
     lines = [line for line in table.splitlines() if line.startswith("|")]
     assert cells(lines[0]) == ["query", "text source", "R-1", "R-5", "R-10", "R-20", "mAP", "mINP"]

@@ -175,4 +175,3 @@ def test_workers_that_shared_memory_has_no_room_for_are_not_started(setting, mon
     with tiny.environment():
         alone = list(itertools.islice(build_train_loader(cfg, False, cfg.SEED), 1))
     assert torch.equal(alone[0]["rgb"], batch["rgb"]), "workers do not change the batches"
-

@@ -1,6 +1,5 @@
 """The host's optimizers over flat buffers: that they train."""
 
-
 import pytest
 import torch
 from repaired_host import TwoLayers, before, small_config

@@ -94,9 +94,7 @@ def test_stage_1_step(model):
     reference = golden_json("train_step")["stage1"]
     load_golden_weights(model, "train")
     model.visual.requires_grad_(True)
-    stage1 = VIBaseline(
-        visual=model.visual, heads=model.heads, losses=choose_losses(("identity", "weighted_triplet"))
-    ).train()
+    stage1 = VIBaseline(visual=model.visual, heads=model.heads, losses=choose_losses(("identity", "weighted_triplet"))).train()
     before = {name: value.clone() for name, value in stage1.state_dict().items()}
     rows, copies = stage1._training_rows(batch(1))
     model.load_state_dict(before, strict=False)

@@ -1,13 +1,7 @@
 import pytest
 import torch
 
-from tvilfm_plugin.modeling.registries import (
-    FUSION_REGISTRY,
-    LOSS_REGISTRY,
-    choose,
-    choose_losses,
-    evaluate_losses,
-)
+from tvilfm_plugin.modeling.registries import FUSION_REGISTRY, LOSS_REGISTRY, choose, choose_losses, evaluate_losses
 
 
 def test_names_of_the_config():

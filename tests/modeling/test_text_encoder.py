@@ -263,9 +263,7 @@ def test_a_tag_is_fetched_by_open_clip(tmp_path, monkeypatch):
     source = build_text_encoder("RN50-quickgelu", "", 16)
     torch.save(clip_state(source), tmp_path / "w.pt")
     asked = []
-    monkeypatch.setattr(
-        "open_clip.pretrained.download_pretrained", lambda cfg: asked.append(cfg) or str(tmp_path / "w.pt")
-    )
+    monkeypatch.setattr("open_clip.pretrained.download_pretrained", lambda cfg: asked.append(cfg) or str(tmp_path / "w.pt"))
     encoder = build_text_encoder("RN50", "openai", 32)
     assert "openaipublic" in asked[0]["url"]
     assert type(encoder.transformer.resblocks[0].mlp.gelu).__name__ == "QuickGELU"

@@ -25,7 +25,6 @@ from tvilfm_plugin.retrieval.web_examples import examples, first_gallery
 web = load_tool("web")
 
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 

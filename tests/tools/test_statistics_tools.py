@@ -1,4 +1,3 @@
-
 import pytest
 from run_scripts import load_tool
 from stored_runs import add_images, tiny_run
@@ -6,8 +5,6 @@ from stored_runs import add_images, tiny_run
 compare = load_tool("compare")
 compare_rules = load_tool("compare_rules")
 show_results = load_tool("show_results")
-
-
 
 
 @pytest.fixture(scope="module")

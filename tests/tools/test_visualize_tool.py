@@ -1,6 +1,5 @@
 """tools/visualize.py: stored evaluations without a network, and MIP's pictures with tiny models of random weights."""
 
-
 import pytest
 import torch
 from PIL import Image

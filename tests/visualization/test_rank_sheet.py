@@ -66,9 +66,7 @@ def test_right_and_wrong_differ_in_colour_and_symbol():
 
 
 def test_texts_and_scores_are_on_the_sheet_and_a_dollar_is_no_formula():
-    text = " ".join(
-        t.get_text() for t in build_figure([QueryRow(picture(), ("costs $5 or $6", ""), [], "")], "T").texts
-    )
+    text = " ".join(t.get_text() for t in build_figure([QueryRow(picture(), ("costs $5 or $6", ""), [], "")], "T").texts)
     assert "costs $5 or $6" in text and rank_sheet.TEXT_HEADINGS[0] in text and rank_sheet.TEXT_HEADINGS[1] not in text
     drawn = [t.get_text() for t in build_figure(rows()).texts]
     assert "2.50" in drawn and "rank 5" in drawn and "a man in a red coat" in drawn

@@ -27,7 +27,6 @@ from tvilfm_plugin.retrieval.hits import (
 )
 from tvilfm_plugin.retrieval.records import Filter, Records
 
-
 Infrared = Picture | Sequence[Picture] | None
 Members = Collection[Modality | str] | None
 Queries = Mapping[Modality, np.ndarray]
