@@ -51,7 +51,8 @@ def finite(kind: str, values: Sequence[float] | np.ndarray) -> np.ndarray:
 def per_draw(of_seeds: Sequence[Sequence[Trial]]) -> list[RankMetrics]:
     """Metrics of every gallery draw, averaged over the text seeds: the spread over draws is not that over texts."""
     draws = zip(*([trial.metrics for trial in trials] for trials in of_seeds), strict=True)
-    return [RankMetrics(*(np.mean(values, axis=0) for values in zip(*seeds, strict=True))) for seeds in draws]
+    columns = (zip(*seeds, strict=True) for seeds in draws)
+    return [RankMetrics(np.mean(cmc, axis=0), float(np.mean(aps)), float(np.mean(inps))) for cmc, aps, inps in columns]
 
 
 def percent(of_seeds: Sequence[Sequence[Trial]]) -> dict[str, float]:
