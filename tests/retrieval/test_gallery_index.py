@@ -93,6 +93,15 @@ def test_a_filter_may_leave_nothing_and_equal_images_keep_their_order():
     assert index.search(vectors[:1], 50)[1].tolist()[0][20:] == [-1] * 30
 
 
+NO_NUMBERS = [(name, value) for name in ("pid", "camid") for value in ("x", "5", [1], np.inf, 2**70, 1.5, np.nan)]
+
+
+@pytest.mark.parametrize(("name", "value"), [*NO_NUMBERS, *(("time", value) for value in ("x", "5", [1], np.inf))])
+def test_what_is_known_of_an_image_is_a_number(name, value):
+    with pytest.raises(ValueError, match=f"{name} .*(is no number of 64 bits|is no whole number|is infinite); None is unknown"):
+        Records.of([Record("a.jpg"), Record("b.jpg", **{name: value})])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_type_finds_filters_changes_and_comes_back_from_its_file(kind, tmp_path):
     index, vectors, records = built(kind)

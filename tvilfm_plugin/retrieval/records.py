@@ -154,8 +154,24 @@ class Records:
     def from_dict(cls, columns: Mapping[str, Any]) -> Self:
         """From plain values."""
         paths, pids, camids, times = (list(columns[name]) for name in ("paths", "pids", "camids", "times"))
-        whole = lambda values: np.array([UNKNOWN if value is None else value for value in values], dtype=np.int64)
-        return cls(paths, whole(pids), whole(camids), np.array([np.nan if t is None else t for t in times], dtype=np.float64))
+        return cls(paths, _whole("pid", pids), _whole("camid", camids), _numbers("time", times, np.nan, np.float64))
 
     def _numbers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.pids, self.camids, self.times
+
+
+def _whole(name: str, values: Sequence[Any]) -> np.ndarray:
+    """(n,) int64; numbers with a fraction would be cut in silence."""
+    column = _numbers(name, values, UNKNOWN, np.int64)
+    if cut := [value for value, number in zip(values, column.tolist(), strict=True) if value is not None and value != number]:
+        raise ValueError(f"The {name} {cut[0]!r} is no whole number; None is unknown.")
+    return column
+
+
+def _numbers(name: str, values: Sequence[Any], unknown: float, dtype: type) -> np.ndarray:
+    try:
+        return np.array([unknown if value is None else value + 0 for value in values], dtype=dtype)
+    except (TypeError, ValueError, OverflowError):
+        for value in values if len(values) > 1 else ():
+            _numbers(name, [value], unknown, dtype)  # the first that is wrong says so
+        raise ValueError(f"The {name} {values[0]!r} is no number of 64 bits; None is unknown.") from None
