@@ -14,7 +14,7 @@ def source() -> str:
 
 def pieces(quote: str) -> list[str]:
     """What of a message does not depend on the input."""
-    parts = re.split(r"\.\.\.|'[^']*'|[A-Z][A-Z0-9_.]{3,}|\b(?:leaf\.yml|True|nan|\d+)\b|[():;,.?]", quote)
+    parts = re.split(r"\.\.\.|'[^']*'|[A-Z][A-Z0-9_.]{3,}|\b(?:leaf\.yml|True|nan|NaN|\d+)\b|[():;,.?]", quote)
     return [part.strip() for part in parts if len(part.strip()) > 8]
 
 
