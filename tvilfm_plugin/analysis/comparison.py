@@ -170,14 +170,7 @@ def _of_one_kind(cards: Sequence[ProtocolCard]) -> list[str]:
 
 
 def check_comparable(runs: Sequence[Measured], despite: Sequence[str] = ()) -> dict[str, list[Any]]:
-    """Refuse to compare what was measured differently.
-
-    Args:
-        despite: card columns that may differ all the same.
-
-    Returns:
-        The tolerated columns that do differ, with their values.
-    """
+    """Refuse what was measured differently; gives the columns that differ, `despite` being tolerated, with their values."""
     cards = [run.card for run in runs]
     known = list(cards[0].to_dict())
     if unknown := [column for column in despite if column not in known]:

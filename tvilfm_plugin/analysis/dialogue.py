@@ -23,12 +23,7 @@ LEAST = 0.2
 
 
 class Witness(NamedTuple):
-    """How somebody answers.
-
-    Attributes:
-        wrong, unknown: shares of answers that are another value, or "don't know".
-        fixed: whether the questions come in the order of a questionnaire, not by what they tell.
-    """
+    """How somebody answers: shares of wrong and "don't know", and whether questions come in a questionnaire's fixed order."""
 
     name: str
     wrong: float = 0.0

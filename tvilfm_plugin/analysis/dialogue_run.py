@@ -23,13 +23,7 @@ Draw = tuple[np.ndarray, Mapping[str, Answers], Sequence[Mapping[str, str]], Lab
 def dialogue_draws(
     cfg: Any, model: Any, stored: StoredEvaluation, label: str, *, by_model: bool, draws: int, noise: float = NOISE
 ) -> Iterator[Draw]:
-    """Gallery draws of a row of the result table.
-
-    Args:
-        label: e.g. "all/infrared".
-        by_model: whether the text tower says what an image would answer, not its caption.
-        draws: how many, at most.
-    """
+    """At most `draws` gallery draws of a row, e.g. "all/infrared", that captions answer or, `by_model`, the text tower."""
     data = build_dataset(cfg, cfg.DATASETS.TESTS[0], text=True, verbose=False)
     captions = {item.path: data.captions[Modality.RGB][data.relative(item.path)].text for item in data.visible_pool}
     people = group_by_person(data.visible_pool)

@@ -68,13 +68,7 @@ def conditions(shares: Sequence[float] = SHARES) -> list[Condition]:
 
 
 def damage(texts: Sequence[str], index: np.ndarray, pids: np.ndarray, condition: Condition, seed: int) -> list[list[str]]:
-    """The texts of all queries in all draws, [draw][query], under a condition.
-
-    Args:
-        texts: distinct strings.
-        index: (T, Q) the string of every query in every draw.
-        pids: (Q,) identity of every query.
-    """
+    """The texts of all queries in all draws, [draw][query], under a condition; `index` (T, Q) numbers distinct strings."""
     if condition.kind == WRONG:
         taken = wrong_person(pids, condition.share, seed)
         return [[texts[i] for i in row[taken]] for row in index]

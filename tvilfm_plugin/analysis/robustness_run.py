@@ -57,12 +57,7 @@ def measure_robustness(
     run: Path,
     pictures: Mapping[str, Tensor],
 ) -> Measured:
-    """Measure one training.
-
-    Args:
-        stored: with `text_trust`.
-        pictures: damage -> raw (Q, D) features of the damaged query pictures.
-    """
+    """Measure one training, stored with `text_trust`; `pictures`: damage -> raw (Q, D) features of query pictures."""
     setting, source, text_seed = robustness.default_source(stored)
     setting, source = options.setting or setting, options.source or source
     if setting not in stored.draws:

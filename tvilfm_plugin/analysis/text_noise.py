@@ -99,15 +99,7 @@ def drop_attributes(text: str, share: float, seed: int = 0) -> str:
 
 
 def wrong_person(pids: NDArray[np.int64], share: float, seed: int = 0) -> NDArray[np.int64]:
-    """For every query the number of the query whose text it gets.
-
-    Args:
-        pids: (Q,) identity of every query.
-        share: probability that a query gets a text of another identity (all others alike); else it keeps its own.
-
-    Returns:
-        (Q,) indices into the queries.
-    """
+    """(Q,) queries whose texts the queries get: with probability `share` another identity's (all alike), else their own."""
     _check_share(share)
     pids = np.asarray(pids)
     ids, code = np.unique(pids, return_inverse=True)

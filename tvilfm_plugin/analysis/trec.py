@@ -20,13 +20,7 @@ from tvilfm_plugin.files.writing import atomic_file, make_folder
 
 
 class TrecFiles(NamedTuple):
-    """One text seed and gallery draw of a row.
-
-    Attributes:
-        run, qrels: the files.
-        queries: that are in them.
-        left_out: queries without a right image.
-    """
+    """One text seed and gallery draw of a row: both files, the queries in them, and those left out, without a right image."""
 
     run: Path
     qrels: Path

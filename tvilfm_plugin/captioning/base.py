@@ -106,12 +106,7 @@ class Captioner(ABC):
 
     @classmethod
     def load(cls, name: str, *, device: str = "cpu", dtype: str = "float32", **options: Any) -> "Captioner":
-        """Read model and processor from a folder or from the Hugging Face hub.
-
-        Args:
-            name: a folder, or a hub id, `org/name` or `org/name@revision`.
-            dtype: "float32", "bfloat16" or "float16".
-        """
+        """Read model and processor of a folder or hub id `org/name[@revision]`, in float32, bfloat16 or float16."""
         import torch
 
         weights = find_weights(name)

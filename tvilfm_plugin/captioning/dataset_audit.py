@@ -40,12 +40,7 @@ def audit_dataset(dataset: str, root: str, folder: str = "", trial: int = 1) -> 
 
 
 def audit_files(folder: Path, dataset: str, train_ids: str) -> list[Audit]:
-    """Audit caption files alone: every image that they name is taken to exist.
-
-    Args:
-        dataset: "sysu", "regdb" or "llcm": how its paths are written.
-        train_ids: training identities, comma-separated.
-    """
+    """Audit caption files of "sysu", "regdb" or "llcm" alone, as if all their images existed; `train_ids` "1,2,..."."""
     from tvilfm_plugin.data.datasets.check import DATASETS
     from tvilfm_plugin.data.datasets.listing import find_one
 

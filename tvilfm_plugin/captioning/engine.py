@@ -41,14 +41,7 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a run did.
-
-    Attributes:
-        made: results of this process in this run.
-        done: results of all processes and runs.
-        failed: keys without a result -> why.
-        files: what was merged; empty while other processes are still at work.
-    """
+    """What this process made and all have done, keys without a result -> why, files merged (none while others still work)."""
 
     made: int
     done: int

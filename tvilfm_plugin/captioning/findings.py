@@ -8,13 +8,7 @@ EXAMPLES = 5
 
 @dataclass
 class Finding:
-    """One thing that was measured.
-
-    Attributes:
-        key: name in the JSON report and in `--fail-on`.
-        count, of: how many of how many.
-        examples: some of the texts or identities.
-    """
+    """One measurement: its key in the JSON report and `--fail-on`, how many of how many, some texts or identities."""
 
     key: str
     count: int

@@ -100,11 +100,7 @@ class PairDataset:
 
 
 def distort(pixels: "torch.Tensor", rng: random.Random, mean: Sequence[float], std: Sequence[float]) -> "torch.Tensor":
-    """Flip, shift by up to a twelfth and change the brightness by up to a tenth; colours keep their names.
-
-    Args:
-        pixels: (3, H, W), normalised. What is shifted in repeats the edge.
-    """
+    """Flip, shift (edges repeat) by up to a twelfth, brighten (3, H, W) by up to a tenth; colours keep their names."""
     import torch
 
     height, width = pixels.shape[-2:]

@@ -66,12 +66,7 @@ class Rephraser(ABC):
 
 
 class LocalRephraser(Rephraser):
-    """A causal language model of transformers, with its own chat template or Vicuna's prompt text.
-
-    Args:
-        model: in eval mode, on its device.
-        template: "chat", "vicuna" or "auto" (chat if the tokenizer has a template).
-    """
+    """A causal language model of transformers, with its own "chat" template, Vicuna's text, or "auto" (chat if it has one)."""
 
     def __init__(
         self, model: Any, tokenizer: Any, *, decoding: Decoding = DEFAULT_DECODING, template: str = "auto", name: str = "",

@@ -42,11 +42,7 @@ _RENAMED: Table = (
 
 
 def official_names(name: str) -> tuple[str, ...]:
-    """The names in the authors' file that one of our tensors corresponds to.
-
-    Raises:
-        KeyError: for the fusion type, of which no checkpoint and no names are known.
-    """
+    """The file's names that one of our tensors corresponds to; a KeyError for the fusion type, of which none are known."""
     if name == LIBRARY:
         return FIRST_LIBRARY, DEEP_LIBRARY
     if theirs := renamed(name, _RENAMED):

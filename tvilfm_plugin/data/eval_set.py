@@ -23,12 +23,7 @@ class EvalSet(Dataset[dict[str, Any]]):
         query_modality: Modality,
         gallery_modality: Modality,
     ) -> None:
-        """
-        Args:
-            query_images: Q images, (H, W, 3) uint8.
-            gallery_images: G images, (H, W, 3) uint8.
-            query_items: path, identity and camera of each query.
-        """
+        """(H, W, 3) uint8 images of Q queries and G gallery images; path, identity and camera of each."""
         for kind, images, items in (("query", query_images, query_items), ("gallery", gallery_images, gallery_items)):
             if len(images) != len(items):
                 raise ValueError(f"{len(images)} {kind} images for {len(items)} {kind} items; give one image per item.")

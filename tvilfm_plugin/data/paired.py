@@ -29,14 +29,7 @@ class Pairs(Dataset[dict[str, Any]]):
         batches_per_epoch: int,
         batch_size: int,
     ) -> None:
-        """
-        Args:
-            rgb_images: (H, W, 3) uint8 visible images.
-            ir_images: (H, W, 3) uint8 infrared images.
-            rgb_items: path, identity (0..K-1) and camera of each visible image.
-            ir_items: the same of each infrared image.
-            batch_size: pairs in a batch, over all processes.
-        """
+        """(H, W, 3) uint8 images; path, identity (0..K-1) and camera of each; pairs in a batch of all processes."""
         for kind, items, images in (("visible", rgb_items, rgb_images), ("infrared", ir_items, ir_images)):
             if len(items) != len(images):
                 raise ValueError(f"Unequal numbers of {kind} items ({len(items)}) and images ({len(images)}).")

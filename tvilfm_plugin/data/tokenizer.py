@@ -78,12 +78,7 @@ class TokenStore:
     def __init__(
         self, texts: Iterable[str], ids: np.ndarray | None = None, tokens: Callable[[Sequence[str]], Tensor] = tokenize
     ) -> None:
-        """
-        Args:
-            texts: what will be asked for.
-            ids: their `ids`, where they are known already.
-            tokens: makes them; ids below 65536.
-        """
+        """`texts` will be asked for; `ids` are theirs where known already, else `tokens` makes them (below 65536)."""
         self._row = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         # uint16 holds every CLIP and RoBERTa id: four times less memory in every loader process.
         self.ids = tokens(list(self._row)).numpy().astype(np.uint16) if ids is None else ids

@@ -121,13 +121,7 @@ def sentences() -> dict[str, dict[str, str]]:
 def answers_scored(
     images: np.ndarray, stated: Mapping[str, tuple[Sequence[str], np.ndarray]], *, noise: float = 0.1
 ) -> dict[str, Answers]:
-    """What N images would answer by the text tower's scores.
-
-    Args:
-        images: (N, D) unit vectors.
-        stated: slot -> V values and the (V, D) unit vectors of their `sentences`.
-        noise: probability that an answer is wrong.
-    """
+    """What (N, D) unit vectors would answer by the (V, D) of slots' `sentences`; answers are wrong with probability `noise`."""
     found = {}
     for slot, (values, rows) in stated.items():
         score = images @ rows.T
@@ -141,12 +135,7 @@ def answers_scored(
 def best_question(
     answers: Mapping[str, Answers], weights: Sequence[float] | np.ndarray, asked: Collection[str] = ()
 ) -> Question | None:
-    """The question with the least expected entropy of the candidates after its answer; None if no question tells anything.
-
-    Args:
-        answers: slot -> what the N candidates would say.
-        weights: (N,) how probable each is; any positive scale.
-    """
+    """The question that leaves N candidates of these (N,) weights the least expected entropy; None if none tells anything."""
     prior = _normal(weights)
     best: Question | None = None
     for slot, (choices, likelihood) in answers.items():

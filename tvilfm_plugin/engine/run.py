@@ -63,13 +63,7 @@ class _Stored(TypedDict):
 
 @dataclass(frozen=True)
 class Identity:
-    """What determines the weights of a run.
-
-    Attributes:
-        config: full key -> value as text, of the keys that do.
-        data: "train" -> the fingerprint of the training images, as a mapping.
-        inputs: key of `FILES` -> sha256 of the file that it names.
-    """
+    """What determines a run's weights: keys as texts, "train" -> its images' fingerprint, sha256 of the files of `FILES`."""
 
     config: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -19,13 +19,7 @@ logger = logging.getLogger("fastreid." + __name__)
 
 
 def train_stage1(trainer: Any, run: CfgNode, resume: bool) -> str:
-    """Train stage 1 in OUTPUT_DIR/stage1, or recognise that it is finished; returns its weights file.
-
-    Args:
-        trainer: the class that trains it.
-        run: the config of stage 2.
-        resume: whether an interrupted stage 1 goes on.
-    """
+    """Train stage 1 of a stage-2 config in OUTPUT_DIR/stage1, resume it, or see that it is finished; gives its weights."""
     cfg = stage1_config(run)
     final = finished_weights(cfg)
     changes = what_differs(cfg)

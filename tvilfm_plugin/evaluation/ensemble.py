@@ -49,15 +49,7 @@ def pack(embeddings: Embeddings, members: Sequence[Modality]) -> Tensor:
 
 
 def unpack(packed: Tensor, members: Sequence[Modality]) -> Embeddings:
-    """The blocks of packed rows.
-
-    Args:
-        packed: (N, M*D), made by `pack` with the same members.
-        members: the modality of each block.
-
-    Returns:
-        One (N, D) view per member.
-    """
+    """One (N, D) view per member of packed rows (N, M*D), which `pack` made with the same members."""
     _check_members(members)
     if packed.shape[1] % len(members):
         raise ValueError(

@@ -15,13 +15,7 @@ class LeakError(ValueError):
 
 
 class TrainingSet(NamedTuple):
-    """The persons of one training.
-
-    Attributes:
-        dataset: key of the data set, e.g. "regdb".
-        trial: its train/test split.
-        identities: folder numbers, ascending.
-    """
+    """The persons (folder numbers, ascending) of one training, on a trial (split) of the data set with this key."""
 
     dataset: str
     trial: int

@@ -75,13 +75,7 @@ class ProtocolCard:
 
 @dataclass(frozen=True, kw_only=True)
 class ResultRow:
-    """One line of a table.
-
-    Args:
-        query: the query type, e.g. "infrared", "text", "fusion", "ensemble".
-        text_source: where its text comes from; "none" if it has no text.
-        trials: metrics of each gallery draw (or text or training seed), at least one.
-    """
+    """One line of a table: query type, source of its text ("none" without), metrics per gallery draw, text or training seed."""
 
     query: str
     text_source: str

@@ -225,13 +225,7 @@ def rerank_by_gallery(q_g: Array, g_g: Array, k1: int, k2: int, lam: float) -> A
 
 
 def rerank_vectors(query: Array, gallery: Array, kind: str, setting: Mapping[str, Any]) -> Array:
-    """Final distances (Q, G) of unit rows, with 1 - cosine as the distance; logs what a query costs.
-
-    Args:
-        query, gallery: (Q, D), (G, D) unit rows.
-        kind: of `KINDS`, or "gallery-only".
-        setting: `k1`, `k2`, `lambda`.
-    """
+    """Final distances (Q, G), from 1 - cosine of unit rows, by one of `KINDS` or "gallery-only"; logs what a query costs."""
     began = time.perf_counter()
     numbers = (setting["k1"], setting["k2"], setting["lambda"])
     if kind == GALLERY_ONLY:

@@ -91,13 +91,7 @@ class FusionGraph(nn.Module):
 
 
 class Graph(NamedTuple):
-    """A module and what it is called with.
-
-    Attributes:
-        inputs: name -> an example of two rows.
-        dynamic: name -> the axes that vary.
-        outputs: their names.
-    """
+    """A module with an example of two rows per input, the axes that vary per name, and the names of its outputs."""
 
     module: nn.Module
     inputs: dict[str, Tensor]

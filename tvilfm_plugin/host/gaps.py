@@ -14,14 +14,7 @@ _DYNAMO = "torch._dynamo.utils"
 
 
 def declare_torchvision_operators(error: Exception) -> bool:
-    """PyPI's torchvision is a CUDA build: next to a CPU torch its import stops at two undeclared operators.
-
-    Args:
-        error: with which the import of torchvision stopped.
-
-    Returns:
-        whether it was for this reason, and the import can be tried again.
-    """
+    """PyPI's torchvision (CUDA) stops beside a CPU torch at two operators; true where `error` says so: import it again."""
     global _library
     if _library is not None or not isinstance(error, RuntimeError) or "torchvision::" not in str(error):
         return False

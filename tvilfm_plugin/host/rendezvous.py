@@ -29,14 +29,7 @@ def agents_store(rank: int, world_size: int, timeout: datetime.timedelta = MEETI
 
 
 def agree(store: dist.Store, rank: int, world_size: int, timeout: datetime.timedelta = MEETING) -> str:
-    """One name for all processes of a life, whatever earlier lives have left in the store.
-
-    Args:
-        store: shared by all of them.
-        rank: of this process.
-        world_size: how many there are.
-        timeout: after which a TimeoutError says who is missing.
-    """
+    """One name for all processes of a life, whatever earlier lives left in the store; a TimeoutError says who is missing."""
     end = time.monotonic() + timeout.total_seconds()
     own = uuid.uuid4().hex
     if rank == 0:

@@ -49,15 +49,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def run_script(script: str, args: list[str]) -> dict[str, Any]:
-    """Run a script in this process.
-
-    Args:
-        script: its path.
-        args: its command line.
-
-    Returns:
-        the script's names after it has run.
-    """
+    """Run a script in this process with a command line; gives its names after it has run."""
     presence.require_host()
     return _execute(*_file(script, args))
 

@@ -47,16 +47,10 @@ class _AllReduce(Function):
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """The rows of all processes, in the order of their ranks.
+    """(N, ...) rows of this process -> (world size * N, ...) of all, in the order of ranks; N must be equal everywhere.
 
     Gradients flow back summed over the processes, so a loss over all rows, computed by every process, gives, after
     DDP's averaging, the gradient of the full batch.
-
-    Args:
-        rows: (N, ...) of this process; N must be the same everywhere.
-
-    Returns:
-        (world size * N, ...).
     """
     return rows if world_size() == 1 else _AllGather.apply(rows.contiguous())
 

@@ -119,14 +119,7 @@ class DualStream(nn.Module):
         return super().train(mode)
 
     def forward(self, images: ByModality) -> dict[Modality, Tensor]:
-        """The trunk's output per modality.
-
-        Args:
-            images: (N_m, 3, H, W) normalised images per modality, RGB, IR or both; of one H and W.
-
-        Returns:
-            (N_m, C, h, w) feature maps per modality (or (N_m, C), if that is what the base makes).
-        """
+        """Normalised (N_m, 3, H, W) per modality, of one H and W -> (N_m, C, h, w), or (N_m, C) if the base makes that."""
         # shape[0] and not len: an exporter keeps the former as a variable and takes the latter for a constant.
         counts = {m: rows.shape[0] for m, rows in images.items() if rows.shape[0]}
         if not counts or not set(counts) <= set(STREAMS):

@@ -16,12 +16,7 @@ class SmallResNet(nn.Module):
     """conv1, bn1, relu, maxpool, then four stages of basic blocks, each twice as wide as the one before."""
 
     def __init__(self, *, width: int, blocks: Sequence[int], last_stride: int, norm: str = "BN") -> None:
-        """Args:
-        width: channels of the stem and the first stage.
-        blocks: basic blocks per stage, four numbers.
-        last_stride: stride of the fourth stage, 1 or 2.
-        norm: fast-reid's name of the normalisation.
-        """
+        """`width` of the first stage, four numbers of basic blocks, stride of the fourth stage (1, 2), fast-reid's norm."""
         super().__init__()
         if len(blocks) != 4 or min(blocks) < 1:
             raise ValueError(f"MODEL.BACKBONE.SMALL_BLOCKS must be four positive numbers, not {tuple(blocks)}.")

@@ -114,28 +114,13 @@ class TextEncoder(nn.Module):
         return torch.cat(blocks)[order.argsort()]
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Raw text features.
-
-        Args:
-            tokens: (N, L) int64, L at most the context length; padding behind the end-of-text token does not matter.
-
-        Returns:
-            (N, D).
-        """
+        """(N, L) int64 ids, L at most the context length, with any padding behind the end-of-text token -> raw (N, D)."""
         # The norm and the projection act on single positions: one per caption is enough.
         return self.ln_final(self.at_the_ends(self.trim(tokens))) @ self.text_projection
 
 
 def resize_projection(projection: Tensor, dim: int) -> Tensor:
-    """Stretch a text projection along its output axis by linear interpolation.
-
-    Args:
-        projection: (width, E), of the precision of its file.
-        dim: D.
-
-    Returns:
-        (width, D) of the same precision: half-precision weights are rounded again, as in the released code.
-    """
+    """(width, E) -> (width, D) by linear interpolation; half-precision weights are rounded again, as in the released code."""
     if projection.shape[1] == dim:
         return projection
     stretched = F.interpolate(projection.float().unsqueeze(1), size=dim, mode="linear", align_corners=False)

@@ -56,10 +56,7 @@ class VIBaseline(nn.Module):
         gather: bool = False,
         rgb_views: int = 2,
     ) -> None:
-        """Args:
-        gather: compute the losses over the rows of all processes.
-        rgb_views: visible views that a step trains on, 1 or 2.
-        """
+        """`gather`: losses over the rows of all processes; a step trains on 1 or 2 `rgb_views` (visible views)."""
         super().__init__()
         self.visual = visual
         self.heads = heads

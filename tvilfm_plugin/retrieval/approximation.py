@@ -55,12 +55,7 @@ class ApproximationReport(NamedTuple):
 def compare_with_flat(
     index: Searched, vectors: np.ndarray, *, queries: int = SAMPLE, top: int = TOP, seed: int = 0
 ) -> ApproximationReport:
-    """Ask an index for the neighbours of some of its own images.
-
-    Args:
-        vectors: (N, D), the exact vectors of the index, e.g. a memory map.
-        queries: how many images are asked for, drawn without replacement.
-    """
+    """Ask an index for the neighbours of `queries` of its own images, drawn from its exact (N, D) vectors."""
     rows = np.sort(np.random.default_rng(seed).choice(len(index), min(queries, len(index)), replace=False))
     asked = np.ascontiguousarray(vectors[rows], dtype=np.float32)
     k = min(top, len(index) - 1)
@@ -76,12 +71,7 @@ def compare_with_flat(
 
 
 def exact_neighbours(queries: np.ndarray, vectors: np.ndarray, top: int) -> np.ndarray:
-    """(Q, top) rows of the largest inner products, best first, read in blocks.
-
-    Args:
-        queries: (Q, D) float32.
-        vectors: (N, D), e.g. a memory map.
-    """
+    """(Q, top) rows of (N, D) vectors, read in blocks, of the largest inner products with (Q, D) queries, best first."""
     best = faiss.ResultHeap(len(queries), top, keep_max=True)
     for start in range(0, len(vectors), BLOCK):
         rows = np.ascontiguousarray(vectors[start : start + BLOCK], dtype=np.float32)

@@ -16,19 +16,10 @@ CANDIDATES = 200
 
 
 class Dialogue:
-    """The hits of a search and what a witness says of the person.
-
-    Attributes:
-        weights: (N,) probability of every hit.
-        said: slot -> answer, in the order of the questions; "" for "don't know".
-    """
+    """A search's hits, their (N,) probabilities, and what a witness said: slot -> answer, in order, "" for "don't know"."""
 
     def __init__(self, hits: Sequence[Hit], answers: Mapping[str, Answers]) -> None:
-        """
-        Args:
-            hits: N, as a search gave them.
-            answers: what they would answer, see `questions.answers_read` and `answers_scored`.
-        """
+        """N hits as a search gave them, and what they would answer (`questions.answers_read` or `answers_scored`)."""
         self.answers, self._hits = answers, list(hits)
         self.weights = probabilities(np.array([[hit.similarity for hit in hits]]))[0]
         self.said: dict[str, str] = {}

@@ -10,13 +10,7 @@ from tvilfm_plugin.retrieval.records import EVERYTHING, Filter, Record
 
 
 class Hit(NamedTuple):
-    """One gallery image of a search.
-
-    Attributes:
-        pid, camid, time: identity, camera and time, if the gallery knows them.
-        similarity: the ensemble score: the sum of the members' cosine similarities (Eq. 10).
-        shares: the cosine similarity of each member; they add up to `similarity`.
-    """
+    """One gallery image: person, camera and time, if known; the sum of the members' cosines (Eq. 10), and each cosine."""
 
     path: str
     pid: int | None
@@ -56,13 +50,7 @@ class Index(Protocol):
 
 
 class MemberChoice(NamedTuple):
-    """Who votes in a search, and how.
-
-    Attributes:
-        members: those who vote.
-        filter_text: whether the fusion's filter text is the query's own text, because there is no other.
-        note: what must be said about it, or "".
-    """
+    """Who votes; whether the query's own text is the filter text, as there is no other; what must be said of it, or ""."""
 
     members: tuple[Modality, ...]
     filter_text: bool

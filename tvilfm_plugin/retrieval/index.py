@@ -293,12 +293,7 @@ class GalleryIndex:
 
     @classmethod
     def load(cls, path: str | Path, expected: Fingerprint | None = None, *, mapped: bool = True) -> Self:
-        """Read a file.
-
-        Args:
-            expected: the fingerprint of the model that will search; another one's index is refused.
-            mapped: leave the vectors in the file until they are needed.
-        """
+        """Read a file, or refuse one of another fingerprint than `expected`; `mapped` vectors stay there until needed."""
         path = Path(path)
         for _ in range(READINGS):
             before = identity_of(path)

@@ -20,12 +20,7 @@ METRICS = ("R-1", "mAP")
 
 
 def model_card(described: Mapping[str, Any], terms: str = "") -> str:
-    """Markdown with the hub's front matter.
-
-    Args:
-        described: what config.json says.
-        terms: of the training data, in the exporter's words; "" = what is known of the data set by its name.
-    """
+    """Markdown with the hub's front matter, of config.json's content; `terms` of the training data, "" = by its name."""
     architecture, text = described["architecture"], described["tower"] is not None
     asks = "an infrared image, words, or both" if text else "an infrared image"
     sections = [

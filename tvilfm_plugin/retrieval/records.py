@@ -12,13 +12,7 @@ UNKNOWN = np.iinfo(np.int64).min
 
 
 class Record(NamedTuple):
-    """One gallery image.
-
-    Attributes:
-        pid: identity, if known.
-        camid: camera, if known.
-        time: when it was taken, if known: a number, e.g. Unix seconds. Filters compare it and nothing else.
-    """
+    """One gallery image; identity, camera and time (a number that filters compare, e.g. Unix seconds) where they are known."""
 
     path: str
     pid: int | None = None
@@ -27,13 +21,9 @@ class Record(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """Which gallery images may be found; None allows every value.
+    """Which gallery images may be found: of some cameras, from a first to a last time (None: open); None allows every value.
 
     An image whose camera (time) is unknown does not pass a filter by camera (time).
-
-    Attributes:
-        cameras: camera numbers.
-        times: first and last time, both included; None at an end leaves it open.
     """
 
     cameras: Sequence[int] | None = None
@@ -84,13 +74,7 @@ EVERYTHING = Filter()
 
 
 class Records:
-    """The records of n images, as columns: a million of them are a few arrays.
-
-    Attributes:
-        paths: n image files.
-        pids, camids: (n,) int64, `UNKNOWN` where there is none.
-        times: (n,) float64, NaN where there is none.
-    """
+    """Records as columns, so a million are few arrays: paths, (n,) int64 people and cameras (or UNKNOWN), times (or NaN)."""
 
     def __init__(self, paths: list[str], pids: np.ndarray, camids: np.ndarray, times: np.ndarray) -> None:
         self.paths, self.pids, self.camids, self.times = paths, pids, camids, times

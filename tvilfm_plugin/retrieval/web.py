@@ -47,14 +47,7 @@ STATIC = {"page.css": "text/css", "page.js": "text/javascript", "page.svg": "ima
 
 
 class Example(NamedTuple):
-    """A query that the page offers.
-
-    Attributes:
-        path: an infrared picture.
-        text: what a witness said, "" if nothing.
-        infrared_text: description of the infrared picture, "" if there is none.
-        person: whom it shows, so that the page can mark the right hits; None if unknown.
-    """
+    """A query that the page offers: its picture, words ("" if none), and whom it shows, so that right hits can be marked."""
 
     path: str
     text: str

@@ -44,13 +44,7 @@ class Refused(Exception):
 
 
 class Query(NamedTuple):
-    """What is searched for.
-
-    Attributes:
-        infrared: the uploaded picture, RGB, or None.
-        text: what the witness said, "" if nothing.
-        infrared_text: description of the infrared picture, "" if none.
-    """
+    """What is searched for: the uploaded RGB picture or None, what the witness said and what the picture shows, or ""."""
 
     infrared: Image.Image | None
     text: str
@@ -185,12 +179,7 @@ def _query(fields: dict[str, Any], members: Sequence[Modality], window: Window |
 
 
 def decode_picture(data: bytes, window: Window | None = None) -> Image.Image:
-    """An uploaded file as an RGB picture, turned upright as its camera says, if it is within the limits.
-
-    Args:
-        data: the bytes of a file in one of IMAGE_FORMATS.
-        window: as for `read_search`.
-    """
+    """An uploaded file of IMAGE_FORMATS within the limits as an RGB picture, upright; `window` as for `read_search`."""
     kinds = ", ".join(IMAGE_FORMATS)
     if len(data) > IMAGE_BYTES:
         raise Refused(413, f"The picture's file is too large; at most {IMAGE_BYTES >> 20} MiB.")

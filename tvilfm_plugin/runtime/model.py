@@ -27,11 +27,7 @@ class OnnxModel:
     """
 
     def __init__(self, folder: str | Path, *, facts: Mapping[str, Any] | None = None, threads: int = 0) -> None:
-        """Args:
-        folder: the export.
-        facts: instead of the folder's export.json.
-        threads: of onnxruntime; 0 = its own choice.
-        """
+        """The export in a folder, or other facts than its export.json; threads of onnxruntime (0 = its own choice)."""
         self.folder = Path(folder)
         self.facts = dict(facts) if facts is not None else read_facts(self.folder)
         height, width = self.facts["image_size"]

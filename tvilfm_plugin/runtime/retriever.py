@@ -26,11 +26,7 @@ class OnnxRetriever(Searcher):
     model_name = "This export"
 
     def __init__(self, folder: str | Path | OnnxModel, *, batch: int = 64, threads: int = 0) -> None:
-        """Args:
-        folder: what `tvilfm export` wrote.
-        batch: images per run of the network.
-        threads: of onnxruntime; 0 = its own choice.
-        """
+        """What `tvilfm export` wrote, images per run of the network, and threads of onnxruntime (0 = its own choice)."""
         self.model = folder if isinstance(folder, OnnxModel) else OnnxModel(folder, threads=threads)
         self.batch, self.ir_window = batch, self.model.ir_window
         self.members, self.has_text, self.filters = self.model.members, self.model.has_text, self.model.filters

@@ -33,14 +33,7 @@ def open_models(
     opts: Sequence[str] = (),
     dataset: str = "",
 ) -> Models:
-    """Models and the images that they are shown.
-
-    Args:
-        weights: one file per model.
-        configs: one for all, or one each; empty: config.yaml beside each.
-        opts: KEY VALUE overrides of every config.
-        dataset: registered name of the test set; "" = the first config's first.
-    """
+    """Models, one per file, and images of a test set ("": the first config's); a config for all, one each, or those beside."""
     configs = list(configs) or [file.parent / "config.yaml" for file in weights]
     configs = configs * len(weights) if len(configs) == 1 else configs
     names = list(names) or [file.parent.name for file in weights]

@@ -203,13 +203,7 @@ def shifted(planes: np.ndarray, down: int, right: int, out: np.ndarray | None = 
 
 @dataclass(frozen=True)
 class View:
-    """How one view of a sample is made.
-
-    Attributes:
-        crop: what happens to its pixels on the CPU.
-        area: bounds of the erased share.
-        channels: draws its channel operation; None keeps the channels.
-    """
+    """One view of a sample: its crop on the CPU, bounds of the erased share, and what draws its channel operation (or None)."""
 
     crop: CropFlip
     erase_prob: float = 0.0

@@ -70,16 +70,7 @@ def erase_and_gray(images: Tensor, ops: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ModalAugmentation:
-    """How one view of an image is made.
-
-    Attributes:
-        crop: padding, crop and mirror image.
-        brightness: bound of the brightness jitter.
-        contrast: bound of the contrast jitter.
-        blur_sigma: bounds of the blur; every image is either jittered or blurred.
-        jitter_prob: probability that it is jittered.
-        erase_prob: probability of noise erasing.
-    """
+    """One view of an image: crop and mirror image, jitter or blur (with their bounds), and erasing by noise."""
 
     crop: CropFlip = CropFlip()
     brightness: float = 0.3

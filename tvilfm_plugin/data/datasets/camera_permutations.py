@@ -55,13 +55,7 @@ class CameraPermutations:
         return [int(number) for number in rows[draw, :shots]]
 
     def draw(self, items: Sequence[Item], groups: Sequence[Sequence[int]], shots: int, draw: int) -> list[int]:
-        """One gallery: indices of `items`, in the order of the groups.
-
-        Args:
-            items: images whose file name is their number.
-            groups: indices of each (identity, camera).
-            shots: images per group; a group with fewer gives all of them.
-        """
+        """One gallery: indices of `items` (named by their numbers), `shots` of each group in turn, or all that it has."""
         gallery = []
         for group in groups:
             pid, camid = items[group[0]].pid, items[group[0]].camid

@@ -41,12 +41,7 @@ def draw_batch(
 
 
 class PairSampler(Sampler[Pair]):
-    """What all samplers of pairs share: the sizes of a batch, checked, and this rank's place in it.
-
-    Attributes:
-        num_identities: P, identities in a batch.
-        local_batch_size: pairs of a batch that this rank yields.
-    """
+    """What all samplers of pairs share: P identities, checked sizes, this rank's place and pairs (`local_batch_size`)."""
 
     def __init__(
         self,
@@ -59,13 +54,7 @@ class PairSampler(Sampler[Pair]):
         world_size: int = 1,
         start: int = 0,
     ) -> None:
-        """
-        Args:
-            batch_size: pairs in a batch, over all ranks.
-            num_instances: pairs of one identity in a batch.
-            seed: non-negative; another seed, other batches.
-            start: pairs that this rank has consumed already.
-        """
+        """`batch_size` pairs over all ranks, `num_instances` of each person; this rank consumed `start` of them before."""
         if num_instances < 1 or batch_size < 1 or batch_size % num_instances:
             raise ValueError(
                 f"A batch of {batch_size} pairs cannot hold {num_instances} pairs of each of its identities: "

@@ -88,15 +88,7 @@ def centre_pair(rgb: Tensor, ir: Tensor, rgb_branch: Tensor, ir_branch: Tensor, 
 
 
 def orthogonality(first: Tensor, second: Tensor) -> Tensor:
-    """DEEN's orthogonality of the expanded branches: their rows' inner products, summed and divided by the rows of all three.
-
-    Args:
-        first: (N, D) raw features of branch 1.
-        second: (N, D) raw features of branch 2.
-
-    Returns:
-        ().
-    """
+    """DEEN's: inner products of the rows of two expanded branches, (N, D) raw each, summed, over the rows of all three."""
     with full_precision(first.device):
         return (at_least_float32(first) * at_least_float32(second)).sum() / (3 * len(first))
 

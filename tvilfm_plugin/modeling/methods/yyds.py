@@ -114,12 +114,7 @@ class YYDSTrunk(DEENTrunk):
 
 
 class JointRelation(nn.Module):
-    """An image's maps and a colour feature -> the joint feature.
-
-    Attributes:
-        visual_1, visual_2: what the maps say, per position and for the text.
-        end: joins it with the colour feature; all that a query's text meets in evaluation.
-    """
+    """Maps of an image, read per position and for the text, joined at the `end` with a colour feature: the joint feature."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

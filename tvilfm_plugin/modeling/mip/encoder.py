@@ -18,12 +18,7 @@ from tvilfm_plugin.modeling.visual_encoder import VisualEncoder
 
 
 class Branches(NamedTuple):
-    """What the transformer says about B images.
-
-    Attributes:
-        features: (B, 5, D): global, then the local parts; before any neck.
-        prompts: per prompted layer, the (B, P, D) instance prompts that entered it; empty without IPG.
-    """
+    """Of B images the (B, 5, D) features before any neck, global first, and the (B, P, D) prompts that entered each layer."""
 
     features: Tensor
     prompts: list[Tensor]
@@ -84,13 +79,7 @@ class MIPEncoder(VisualEncoder):
         return dict(zip(counts, raw.split(list(counts.values())), strict=True))
 
     def describe(self, images: Tensor, labels: Tensor, camids: Tensor | None) -> Branches:
-        """The five vectors of each image.
-
-        Args:
-            images: (B, 3, H, W) normalised.
-            labels: (B,) modality, see `prompts.LABELS`.
-            camids: (B,) camera numbers, or None where they are unknown.
-        """
+        """The five vectors of (B, 3, H, W) normalised images; (B,) `labels` as in `prompts.LABELS`, (B,) cameras or None."""
         tokens = self.embedding(images, self._camera_rows(camids))
         prompts: list[Tensor] = []
         for layer, block in enumerate(self.blocks):

@@ -23,13 +23,7 @@ _EMBEDDING = {
 
 
 class LoadReport(NamedTuple):
-    """Which of our tensors came from where.
-
-    Attributes:
-        source: our name -> name in the file.
-        initial: ours that keep their initial values.
-        unused: names of the file that nothing took.
-    """
+    """Our name -> the file's that it came from, ours that keep their initial values, and the file's that nothing took."""
 
     source: dict[str, str]
     initial: list[str]

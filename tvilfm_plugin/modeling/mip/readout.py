@@ -30,12 +30,7 @@ class Readout(NamedTuple):
 
 @torch.no_grad()
 def read_out(encoder: MIPEncoder, images: Tensor, modality: Modality, camids: Tensor | None = None) -> Readout:
-    """Run images of one modality through the encoder (in eval mode) and keep what a picture shows.
-
-    Args:
-        images: (B, 3, H, W) pixels 0..255.
-        camids: (B,) camera numbers, or None where they are unknown.
-    """
+    """What a picture shows of (B, 3, H, W) images 0..255 of one modality and (B,) cameras or None; encoder in eval mode."""
     if encoder.training:
         raise RuntimeError("Pictures need the encoder in eval mode: call model.eval() first.")
     maps: list[Tensor] = []

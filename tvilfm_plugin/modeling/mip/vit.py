@@ -105,22 +105,12 @@ def patch_grid(image_size: tuple[int, int], patch: int, stride: int) -> tuple[in
 
 
 class TokenEmbedding(nn.Module):
-    """Images -> class token and patch tokens, with position and camera.
-
-    Attributes:
-        grid: rows and columns of patches; patches count row by row.
-        camera: (cameras, 1, D) side information, or None where there is only one camera.
-    """
+    """Images -> class token and patches (a `grid`, row by row), with position and `camera` (cameras, 1, D), if several."""
 
     def __init__(
         self, *, image_size: tuple[int, int], patch: int, stride: int, dim: int, cameras: int = 0, camera_scale: float = 3.0
     ) -> None:
-        """Args:
-        patch: side of a patch.
-        stride: pixels between two patches.
-        cameras: how many cameras took the training images; up to one, there is no camera embedding.
-        camera_scale: factor on the camera embedding.
-        """
+        """Patches of `patch` pixels, `stride` apart. With up to one camera there is no embedding of it, which is scaled."""
         super().__init__()
         self.grid = patch_grid(image_size, patch, stride)
         self.camera_scale = camera_scale
