@@ -5,7 +5,7 @@ import matplotlib.image
 import pytest
 
 import tvilfm_plugin
-from tvilfm_plugin.visualization.curves import STYLES, Curve, build_curves
+from tvilfm_plugin.visualization.curves import BAND, STYLES, Curve, build_curves
 from tvilfm_plugin.visualization.figures import save_figure
 
 
@@ -34,7 +34,9 @@ def test_what_cannot_be_told_apart_is_not_drawn(tmp_path):
 
 def test_bands_and_whole_numbers():
     curve = Curve([1, 2, 3], [10, 20, 30], low=[5, 15, 25], high=[12, 22, 32])
-    (axis,) = build_curves({"": {"a": curve}}, title="t", x_label="k", y_label="y").axes
+    figure = build_curves({"": {"a": curve}}, title="t", x_label="k", y_label="y")
+    (axis,), (legend,) = figure.axes, figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", BAND]
     (band,) = axis.collections[-1].get_paths()
     assert {tuple(point) for point in band.vertices} >= {(1, 5), (2, 15), (3, 25), (1, 12), (3, 32)}
     assert all(tick == int(tick) for tick in axis.get_xticks()) and axis.get_ylim()[0] == 0

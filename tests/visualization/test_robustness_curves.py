@@ -25,9 +25,11 @@ def test_stored_points_become_curves_and_levels(tmp_path):
     with pytest.raises(ValueError, match=r"of other weights than the evaluation beside it: `tvilfm results robustness"):
         curves.read_robustness(path, "abd")
     panels = curves.robustness_panels(found["points"])
-    assert list(panels) == [measured.WRONG] and list(panels[measured.WRONG]) == list(curves.QUERIES[1:])
-    assert panels[measured.WRONG]["ensemble"].x == [0, 100] and panels[measured.WRONG]["ensemble"].y == [49, 19]
-    assert panels[measured.WRONG]["ensemble"].low == [10, 10] and panels[measured.WRONG]["ensemble"].high == [60, 60]
+    assert set(curves.OF) == {measured.WRONG, measured.SWAPPED, measured.DROPPED}
+    (panel,) = panels
+    assert panel == "wrong person, % of the queries" and list(panels[panel]) == list(curves.QUERIES[1:])
+    assert panels[panel]["ensemble"].x == [0, 100] and panels[panel]["ensemble"].y == [49, 19]
+    assert panels[panel]["ensemble"].low == [10, 10] and panels[panel]["ensemble"].high == [60, 60]
     (axis,) = curves.build_robustness(found).axes
     heights = [line.get_ydata()[0] for line in axis.lines if line.get_label() in ("infrared alone", "ensemble, empty text")]
     assert heights == pytest.approx([25.0, 17.5])

@@ -41,6 +41,7 @@ def test_every_point_is_drawn_where_it_lies():
             for kind, visible in (("query", False), ("visible", True)):
                 rows = (pids == pid) & (one.visible == visible)
                 assert points[f"{kind} {pid}"] == pytest.approx(factor * one.position[rows])
+        assert sorted(text.get_text() for text in axis.texts) == ["A", "A", "B", "B"]  # of queries, then of visible images
         letters = {text.get_text(): text.get_position() for text in axis.texts}
         assert letters["B"] == pytest.approx(factor * np.median(one.position[(pids == 8) & one.visible], axis=0))
         (line,) = [line for line in axis.lines if line.get_gid() == "line 3"]

@@ -137,8 +137,8 @@ def _search_example(args: argparse.Namespace) -> int:
     for kind, result in three_ways(retriever, query, min(args.top, 5)).items():
         named = [hit._replace(path=Path(hit.path).name) for hit in result.hits]
         print(f"\n{kind}:\n{hits_table(result._replace(hits=named))}")
-        image, texts = "" if kind == KINDS[1] else query.path, ("", "") if kind == KINDS[0] else (query.text, "")
-        ways.append(Way(kind, image, texts, result.hits))
+        texts = {KINDS[0]: ("", ""), KINDS[1]: (query.text, "")}.get(kind, (query.text, query.infrared_text))
+        ways.append(Way(kind, "" if kind == KINDS[1] else query.path, texts, result.hits))
     if args.ask:
         print("\nQuestions to the witness, after the infrared picture alone:")
         _interview(retriever.ask(query.path), args.ask, min(args.top, 5))

@@ -20,6 +20,7 @@ STYLES = (
     (figures.ORANGE, "P", "--"),
 )
 LEVELS = ((figures.VERMILION, (0, (1, 2))), (figures.PURPLE, (0, (6, 3))))
+BAND = "95 % over people"
 
 
 class Curve(NamedTuple):
@@ -57,6 +58,8 @@ def build_curves(
     if len(names) > len(STYLES) or len(levels or {}) > len(LEVELS):
         got = ", ".join([*names, *(levels or {})])
         raise ValueError(f"At most {len(STYLES)} curves and {len(LEVELS)} levels can be told apart, got {got}.")
+    from matplotlib.patches import Patch
+
     order = MEMBERS if set(names) <= set(MEMBERS) else names
     figure = figures.new_figure(width * len(panels) + 0.6, 3.6)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -78,6 +81,8 @@ def build_curves(
         axis.set_ylim(bottom=0)  # a cut axis would make every fall look steep
     axes[0].set_ylabel(y_label, fontsize=9)
     labelled = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    if any(curve.low for curves in panels.values() for curve in curves.values()):
+        labelled[BAND] = Patch(color=figures.GREY, alpha=0.3, linewidth=0)
     columns = max(1, min(len(labelled), int((width * len(panels) + 0.6) / 1.5)))
     figure.legend(labelled.values(), labelled.keys(), loc="outside lower center", ncols=columns, fontsize=9)
     figure.suptitle(title, fontsize=11, color=figures.INK)

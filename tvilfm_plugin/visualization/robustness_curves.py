@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EMPTY = "empty text"
+OF = {"wrong person": "of the queries", "colours swapped": "of the colour words", "attributes dropped": "of the attributes"}
 QUERIES = ("text", "fusion", "ensemble", "ensemble with trust")
 
 
@@ -54,12 +55,12 @@ def robustness_panels(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str
     found: dict[str, dict[str, Curve]] = {}
     for kind in dict.fromkeys(p["kind"] for p in points if p["kind"] not in (NO_TEXT, EMPTY)):
         of_kind = [p for p in points if p["kind"] == kind]
-        found[kind] = {}
+        curves = found[f"{kind}, % {OF[kind]}" if kind in OF else kind] = {}
         for name in QUERIES:
             some = [p for p in of_kind if p["query"] == name]
             if some:
                 shares, low, high = ([p[key] for p in some] for key in ("share", "mAP_low", "mAP_high"))
-                found[kind][name] = Curve([100 * share for share in shares], [p["mAP"] for p in some], low=low, high=high)
+                curves[name] = Curve([100 * share for share in shares], [p["mAP"] for p in some], low=low, high=high)
     return found
 
 
@@ -71,7 +72,7 @@ def build_robustness(described: Mapping[str, Any]) -> "Figure":
     return build_curves(
         robustness_panels(points),
         title=headline(card["dataset"], card["setting"], card["text_source"]),
-        x_label="damaged share, %",
+        x_label="damaged, %",
         y_label="mAP, %",
         levels={f"{image['query']} alone": image["mAP"], "ensemble, empty text": empty["mAP"]},
     )

@@ -68,7 +68,7 @@ def map_of(system: System, people: np.ndarray, most: int = IMAGES, seed: int = 0
 
 
 def build_maps(maps: Mapping[str, Map], title: str, queries: str = "infrared (with text where used)") -> "Figure":
-    """One panel per map; `queries` are triangles. A person has a colour, and a letter at the median of her visible points."""
+    """One panel per map; `queries` are triangles. A person has a colour, and her letter at the median of both."""
     people = sorted({int(pid) for one in maps.values() for pid in one.pids})
     figure = new_figure(3.6 * len(maps) + 0.2, 4.1)
     for axis, (name, one) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
@@ -79,7 +79,7 @@ def build_maps(maps: Mapping[str, Map], title: str, queries: str = "infrared (wi
 
     marker = lambda shape, fill: Line2D([], [], marker=shape, color=GREY, linestyle="", markerfacecolor=fill)
     handles = [marker("^", GREY), marker("o", "white"), Line2D([], [], color=GREY, linewidth=0.8)]
-    names = [queries, "visible", "from a person's queries to her visible images (letter)"]
+    names = [queries, "visible", "from a person's queries to her visible images; letters name people"]
     figure.legend(handles, names, loc="outside lower center", ncols=3 if len(maps) > 1 else 1, fontsize=9)
     figure.suptitle(title, fontsize=11, color=INK)
     return figure
@@ -107,8 +107,9 @@ def _draw_map(axis: "Axes", one: Map, people: Sequence[int]) -> None:
         middles = [np.median(points, axis=0) for points in (asked, seen) if len(points)]
         x, y = np.transpose(middles)
         axis.plot(x, y, color=colour, linewidth=0.8, alpha=0.6, zorder=0.5, gid=f"line {person}")
-        x, y = middles[-1]
         outline = [withStroke(linewidth=2, foreground="white")]
-        axis.text(x, y, letter(number), fontsize=9, weight="bold", color=colour, ha="center", va="center", path_effects=outline)
+        for x, y in middles:
+            place = {"ha": "center", "va": "center"}
+            axis.text(x, y, letter(number), fontsize=8, weight="bold", color=colour, path_effects=outline, **place)
     axis.set(xticks=[], yticks=[])
     axis.set_aspect("equal", adjustable="datalim")
