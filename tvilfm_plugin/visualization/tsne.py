@@ -109,7 +109,7 @@ def _draw_map(axis: "Axes", one: Map, people: Sequence[int]) -> None:
         axis.plot(x, y, color=colour, linewidth=0.8, alpha=0.6, zorder=0.5, gid=f"line {person}")
         outline = [withStroke(linewidth=2, foreground="white")]
         for x, y in middles:
-            place = {"ha": "center", "va": "center"}
-            axis.text(x, y, letter(number), fontsize=8, weight="bold", color=colour, path_effects=outline, **place)
+            label = axis.text(x, y, letter(number), fontsize=8, weight="bold", color=colour, path_effects=outline)
+            label.set(ha="center", va="center")
     axis.set(xticks=[], yticks=[])
     axis.set_aspect("equal", adjustable="datalim")
