@@ -59,10 +59,9 @@ def interview(
     steps: int,
     seed: int = 0,
 ) -> np.ndarray:
-    """(steps + 1, Q, G) probabilities of the gallery images after every answer, the first before any.
+    """(steps + 1, Q, G) probabilities of the gallery images after every answer, the first before any, from (Q, G) similarities.
 
     Args:
-        similarity: (Q, G) of the first search.
         answers: what the G images would answer.
         remembered: per query, slot -> the true answer; a slot that is not there is answered by "don't know".
     """

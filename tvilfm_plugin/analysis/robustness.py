@@ -94,10 +94,8 @@ def damaged_words(
     """Every query type under every condition of the words, and the ensemble that weighs them by how well they fit.
 
     Args:
-        stored: an evaluation with texts, and `text_trust`.
-        setting, source, text_seed: the undamaged texts.
+        stored: an evaluation with `text_trust`, and with the undamaged texts of a setting, source and seed.
         shares: degrees of damage.
-        draws: gallery draws by number; by default all.
     """
     chosen = list(range(len(stored.draws[setting])) if draws is None else draws)
     damaged = _Damaged.of(stored, encode, (setting, source, text_seed), chosen, conditions(shares), seed)

@@ -12,13 +12,7 @@ from tvilfm_plugin.evaluation.stored import StoredEvaluation
 
 
 class StoredTrial(NamedTuple):
-    """One text seed and gallery draw of a row.
-
-    Attributes:
-        dist: (Q, g) distances.
-        gallery: labels of the g images of the draw.
-        queries, images: (Q, D) and (g, D) vectors that the distances are of.
-    """
+    """One text seed and gallery draw: (Q, g) distances, labels of its g images, the (Q, D) and (g, D) vectors behind them."""
 
     seed: int
     draw: int

@@ -32,13 +32,7 @@ class Check(NamedTuple):
 
 
 def independent_scores(dist: np.ndarray, query: Labels, gallery: Labels, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
-    """Average precision and whether the first image is right, (Q,) each; NaN for a query without a match.
-
-    Args:
-        dist: (Q, G) distances.
-        query, gallery: labels of its rows and columns.
-        protocol: decides which images are taken out of a query's list before it is scored.
-    """
+    """(Q,) average precision, and whether the first image is right, by (Q, G) distances without junk; NaN without a match."""
     from sklearn import config_context
     from sklearn.metrics import average_precision_score
 

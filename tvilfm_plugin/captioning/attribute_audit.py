@@ -116,7 +116,8 @@ def drift(texts: Mapping[str, str], rephrases: Mapping[str, str], modality: Moda
     for key, rephrase in rephrases.items():
         if reason := objection(texts[key], rephrase, modality):
             refused[key] = reason
-        overlap += _common_words(texts[key], rephrase)
+        before, after = (set(re.findall(r"[a-z]+", text.lower())) for text in (texts[key], rephrase))
+        overlap += len(before & after) / max(1, len(before | after))
     kinds = Counter(reason.split(":")[0] for reason in refused.values())
     examples = [f"{count} x {kind}" for kind, count in kinds.most_common()]
     examples += [f"{key}: {reason}" for key, reason in list(refused.items())[:EXAMPLES]]
@@ -127,11 +128,6 @@ def drift(texts: Mapping[str, str], rephrases: Mapping[str, str], modality: Moda
         said = [f"{name}: {reason}" for name, reason in refused.items() if reason.split(":")[0] == kind]
         findings.append(Finding(key, len(said), len(rephrases), meaning, said[:EXAMPLES]))
     return findings
-
-
-def _common_words(a: str, b: str) -> float:
-    first, second = (set(re.findall(r"[a-z]+", text.lower())) for text in (a, b))
-    return len(first & second) / max(1, len(first | second))
 
 
 def per_camera(

@@ -80,10 +80,7 @@ class Decoding:
 class Captioner(ABC):
     """A model that describes images. Register subclasses in `CAPTIONER_REGISTRY`.
 
-    Args:
-        model: a transformers model in eval mode, on its device.
-        processor: the transformers processor that belongs to it.
-        prompt: what the text begins with, or the question; "" = the captioner's own.
+    `model`, in eval mode on its device, and `processor` are transformers'; `prompt` begins the text, or asks ("": its own).
     """
 
     default_prompt: ClassVar[str] = ""

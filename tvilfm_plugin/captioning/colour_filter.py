@@ -18,9 +18,13 @@ def remove_colours(text: str, mode: str = "strict") -> str:
     """The text without its colours: in mode "strict" the very same string if it names none."""
     if mode == "released":
         return _remove_released(text)
-    if mode == "strict":
-        return _remove_strict(text)
-    raise ValueError(f"Unknown colour filter {mode!r}; choices are {', '.join(MODES)}.")
+    if mode != "strict":
+        raise ValueError(f"Unknown colour filter {mode!r}; choices are {', '.join(MODES)}.")
+    # Every round removes at least one match, and none makes a new word.
+    while match := _strict_pattern().search(text):
+        edges = _cut(text[: match.start()], text[match.end() :])
+        text = _join(edges, capital=match.group(0)[0].isupper())
+    return text
 
 
 def find_colours(text: str) -> list[str]:
@@ -74,14 +78,6 @@ class _Edges(NamedTuple):
     left: str
     joint: str
     right: str
-
-
-def _remove_strict(text: str) -> str:
-    # Every round removes at least one match, and none makes a new word.
-    while match := _strict_pattern().search(text):
-        edges = _cut(text[: match.start()], text[match.end() :])
-        text = _join(edges, capital=match.group(0)[0].isupper())
-    return text
 
 
 def _cut(left: str, right: str) -> _Edges:

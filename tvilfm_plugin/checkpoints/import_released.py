@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,11 +81,6 @@ def read_released(path: str | Path) -> tuple[dict[str, Tensor], list[str]]:
     return tensors_of(read_weights_file(path), path)
 
 
-def is_stage2(official: Iterable[str]) -> bool:
-    """Whether a TVI-LFM file is of stage 2: these carry the pooling and the classifier of stage 1 along."""
-    return any(name.startswith("backup_") for name in official)
-
-
 def reported(found: Translation, reasons: Mapping[str, str]) -> KeyReport:
     """The report on a translation; `reasons` say why names of a pattern are left out."""
     why = {name: next((why for pattern, why in reasons.items() if re.match(pattern, name)), "") for name in found.unused}
@@ -134,7 +129,8 @@ def import_released(
     official, beside = read_released(weights)
     classifier = official.get(CLASSIFIERS.get(method, "classifier.weight"))
     shapes = shapes_of(cfg, len(classifier) if classifier is not None and classifier.ndim == 2 else 1)
-    stage1 = method == "tvilfm" and not is_stage2(official)
+    # Files of stage 2 carry the pooling and the classifier of stage 1 along.
+    stage1 = method == "tvilfm" and not any(name.startswith("backup_") for name in official)
     if stage1:
         shapes = {name: shape for name, shape in shapes.items() if not name.startswith("stage1.")}
     translate, reasons = METHODS[method]

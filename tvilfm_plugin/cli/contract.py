@@ -23,14 +23,7 @@ GO_ON = "Start the same command again."
 
 
 def run(work: Callable[[], int | None], *, prog: str, debug: bool = False, goes_on: str = "") -> int:
-    """Do the work of a command under the contract; returns the exit status.
-
-    Args:
-        work: returns its exit status, None for 0.
-        prog: the command's name, which begins the line of an error.
-        debug: let errors through.
-        goes_on: what an interrupted user is told.
-    """
+    """Do the work of a command under the contract; gives its exit status (None counts as 0). `debug` lets errors through."""
     try:
         status = work()
         sys.stdout.flush()

@@ -73,13 +73,7 @@ class ListQuery(NamedTuple):
 
 
 class QueryLists(NamedTuple):
-    """What is searched, and by what.
-
-    Attributes:
-        gallery: (person, visible image).
-        queries: name of the list ("NIR", "NIR+TEXT" ...) -> its entries.
-        left_out: lists that ask by what no model here sees (sketch, colour pencil) -> their lengths.
-    """
+    """A gallery of (person, visible image), queries by their list's name, and lengths of lists that no model here reads."""
 
     folder: Path
     gallery: list[tuple[int, str]]

@@ -69,13 +69,7 @@ class BestEpoch(hooks.EvalHook):
         folder: str,
         label: str,
     ) -> None:
-        """Args:
-        period: in epochs.
-        select: evaluates on what the epoch is chosen by.
-        report: evaluates on the test set, at the end, with the chosen weights.
-        folder: of the run.
-        label: for the protocol card.
-        """
+        """`select` evaluates on what the epoch is chosen by, `report`, at the end, on the test set; `label` is for the card."""
         super().__init__(period, self._select)
         self.select, self.report = select, report
         self.folder = folder

@@ -21,13 +21,7 @@ from tvilfm_plugin.modeling.text_encoder import FROM_CHECKPOINT
 def load_model(
     config: str | os.PathLike[str], weights: str | os.PathLike[str], *, device: str = "", opts: Sequence[str] = ()
 ) -> tuple[CfgNode, Any]:
-    """A trained model in eval mode, and its config.
-
-    Args:
-        config: that of the run: OUTPUT_DIR/config.yaml, or the file that it was trained with.
-        device: instead of MODEL.DEVICE; without a GPU the CPU.
-        opts: `KEY VALUE` overrides.
-    """
+    """A trained model in eval mode and its config (a run's config.yaml, or the file that it was trained with) on a device."""
     cfg = read_config(config, opts)
     cfg.MODEL.WEIGHTS = os.fspath(weights)
     cfg.MODEL.DEVICE = str(usable_device(device or cfg.MODEL.DEVICE))

@@ -30,17 +30,10 @@ def ensemble(queries: Embeddings, members: Sequence[Modality], trust: Tensor | N
 
 
 def pack(embeddings: Embeddings, members: Sequence[Modality]) -> Tensor:
-    """The members' unit embeddings side by side (Eq. 11), for code that knows one feature per image.
+    """The members' unit (N, D) embeddings side by side (Eq. 11), one (N, M*D) feature of length sqrt(M) per image.
 
-    The cosine of a packed query and a packed gallery image is the mean of the members' similarities.
-
-    Args:
-        embeddings: one (N, D) embedding per modality. With nothing but RGB (a gallery image, which every member is
-            compared with) its unit embedding stands in for each member.
-        members: the blocks of a row, in this order.
-
-    Returns:
-        (N, M*D) rows of length sqrt(M).
+    The cosine of a packed query and a packed gallery image is the mean of the members' similarities. With nothing but RGB (a
+    gallery image, which every member is compared with) its unit embedding stands in for each member.
     """
     if set(embeddings) == {Modality.RGB}:
         _check_members(members)

@@ -141,8 +141,6 @@ def ranking(dist: Distances, query: Labels, gallery: Labels, protocol: Protocol,
 
     Args:
         dist: (Q, G) distances, or what computes them.
-        protocol: decides which images a query ignores.
-        top: columns of the result.
 
     Returns:
         (Q, top) gallery indices after removal of the query's junk images, nearest first; -1 where nothing is left.

@@ -54,13 +54,10 @@ class Setting(NamedTuple):
 def rerank(
     distance: Array, queries: int, kind: str, k1: int, k2: int, lam: float, k3: int | None = None, dtype: type = np.float64
 ) -> Array:
-    """Final distances (Q, G) of a kind of `KINDS`.
+    """Final distances (Q, G) of a kind of `KINDS`; numbers as in `Setting`.
 
     Args:
-        distance: (N, N) distances, e.g. the mean over features of 1 - cosine; any scale.
-        queries: Q, the first rows.
-        kind: a name of `KINDS`.
-        k1, k2, lam, k3: see `Setting`.
+        distance: (N, N) distances, e.g. the mean over features of 1 - cosine; any scale. The first rows are the Q queries.
         dtype: of the neighbour vectors; float16 as released.
     """
     if kind not in KINDS:

@@ -15,12 +15,7 @@ from tvilfm_plugin.runtime.model import GRAPH_OF
 
 
 def export_crop_encoder(retriever: Retriever, out: str | Path, modality: Modality | str) -> tuple[Path, float]:
-    """Write `encoder-visible.onnx` or `encoder-infrared.onnx`, compared with the model first.
-
-    Args:
-        retriever: of a model on the CPU; its gallery is not used.
-        out: folder of the file.
-        modality: what the tracker's camera sees, "rgb" or "ir".
+    """Write `encoder-visible.onnx` or `encoder-infrared.onnx` of a model on the CPU, compared with the model first.
 
     Returns:
         The file, and the largest difference to the model's unit vectors over their largest value, on random crops.

@@ -55,11 +55,7 @@ def launch(
 
     Args:
         main_func: called as `main_func(*args)` in every process; must pickle where processes are spawned.
-        num_gpus_per_machine: processes on each machine.
-        num_machines: machines of the job; this function is called on each.
-        machine_rank: number of this machine.
         dist_url: where the processes meet, e.g. "tcp://127.0.0.1:8686"; "auto" or None takes a free local port.
-        args: arguments of `main_func`.
     """
     world_size = num_machines * num_gpus_per_machine
     place = None if dist.is_available() and dist.is_initialized() else place_from_environment()

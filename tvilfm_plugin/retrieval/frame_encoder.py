@@ -51,13 +51,7 @@ class FrameEncoder:
         return getattr(loaded, "EncoderRequirements", Requirements)(masks=False)
 
     def extract_embeddings(self, detections: Any, frame: np.ndarray, *, batch_size: int = 0) -> np.ndarray:
-        """(N, D) float32 of N detections.
-
-        Args:
-            detections: with `xyxy`, (N, 4) pixels.
-            frame: (h, w, 3) uint8 in OpenCV's order of channels, or (h, w).
-            batch_size: boxes at once; 0 = all (the retriever's own `batch` bounds a pass of the network).
-        """
+        """(N, D) float32 of `xyxy` (N, 4) pixels of an (h, w, 3) BGR or (h, w) uint8 frame, so many at once (0: all)."""
         return self._encode(self._bgr, np.asarray(detections.xyxy), frame, batch_size)
 
     def encode(self, frames: Sequence[Any], detections: Sequence[Any]) -> list[Tensor]:

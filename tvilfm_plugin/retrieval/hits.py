@@ -124,14 +124,9 @@ def check_threshold(threshold: float | None) -> None:
 def search_index(
     index: Index, queries: Mapping[Modality, np.ndarray], top: int = 10, allowed: Filter = EVERYTHING
 ) -> list[Hit]:
-    """The best images of one query, by the sum of its members' similarities.
+    """At most `top` images of one query, by the sum of the similarities of its members' (D,) unit vectors.
 
     One search serves all members: the sum of inner products with a gallery vector is that of the summed query (Eq. 10).
-
-    Args:
-        queries: the (D,) unit embedding of each member that votes.
-        top: hits to return; an index or a filter with fewer images gives fewer.
-        allowed: which images may be found.
     """
     return hits_and_vectors(index, queries, top, allowed)[0]
 

@@ -55,25 +55,12 @@ def identity_of(path: Path) -> FileIdentity | None:
 
 
 class GalleryIndex:
-    """N gallery images: a unit vector and a record each; row n of both is the same image.
-
-    Attributes:
-        fingerprint: by what the vectors were made.
-        records: paths, identities, cameras and times.
-        report: how it differs from a flat index; None for a flat one, or after loading.
-    """
+    """N gallery images, a unit vector and a record each (row n); `report` compares a new index with a flat one, else None."""
 
     def __init__(
         self, fingerprint: Fingerprint, kind: str = "flat", *, count: int = 0, stored: faiss.Index | None = None
     ) -> None:
-        """An empty index.
-
-        Args:
-            fingerprint: of the vectors that will be added.
-            kind: a name in `kinds.KINDS`.
-            count: how many images are expected; types that learn use it, flat ones do not.
-            stored: faiss's, in the place of a new one.
-        """
+        """An empty index, for vectors of a fingerprint; types that learn need their `count`; `stored` is faiss's, if any."""
         self.kind = kind
         self.fingerprint = fingerprint
         self.records = Records.of([])

@@ -50,7 +50,6 @@ def save_model(
     """Write model.safetensors, README.md and, last, config.json; returns what config.json says.
 
     Args:
-        model: in eval mode, as it was loaded from `source.weights`.
         source: protocol cards and intervals come from the evaluation that lies beside its weights.
         out: the folder; a model in it is replaced, a run is not.
         dtype: "float32" keeps every bit, "float16" halves the size.

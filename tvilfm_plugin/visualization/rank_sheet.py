@@ -60,13 +60,7 @@ class QueryRow(NamedTuple):
 
 
 def draw_rank_sheet(rows: Sequence[QueryRow], out: str | Path, title: str = "") -> Path:
-    """Draw queries with their best gallery images, one row each.
-
-    Args:
-        rows: the queries. Take the hits from `evaluation.ranking.ranking`, so that what is drawn is what was measured.
-        out: the picture, .png or .svg; its folder is made, and the file appears complete or not at all.
-        title: printed above; say the data set, the query type and the text source.
-    """
+    """Draw queries with their best images: `evaluation.ranking.ranking`'s, so that what is drawn is what was measured."""
     return save_figure(build_figure(rows, title), out)
 
 

@@ -25,13 +25,7 @@ LOOKS = (Look("own text", GREEN, "-", ""), Look("another person's text", ORANGE,
 
 
 class Offsets(NamedTuple):
-    """Cosines of every query's image offset, NaN where one of the offsets is zero or the person is not in the gallery.
-
-    Attributes:
-        matched: (Q,) with her own text offset.
-        mismatched: (Q,) with that of another person's query.
-        pids: (Q,) identities.
-    """
+    """(Q,) cosines of image offsets with the own text's and another person's; NaN where one is zero or nobody was found."""
 
     matched: np.ndarray
     mismatched: np.ndarray

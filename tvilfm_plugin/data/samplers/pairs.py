@@ -26,8 +26,7 @@ def draw_batch(
 
     Args:
         rng: the only source of randomness; batches drawn one after the other from one generator are independent.
-        rgb_groups: visible images (indices) of each identity, identities in ascending order.
-        ir_groups: infrared images of the same identities.
+        rgb_groups, ir_groups: indices of either kind's images of each identity, identities in ascending order.
 
     Returns:
         visible and infrared indices, each (num_identities * num_instances,); row n of both shows the same person.
