@@ -28,7 +28,7 @@ from tvilfm_plugin.data.datasets.listing import list_images as list_images
 from tvilfm_plugin.data.datasets.listing import read_ids as read_ids
 from tvilfm_plugin.data.datasets.listing import require_file as require_file
 from tvilfm_plugin.data.datasets.sizes import test_table, train_table
-from tvilfm_plugin.data.items import EvalSetting, Item, draw_gallery, group_by_person
+from tvilfm_plugin.data.items import EvalSetting, Item, group_by_person
 from tvilfm_plugin.evaluation.protocols import MIP, PROTOCOLS, Protocol
 from tvilfm_plugin.modality import Modality
 
@@ -279,15 +279,9 @@ class TriDataset(ImageDataset):
         ]
         return relabelled[0], relabelled[1], [min(folders[label]) for label in usable]
 
-    def _union_of_draws(
-        self,
-        candidates: list[Item],
-        variants: Sequence[tuple[str, Sequence[int], int]],
-        draws: int,
-        draw: Callable[[Sequence[Sequence[int]], int, int], list[int]] = draw_gallery,
-    ) -> tuple[list[Item], list[EvalSetting]]:
-        """Galleries 0..draws-1 of every variant (name, cameras, shots), and the union of all of them."""
-        items, settings, notes = union_of_draws(candidates, variants, draws, draw)
+    def _union_of_draws(self, *drawn: Any) -> tuple[list[Item], list[EvalSetting]]:
+        """`galleries.union_of_draws`, whose notes become warnings."""
+        items, settings, notes = union_of_draws(*drawn)
         self.warnings += notes
         return items, settings
 
