@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tvilfm_plugin.checkpoints.model_folder import find_pretrained
-from tvilfm_plugin.data.resize import Picture, picture_pixels
+from tvilfm_plugin.data.resize import Picture
 from tvilfm_plugin.data.tokenizer import is_cut
 from tvilfm_plugin.engine import load_model
 from tvilfm_plugin.engine.trained import config_of_run, weights_of_run
@@ -188,11 +188,6 @@ class Retriever(Searcher):
         with torch.no_grad():
             said = encode_texts(self.model, texts).to(self.model.device)
             return _numpy(self.model.embed(self.model.fusion.alone(said)))
-
-    def pixels(self, image: Picture, modality: Modality = Modality.RGB) -> np.ndarray:
-        """(H, W, 3) uint8 at the model's size, prepared as the evaluator does."""
-        window = self.ir_window if modality is Modality.IR else None
-        return picture_pixels(image, self.image_size, self.resample, window)
 
     def _embed_block(self, images: Sequence[Record]) -> Embedded:
         pixels, records, unreadable = read_pictures(images, self.image_size, self.resample)

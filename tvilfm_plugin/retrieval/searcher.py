@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from tvilfm_plugin.data.resize import Picture
+from tvilfm_plugin.data.resize import Picture, picture_pixels
 from tvilfm_plugin.description.questions import answers_read, answers_scored, sentences
 from tvilfm_plugin.description.reading import read
 from tvilfm_plugin.evaluation.text_trust import UNFIT, TextTrust, trust
@@ -76,6 +76,8 @@ class Searcher(ABC):
     model_name: str
     has_text: bool
     filters: bool
+    image_size: tuple[int, int]
+    resample: str
 
     @abstractmethod
     def embed_each(self, parts: Sequence[QueryPart]) -> list[dict[Modality, np.ndarray]]:
@@ -88,6 +90,11 @@ class Searcher(ABC):
     @abstractmethod
     def token_ids(self, text: str) -> set[int]:
         """Ids of a text, for the text encoder."""
+
+    def pixels(self, picture: Picture, modality: Modality = Modality.RGB) -> np.ndarray:
+        """(H, W, 3) uint8 at the model's size, prepared as the evaluator does."""
+        window = self.ir_window if modality is Modality.IR else None
+        return picture_pixels(picture, self.image_size, self.resample, window)
 
     def remark(self, members: tuple[Modality, ...]) -> str:
         """What else must be said of this model when these members vote, or ""."""

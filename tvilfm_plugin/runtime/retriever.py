@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tvilfm_plugin.data.resize import Picture, picture_pixels
+from tvilfm_plugin.data.resize import Picture
 from tvilfm_plugin.evaluation.text_trust import TextTrust
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.gallery_list import list_gallery
@@ -29,6 +29,7 @@ class OnnxRetriever(Searcher):
         """What `tvilfm export` wrote, images per run of the network, and threads of onnxruntime (0 = its own choice)."""
         self.model = folder if isinstance(folder, OnnxModel) else OnnxModel(folder, threads=threads)
         self.batch, self.ir_window = batch, self.model.ir_window
+        self.image_size, self.resample = self.model.image_size, self.model.resample
         self.members, self.has_text, self.filters = self.model.members, self.model.has_text, self.model.filters
         self.unreadable: list[Unreadable] = []
         self.known_tokens, self.weighs = self.model.known_tokens, bool(self.model.facts.get("weighs"))
@@ -51,7 +52,7 @@ class OnnxRetriever(Searcher):
         vectors, records = [np.empty((0, self.model.fingerprint.dim), np.float32)], []
         self.unreadable = []
         for start in range(0, len(images), self.batch):
-            block = read_pictures(images[start : start + self.batch], self.model.image_size, self.model.resample)
+            block = read_pictures(images[start : start + self.batch], self.image_size, self.resample)
             self.unreadable += block.unreadable
             records += block.records
             if block.records:
@@ -60,8 +61,7 @@ class OnnxRetriever(Searcher):
         check_any(records, images)
         for bad in self.unreadable:
             logger.warning("Skipped %s: %s", bad.path, bad.reason)
-        index = Vectors(np.concatenate(vectors), records)
-        self.index = index
+        self.index = index = Vectors(np.concatenate(vectors), records)
         return index
 
     def load_gallery(self, index_file: str | Path) -> Index:
@@ -82,11 +82,6 @@ class OnnxRetriever(Searcher):
             pixels = np.stack([self.pixels(one, modality) for one in images[rows]])
             parts.append(self.model.images(pixels, modality, cameras)[1])
         return np.concatenate(parts)
-
-    def pixels(self, picture: Picture, modality: Modality = Modality.RGB) -> np.ndarray:
-        """(H, W, 3) uint8 at the model's size."""
-        window = self.ir_window if modality is Modality.IR else None
-        return picture_pixels(picture, self.model.image_size, self.model.resample, window)
 
     # --- searching ---------------------------------------------------------------------------------------------------
 
