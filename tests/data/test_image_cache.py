@@ -177,7 +177,7 @@ def test_broken_images_are_named_and_nothing_is_lost(paths, tmp_path):
     Path(paths[2]).write_bytes(b"no image")
     with pytest.raises(OSError, match="2 of 5 images cannot be read.*0002.jpg.*a.bmp"):
         ImageCache(paths, SIZE, folder)
-    assert files(folder, ".npy") == before and not files(folder, ".tmp")
+    assert files(folder, ".npy") == before and not files(folder, ".part")
     Path(paths[1]).write_bytes(data)
     write(tmp_path / "set" / "Visible" / "1" / "a.bmp", 2)
     assert len(ImageCache(paths, SIZE, folder)) == 5
@@ -224,7 +224,7 @@ def test_a_full_disk_loses_nothing(monkeypatch, paths, tmp_path, when):
         with pytest.raises(OSError, match="DATASETS.CACHE") as caught:
             ImageCache(paths, SIZE, folder)
         assert caught.value.errno == errno.ENOSPC
-    assert files(folder, ".npy") == before and not files(folder, ".tmp")
+    assert files(folder, ".npy") == before and not files(folder, ".part")
     np.testing.assert_array_equal(ImageCache(paths, SIZE, folder)[0], read_resized(paths[0], SIZE))
 
 
@@ -291,10 +291,10 @@ def test_a_killed_build_leaves_nothing_that_is_trusted(paths, tmp_path):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.join(10)
-    assert files(folder, ".tmp") and not files(folder, ".npy")
+    assert files(folder, ".part") and not files(folder, ".npy")
     cache = ImageCache(paths, SIZE, folder)
     assert all((cache[i] == read_resized(path, SIZE)).all() for i, path in enumerate(paths))
-    assert not files(folder, ".tmp") and len(files(folder, ".npy")) == 1
+    assert not files(folder, ".part") and len(files(folder, ".npy")) == 1
 
 
 def test_filters(paths, tmp_path):

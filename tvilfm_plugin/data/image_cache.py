@@ -14,7 +14,6 @@ import operator
 import os
 import shutil
 import threading
-import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,7 +26,7 @@ from tvilfm_plugin.data.resize import FILTERS, read_resized
 from tvilfm_plugin.files.arrays import known_array
 from tvilfm_plugin.files.pictures import PictureError, Window
 from tvilfm_plugin.files.places import relative
-from tvilfm_plugin.files.writing import locked, make_folder
+from tvilfm_plugin.files.writing import atomic_file, locked, make_folder
 
 logger = logging.getLogger("fastreid." + __name__)
 
@@ -106,7 +105,7 @@ class ImageCache(Sequence[np.ndarray]):
                 if planes is not None:
                     return planes
                 # Only the holder of the lock writes here, so these were left behind by a process that died.
-                for stale in folder.glob(f"{names}-*.tmp"):
+                for stale in folder.glob(f".{names}-*.part"):
                     stale.unlink(missing_ok=True)
                 self._write(paths, resample, window)
                 for old in folder.glob(f"{names}-*.npy"):
@@ -132,28 +131,16 @@ class ImageCache(Sequence[np.ndarray]):
         return int(np.prod(self._shape, dtype=np.int64))
 
     def _write(self, paths: list[str], resample: str, window: Window | None) -> None:
-        """Decode everything into a temporary file, then give it its name."""
-        folder = self.path.parent
-        free = shutil.disk_usage(folder).free
+        """Decode everything into a file that gets its name when it is complete."""
+        free = shutil.disk_usage(self.path.parent).free
         if free < self._bytes:
             raise OSError(errno.ENOSPC, f"{self._bytes / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free")
         logger.info("Decoding %d images once into %s (%.2f GB)", len(paths), self.path, self._bytes / 1e9)
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": self._shape})
-        temporary = folder / f"{self.path.stem}.{uuid.uuid4().hex}.tmp"
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        try:
-            try:
-                _write_at(handle, header.getvalue(), 0)
-                _decode_all(paths, self.size, resample, window, handle, len(header.getvalue()))
-                # Rename and data can reach the disk in either order, and a power cut may fall between them.
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-            os.replace(temporary, self.path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with atomic_file(self.path) as file:
+            _write_at(file.fileno(), header.getvalue(), 0)
+            _decode_all(paths, self.size, resample, window, file.fileno(), len(header.getvalue()))
 
 
 class ImageError(OSError):

@@ -73,7 +73,7 @@ def atomic_file(path: str | os.PathLike[str], mode: str = "wb", **options: Any) 
         with os.fdopen(descriptor, mode, **options) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # rename and data can reach the disk in either order, and a power cut fall between
         os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
