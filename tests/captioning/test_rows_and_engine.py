@@ -1,12 +1,16 @@
 """Rows survive kills, ranks share work, memory halves batches, merges are the released format."""
 
+import contextlib
 import json
 import os
+import shutil
 import time
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tiny_captioning import ToyCaptioner, kill_again_and_again, write_two_coloured
 
 from tvilfm_plugin.captioning.engine import Shard, describe_images
@@ -85,6 +89,26 @@ def test_a_damaged_line_is_named(images: SourceSet, tmp_path: Path, line: bytes)
     file.write_bytes(line + file.read_bytes())
     with pytest.raises(ValueError, match="rank00000.jsonl"):
         run(images, tmp_path)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(0, 10**6), bit=st.integers(0, 7))
+def test_a_row_with_a_flipped_bit_is_made_again_or_refused(tmp_path: Path, at: int, bit: int) -> None:
+    """Also where the bit makes another letter of a word."""
+    folder = tmp_path / "rows"
+    shutil.rmtree(folder, ignore_errors=True)
+    store = RowStore(folder, {"captioner": "a"})
+    with store.writer(0) as append:
+        append([{"image": "a.jpg", "text": "a man in red"}])
+    file = folder / "rank00000.jsonl"
+    data = bytearray(file.read_bytes())
+    data[at % len(data)] ^= 1 << bit
+    file.write_bytes(data)
+    with contextlib.suppress(ValueError):
+        row = store.read().get("a.jpg", {"error": "none"})
+        assert "error" in row or row["text"] == "a man in red"
+    with contextlib.suppress(ValueError):
+        assert read_descriptions(file) in ({}, {"a.jpg": "a man in red"})
 
 
 def test_descriptions_are_texts(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tvilfm_plugin.captioning.sources import Source
 from tvilfm_plugin.files.journal import journal, whole_lines
-from tvilfm_plugin.files.json import kind_of, parse_json, read_json, shorten
+from tvilfm_plugin.files.json import digest_of, kind_of, parse_json, read_json, shorten
 from tvilfm_plugin.files.text import is_blank
 from tvilfm_plugin.files.writing import InUseError, make_folder
 from tvilfm_plugin.files.writing import write_text as write_file
@@ -42,9 +42,12 @@ class RowStore:
         """Image -> row, of all ranks and runs, if its result still `holds`. A result counts more than an error."""
         rows: dict[str, Row] = {}
         for file in sorted(self.folder.glob("rank*.jsonl")):
-            for row in _read_lines(file):
+            for row, as_written in _read_lines(file):
                 if "error" not in row and not self._is_result(row.get(self.result)):
                     row = {"image": row["image"], "error": f"its row in {file.name} has no {self.result}"}
+                if not as_written:
+                    self._refuse_others([row])
+                    row = {"image": row["image"], "error": f"its row in {file.name} was changed after it was written"}
                 if holds and "error" not in row and not holds(row):
                     continue
                 known = rows.get(row["image"])
@@ -93,7 +96,7 @@ class RowStore:
                 raise RuntimeError(
                     f"Another process writes {file}. Wait for it, or give every process its own --rank of --world-size."
                 ) from error
-            yield lambda rows: lines.append({**row, "provenance": self.provenance} for row in rows)
+            yield lambda rows: lines.append(_sealed({**row, "provenance": self.provenance}) for row in rows)
 
 
 def is_text(value: object) -> bool:
@@ -101,7 +104,12 @@ def is_text(value: object) -> bool:
     return isinstance(value, str) and not is_blank(value) and not any("\ud800" <= char <= "\udfff" for char in value)
 
 
-def _read_lines(file: Path) -> Iterator[Row]:
+def _sealed(row: Row) -> Row:
+    return row | {"digest": digest_of(row)}
+
+
+def _read_lines(file: Path) -> Iterator[tuple[Row, bool]]:
+    """Row and whether it is as it was written (rows of before have no digest, and count as such)."""
     with file.open("rb") as stream:
         for number, line in enumerate(whole_lines(stream), start=1):
             if not line.strip():
@@ -112,7 +120,8 @@ def _read_lines(file: Path) -> Iterator[Row]:
                 raise ValueError(f"{error} Or remove the line: what it said is then made again.") from None
             if not isinstance(row, dict) or not isinstance(row.get("image"), str):
                 raise ValueError(f"{file} has a line without an image: {line[:80]!r}.")
-            yield row
+            digest = row.pop("digest", None)
+            yield row, digest in (None, digest_of(row))
 
 
 def merge(folder: Path, name: str, sources: Sequence[Source], texts: Mapping[str, str]) -> list[Path]:
@@ -154,7 +163,13 @@ def write_text(file: Path, text: str) -> Path:
 def read_descriptions(file: Path) -> dict[str, str]:
     """Path as in a released JSON file or in rows (JSONL) -> text; null and "" are none, what is no text a ValueError."""
     if file.suffix == ".jsonl":
-        return {row["image"]: row["text"] for row in _read_lines(file) if is_text(row.get("text"))}
+        rows = [(row, as_written) for row, as_written in _read_lines(file) if is_text(row.get("text"))]
+        if changed := [row["image"] for row, as_written in rows if not as_written]:
+            raise ValueError(
+                f"{file}: the row of {shorten(changed[0])} was changed after it was written ({len(changed)} such). Remove the "
+                "row and go on with its run; or its digest, if the change was meant."
+            )
+        return {row["image"]: row["text"] for row, _ in rows}
     if file.is_dir():
         return {k: v for part in sorted(file.glob("rank*.jsonl")) for k, v in read_descriptions(part).items()}
     content = read_json(file)
