@@ -14,7 +14,7 @@ _DYNAMO = "torch._dynamo.utils"
 
 
 def declare_torchvision_operators(error: Exception) -> bool:
-    """PyPI's torchvision (CUDA) stops beside a CPU torch at two operators; true where `error` says so: import it again."""
+    """Beside a CPU torch PyPI's torchvision stops at two undeclared operators; true if `error` was that: import it again."""
     global _library
     if _library is not None or not isinstance(error, RuntimeError) or "torchvision::" not in str(error):
         return False

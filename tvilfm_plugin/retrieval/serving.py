@@ -81,7 +81,7 @@ class Endpoint(Page):
     busy = "Too many requests at once; try again in a moment."
 
     def __init__(self, retriever: "Retriever", title: str = "", *, batch: int = 16, places: int = PLACES) -> None:
-        """Of a retriever with a gallery: `batch` pictures and texts share a pass, at more than `places` requests 503."""
+        """`batch` pictures and texts share a pass; one request more than `places` at once is answered 503."""
         super().__init__(retriever, (), title, places)
         self._batches = Batches(lambda parts: run(self._network, self._embed, parts), batch)
 

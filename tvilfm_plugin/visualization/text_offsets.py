@@ -25,7 +25,7 @@ LOOKS = (Look("own text", GREEN, "-", ""), Look("another person's text", ORANGE,
 
 
 class Offsets(NamedTuple):
-    """(Q,) cosines of image offsets with the own text's and another person's; NaN where one is zero or nobody was found."""
+    """(Q,) cosines of image offsets with the own text offset and another person's; NaN where one is zero or nobody is known."""
 
     matched: np.ndarray
     mismatched: np.ndarray

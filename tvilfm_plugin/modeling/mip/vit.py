@@ -110,7 +110,7 @@ class TokenEmbedding(nn.Module):
     def __init__(
         self, *, image_size: tuple[int, int], patch: int, stride: int, dim: int, cameras: int = 0, camera_scale: float = 3.0
     ) -> None:
-        """Patches of `patch` pixels, `stride` apart. With up to one camera there is no embedding of it, which is scaled."""
+        """`stride` pixels lie between patches. Up to one camera there is no camera embedding, else times `camera_scale`."""
         super().__init__()
         self.grid = patch_grid(image_size, patch, stride)
         self.camera_scale = camera_scale
