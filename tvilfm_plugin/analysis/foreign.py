@@ -33,15 +33,7 @@ LAYOUT = (
 
 @dataclass(frozen=True, kw_only=True)
 class Similarities:
-    """What a file says.
-
-    Attributes:
-        name: of the row in the table.
-        note: where it comes from, for the card.
-        dist: (Q, G), the smaller the more alike.
-        query, gallery: labels; None where the file has paths alone.
-        query_paths, gallery_paths: empty where it has none.
-    """
+    """What a file says: name and origin of its row, (Q, G) distances, labels (or None) and paths (or none) of both sides."""
 
     name: str
     note: str

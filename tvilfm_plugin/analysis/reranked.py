@@ -22,14 +22,7 @@ NUMBERS = {"k1": 20, "k2": 6, "lambda": 0.3}
 
 
 class Reranked(NamedTuple):
-    """One row with one kind.
-
-    Attributes:
-        setting, query, source: what was asked.
-        means: metric -> percent, the mean over training seeds, splits, text seeds and draws.
-        gain: metric -> the same minus what the row has without.
-        milliseconds: per query and gallery draw.
-    """
+    """One row with one kind: metric -> percent (mean over all trials), gain over none, milliseconds per query and draw."""
 
     name: str
     setting: str

@@ -20,13 +20,7 @@ from tvilfm_plugin.files.writing import make_folder, write_text
 
 @dataclass(frozen=True, kw_only=True)
 class RobustnessOptions:
-    """What is damaged, and how much of it.
-
-    Attributes:
-        setting, source: of the evaluation; "" = the first setting, and witness, else human, oracle, self.
-        shares: of the texts that are damaged, 0 to 1.
-        draws: gallery draws to use, at least 1; None = all.
-    """
+    """Texts to damage ("": the first setting; witness, else human, oracle, self), shares 0..1, gallery draws (None = all)."""
 
     setting: str = ""
     source: str = ""

@@ -144,13 +144,7 @@ TABLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A row of one setting with one text source: what was measured by one and the same protocol.
-
-    Attributes:
-        seeds: training seeds.
-        trials: metric -> [training seed][trial].
-        apart: what makes it another protocol than its siblings; empty where all seeds were measured alike.
-    """
+    """A row of one setting and text source, by one protocol (`apart` says which): metric -> [training seed][trial]."""
 
     row: Row
     setting: str

@@ -18,14 +18,7 @@ RATES = (1e-2, 1e-3)
 
 
 class Pairs(NamedTuple):
-    """P pairs of a query and a gallery image, of all text seeds and gallery draws.
-
-    Attributes:
-        similarity: (P,) minus the distance by which they are ranked: the ensemble score.
-        same: (P,) bool, whether both show the same person.
-        query_camids, gallery_camids: (P,).
-        query_pids, gallery_pids: (P,).
-    """
+    """P pairs of a query and a gallery image, of all draws: (P,) similarity (minus the distance), truth, cameras and people."""
 
     similarity: np.ndarray
     same: np.ndarray

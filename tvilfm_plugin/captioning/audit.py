@@ -20,12 +20,7 @@ CONTEXT = 77
 
 @dataclass
 class Audit:
-    """What was found out about the text of one modality.
-
-    Attributes:
-        words, tokens: length of every caption, and of every rephrase, in words and in CLIP tokens.
-        cameras: camera -> what `per_camera` tells.
-    """
+    """What is known of one modality's text: lengths in words and CLIP tokens, findings, `per_camera` of every camera."""
 
     modality: Modality
     images: int

@@ -55,13 +55,7 @@ class SourceSet:
 def find_sources(
     dataset: str, root: str, modality: Modality, *, folder: str = "", split: str = "all", trial: int = 1
 ) -> SourceSet:
-    """List a data set's images of one modality.
-
-    Args:
-        dataset: "sysu", "regdb", "llcm", or own data: "table" or "folder".
-        folder: the data set's folder below `root`; "" = the names it usually has.
-        trial: RegDB's split.
-    """
+    """The images of one modality of "sysu", "regdb" or "llcm", or of own data ("table", "folder"); `trial` is RegDB's split."""
     # The data sets are fast-reid's; captioning itself does without it.
     from tvilfm_plugin.data.datasets.base import TriDataset
     from tvilfm_plugin.data.datasets.check import DATASETS

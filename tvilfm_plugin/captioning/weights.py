@@ -16,13 +16,7 @@ _TIMEOUT = 4.0  # seconds for the first sign of life of the hub
 
 
 class Weights(NamedTuple):
-    """A model's origin.
-
-    Attributes:
-        name: as the user wrote it; the last part of a folder's path, so that records do not depend on the machine.
-        source: what transformers' `from_pretrained` wants.
-        revision: "sha256:..." of a folder's weights, or the commit on the hub.
-    """
+    """A model's origin: its name (a folder's last part), what transformers loads, sha256 of a folder or commit on the hub."""
 
     name: str
     source: str

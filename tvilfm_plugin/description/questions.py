@@ -62,12 +62,7 @@ class Question(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """What N candidates would answer to one question.
-
-    Attributes:
-        choices: V values.
-        likelihood: (N, V) probability of each answer, given that the candidate is meant; rows add up to 1.
-    """
+    """What N candidates would answer: V choices, (N, V) probabilities if each is meant (rows add up to 1)."""
 
     choices: tuple[str, ...]
     likelihood: np.ndarray

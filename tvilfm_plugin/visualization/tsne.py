@@ -18,14 +18,7 @@ COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, INK)
 
 
 class Map(NamedTuple):
-    """Points of a map.
-
-    Attributes:
-        position: (N, 2); t-SNE keeps neighbourhoods, not distances, so axes have no unit and maps no common scale.
-        pids: (N,) person.
-        visible: (N,) whether the point is a visible image; else it is a query.
-        note: printed below the map.
-    """
+    """(N, 2) positions (t-SNE keeps neighbourhoods: axes have no unit), people, what is visible (else a query), a note."""
 
     position: np.ndarray
     pids: np.ndarray
