@@ -107,6 +107,15 @@ def test_files_can_be_read_in_one_sitting():
     assert not {name: n for name, n in lines.items() if n > 400 and not name.startswith("synthetic.")}
 
 
+def assert_works(code: str) -> None:
+    """The code runs to its end in a process of its own."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env=env, capture_output=True, text=True, timeout=200, cwd=ROOT
+    )
+    assert done.returncode == 0 and done.stdout.endswith("works\n"), done.stderr[-3000:]
+
+
 SATELLITES = ("analysis", "synthetic", "captioning", "retrieval", "runtime", "export", "visualization")
 
 
@@ -132,11 +141,7 @@ def test_the_plugin_works_without_its_satellites(tmp_path):
         assert list(Path({str(tmp_path)!r}).glob("run/evaluation/*/results.json"))
         print("works")
     """
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], env=env, capture_output=True, text=True, timeout=200, cwd=ROOT
-    )
-    assert done.returncode == 0 and done.stdout.endswith("works\n"), done.stderr[-3000:]
+    assert_works(code)
 
 
 def test_tools_and_projects_are_never_imported():
@@ -207,11 +212,7 @@ def test_the_core_works_without_the_host():
         assert not {{name.split(".")[0] for name in sys.modules}} & set({HOSTS})
         print("works")
     """
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], env=env, capture_output=True, text=True, timeout=200, cwd=ROOT
-    )
-    assert done.returncode == 0 and done.stdout.endswith("works\n"), done.stderr
+    assert_works(code)
 
 
 def test_evaluation_never_uses_an_approximate_index():

@@ -44,6 +44,13 @@ def built(kind, count=COUNT, seed=0):
     return GalleryIndex.build(vectors, records, PRINT, kind, say=None), vectors, records
 
 
+def on_disk(folder):
+    """A file with twenty images, their index and their vectors."""
+    index, vectors, _ = built("flat", 20)
+    index.save(folder / "a.index")
+    return folder / "a.index", index, vectors
+
+
 def twin_passes(record, allowed):
     if allowed.cameras is not None and record.camid not in allowed.cameras:
         return False
@@ -191,9 +198,7 @@ def test_another_models_index_is_refused(tmp_path):
 
 
 def test_damaged_files_are_refused(tmp_path):
-    index, *_ = built("flat", 20)
-    file = tmp_path / "a.index"
-    index.save(file)
+    file, index, _ = on_disk(tmp_path)
     whole = file.read_bytes()
     with pytest.raises(FileNotFoundError, match="There is no gallery index"):
         GalleryIndex.load(tmp_path / "b.index")
@@ -311,9 +316,7 @@ def test_flipped_bits_are_refused_or_change_nothing(stored, kind, flips, end, ma
 
 def test_two_writers_at_once_keep_what_both_add(tmp_path):
     """Whoever is refused loads again and repeats the change, as the error says: nothing of anybody is lost."""
-    index, *_ = built("flat", 20)
-    file = tmp_path / "a.index"
-    index.save(file)
+    file, *_ = on_disk(tmp_path)
     vectors, records = gallery(12, seed=1)
 
     def add(rows):
@@ -335,18 +338,14 @@ def test_two_writers_at_once_keep_what_both_add(tmp_path):
 
 
 def test_records_of_unequal_length_name_the_file(tmp_path):
-    index, *_ = built("flat", 20)
-    file = tmp_path / "a.index"
-    index.save(file)
+    file, index, _ = on_disk(tmp_path)
     file.write_bytes(file.read_bytes().replace(b'"pids":[0,0', b'"pids":[100', 1))
     with pytest.raises(ValueError, match=r"a\.index.*damaged"):
         GalleryIndex.load(file)
 
 
 def test_a_file_that_is_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
-    index, *_ = built("flat", 20)
-    file = tmp_path / "a.index"
-    index.save(file)
+    file, *_ = on_disk(tmp_path)
     read = index_module.read_index_file
 
     def replaced_once(path, mapped):
@@ -359,9 +358,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_read_again(tmp_path, monkey
 
 
 def test_two_writers_lose_nothing(tmp_path):
-    index, *_ = built("flat", 20)
-    file = tmp_path / "a.index"
-    index.save(file)
+    file, index, _ = on_disk(tmp_path)
     ours, theirs = GalleryIndex.load(file), GalleryIndex.load(file)
     more, others = gallery(4, seed=1)
     new = [record._replace(path=f"new/{n}.jpg") for n, record in enumerate(others)]
@@ -381,9 +378,7 @@ def test_two_writers_lose_nothing(tmp_path):
 
 
 def test_a_mapped_file_that_is_written_into_is_noticed(tmp_path):
-    index, vectors, _ = built("flat", 20)
-    file = tmp_path / "a.index"
-    index.save(file)
+    file, index, vectors = on_disk(tmp_path)
     loaded = GalleryIndex.load(file)
     with open(file, "r+b") as stream:
         stream.seek(100)
@@ -405,9 +400,7 @@ def test_counts_are_checked_before_a_good_file_is_replaced(tmp_path):
 
 
 def test_a_file_of_the_first_version_is_read(tmp_path):
-    index, vectors, _ = built("flat", 20)
-    file = tmp_path / "a.index"
-    index.save(file)
+    file, index, vectors = on_disk(tmp_path)
     content = file.read_bytes()
     start = content.index(b'{"kind"')
     described = json.loads(content[start:-16])

@@ -54,14 +54,7 @@ class Query(NamedTuple):
 
 
 class Search(NamedTuple):
-    """A query with what a page asks besides.
-
-    Attributes:
-        query: its first picture, the words, and who votes.
-        pictures: all pictures of the person, the query's own among them; () if there is none.
-        threshold: the similarity that a hit needs, None for any.
-        answers: what the witness answered so far, attribute -> words; None: no questions are wanted.
-    """
+    """A query, all pictures of its person, the similarity that a hit needs (or None), answers (None: no questions)."""
 
     query: Query
     pictures: tuple[Image.Image, ...]
