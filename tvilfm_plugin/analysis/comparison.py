@@ -30,6 +30,8 @@ class Measured(NamedTuple):
     """One row of the result table of one training run.
 
     Attributes:
+        name: of the run, for messages.
+        card: how it was measured.
         values: (text seeds, draws, Q) as fractions; NaN for a query that does not count.
         pids: (Q,) identity of every query.
         queries: image of every query, by the end of its path: data sets lie in different places.
@@ -61,6 +63,7 @@ class Comparison(NamedTuple):
     """Second system minus first, for one row and one metric.
 
     Attributes:
+        row: what was compared.
         metric: "mAP", "mINP" or "R-K".
         first, second: the two systems, in percent.
         test: the paired test over identities; differences as fractions.
@@ -170,7 +173,15 @@ def _of_one_kind(cards: Sequence[ProtocolCard]) -> list[str]:
 
 
 def check_comparable(runs: Sequence[Measured], despite: Sequence[str] = ()) -> dict[str, list[Any]]:
-    """Refuse what was measured differently; gives the columns that differ, `despite` being tolerated, with their values."""
+    """Refuse to compare what was measured differently.
+
+    Args:
+        runs: all runs of both systems.
+        despite: card columns that may differ all the same.
+
+    Returns:
+        The tolerated columns that do differ, with their values.
+    """
     cards = [run.card for run in runs]
     known = list(cards[0].to_dict())
     if unknown := [column for column in despite if column not in known]:
@@ -197,14 +208,24 @@ def check_seeds(runs: Sequence[Measured]) -> None:
 
 
 def spread(runs: Sequence[Measured]) -> Spread:
-    """Mean and deviation of one system over gallery draws, text seeds and training seeds (one of `runs` each)."""
+    """Mean and deviation of one system over gallery draws, over text seeds and over training seeds.
+
+    Args:
+        runs: one per training seed.
+    """
     # (training seeds, text seeds, draws): queries are averaged as the metric does.
     means = 100 * np.array([np.nanmean(run.values, axis=2) for run in runs])
     return Spread(*(summarise(means.mean(axis=others)) for others in ((0, 1), (0, 2), (1, 2))))
 
 
 def compare(first: Sequence[Measured], second: Sequence[Measured], row: str, metric: str, **test: Any) -> Comparison:
-    """Second system minus first over training seeds, see `check_comparable`; `test` goes to `paired_randomisation`."""
+    """Second system minus first.
+
+    Args:
+        first, second: the training seeds of either system; see `check_comparable`.
+        row, metric: for the result.
+        test: `resamples` and `seed` of `paired_randomisation`.
+    """
     a, b = _per_query(first), _per_query(second)
     pids = first[0].pids
     paired = paired_randomisation(a, b, pids, **test)
@@ -228,7 +249,12 @@ def identity_means(values: np.ndarray, pids: np.ndarray) -> np.ndarray:
 
 
 def comparison_table(comparisons: Sequence[Comparison], names: tuple[str, str], differing: Mapping[str, Sequence[Any]]) -> str:
-    """A Markdown table of all comparisons with Holm's correction; `differing` columns of the cards decide about numbers."""
+    """A Markdown table of all comparisons with Holm's correction over them, and how to read it.
+
+    Args:
+        names: of the two systems.
+        differing: card columns that differ although they decide about a number.
+    """
     corrected = holm([c.test.p_value for c in comparisons])
     seeds_known = [c.seed_p for c in comparisons if not np.isnan(c.seed_p)]
     seed_corrected = iter(holm(seeds_known)) if seeds_known else iter(())

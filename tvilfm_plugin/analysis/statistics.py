@@ -51,6 +51,8 @@ def identity_bootstrap(values: np.ndarray, pids: np.ndarray, resamples: int = 10
     Args:
         values: (Q,) one number per query, e.g. `PerQuery.ap`; NaN (a query that counts in nothing) is left out.
         pids: (Q,) the query's identity.
+        resamples: bootstrap samples.
+        seed: of the resampling.
     """
     total, count = per_identity(values, pids)
     return Interval(float(total.sum() / count.sum()), *_resampled_interval(total, count, resamples, seed), len(total))
@@ -67,7 +69,9 @@ def paired_randomisation(
     Args:
         first: (Q,) per-query values of the one system; NaN leaves a query out, and must then be NaN in both.
         second: (Q,) values of the other system for the same queries.
+        pids: (Q,) the query's identity.
         resamples: random sign patterns (a smallest possible p-value of 1 / (resamples + 1)) and bootstrap samples.
+        seed: of both.
     """
     first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if first.shape != second.shape or not np.array_equal(np.isnan(first), np.isnan(second)):

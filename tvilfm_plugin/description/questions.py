@@ -53,7 +53,14 @@ _UNKNOWN = re.compile(
 
 
 class Question(NamedTuple):
-    """What to ask; its choices, most probable first; and the bits that the answer is expected to tell."""
+    """What to ask.
+
+    Attributes:
+        slot: of the reading.
+        text: the question.
+        choices: values that candidates have, most probable first.
+        bits: how much the answer is expected to tell.
+    """
 
     slot: str
     text: str
@@ -62,7 +69,12 @@ class Question(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """What N candidates would answer: V choices, (N, V) probabilities if each is meant (rows add up to 1)."""
+    """What N candidates would answer to one question.
+
+    Attributes:
+        choices: V values.
+        likelihood: (N, V) probability of each answer, given that the candidate is meant; rows add up to 1.
+    """
 
     choices: tuple[str, ...]
     likelihood: np.ndarray
@@ -116,7 +128,13 @@ def sentences() -> dict[str, dict[str, str]]:
 def answers_scored(
     images: np.ndarray, stated: Mapping[str, tuple[Sequence[str], np.ndarray]], *, noise: float = 0.1
 ) -> dict[str, Answers]:
-    """What (N, D) unit vectors would answer by the (V, D) of slots' `sentences`; answers are wrong with probability `noise`."""
+    """What N images would answer by the text tower's scores.
+
+    Args:
+        images: (N, D) unit vectors.
+        stated: slot -> V values and the (V, D) unit vectors of their `sentences`.
+        noise: probability that an answer is wrong.
+    """
     found = {}
     for slot, (values, rows) in stated.items():
         score = images @ rows.T
@@ -130,7 +148,13 @@ def answers_scored(
 def best_question(
     answers: Mapping[str, Answers], weights: Sequence[float] | np.ndarray, asked: Collection[str] = ()
 ) -> Question | None:
-    """The question that leaves N candidates of these (N,) weights the least expected entropy; None if none tells anything."""
+    """The question with the least expected entropy of the candidates after its answer; None if no question tells anything.
+
+    Args:
+        answers: slot -> what the N candidates would say.
+        weights: (N,) how probable each is; any positive scale.
+        asked: slots that are not asked again.
+    """
     prior = _normal(weights)
     best: Question | None = None
     for slot, (choices, likelihood) in answers.items():
@@ -154,7 +178,11 @@ def answered(answers: Mapping[str, Answers], weights: Sequence[float] | np.ndarr
 
 
 def understood(slot: str, answer: str) -> str:
-    """The value of an answer in a witness's own words ("crimson" is red), "" for "don't know"; else a ValueError."""
+    """The value of an answer in a witness's own words ("crimson" is red); "" for "don't know".
+
+    Raises:
+        ValueError: the words say nothing of what was asked.
+    """
     answer = answer.strip()
     if _UNKNOWN.fullmatch(answer):
         return ""

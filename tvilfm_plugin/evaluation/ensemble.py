@@ -30,10 +30,17 @@ def ensemble(queries: Embeddings, members: Sequence[Modality], trust: Tensor | N
 
 
 def pack(embeddings: Embeddings, members: Sequence[Modality]) -> Tensor:
-    """The members' unit (N, D) embeddings side by side (Eq. 11), one (N, M*D) feature of length sqrt(M) per image.
+    """The members' unit embeddings side by side (Eq. 11), for code that knows one feature per image.
 
-    The cosine of a packed query and a packed gallery image is the mean of the members' similarities. With nothing but RGB (a
-    gallery image, which every member is compared with) its unit embedding stands in for each member.
+    The cosine of a packed query and a packed gallery image is the mean of the members' similarities.
+
+    Args:
+        embeddings: one (N, D) embedding per modality. With nothing but RGB (a gallery image, which every member is
+            compared with) its unit embedding stands in for each member.
+        members: the blocks of a row, in this order.
+
+    Returns:
+        (N, M*D) rows of length sqrt(M).
     """
     if set(embeddings) == {Modality.RGB}:
         _check_members(members)
@@ -42,7 +49,15 @@ def pack(embeddings: Embeddings, members: Sequence[Modality]) -> Tensor:
 
 
 def unpack(packed: Tensor, members: Sequence[Modality]) -> Embeddings:
-    """One (N, D) view per member of packed rows (N, M*D), which `pack` made with the same members."""
+    """The blocks of packed rows.
+
+    Args:
+        packed: (N, M*D), made by `pack` with the same members.
+        members: the modality of each block.
+
+    Returns:
+        One (N, D) view per member.
+    """
     _check_members(members)
     if packed.shape[1] % len(members):
         raise ValueError(

@@ -20,7 +20,9 @@ class Fusion(nn.Module):
     answers_self = False
 
     def __init__(self, *, dim: int) -> None:
-        """`dim` is D, for fusions with weights."""
+        """Args:
+        dim: D, for fusions with weights.
+        """
         super().__init__()
         self.dim = dim
 

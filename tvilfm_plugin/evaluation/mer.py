@@ -25,7 +25,13 @@ Trust = Callable[[np.ndarray, np.ndarray], Tensor]
 
 
 class Parts(NamedTuple):
-    """The raw features, computed once: (Q, D) queries, (G, D) gallery union, (S, D) distinct strings (or None)."""
+    """What the network says, once: everything else is computed from it.
+
+    Attributes:
+        query: (Q, D) raw features of the query images.
+        gallery: (G, D) raw features of the union of all gallery draws.
+        texts: (S, D) raw features of the distinct strings, or None without a text encoder.
+    """
 
     query: Tensor
     gallery: Tensor

@@ -32,6 +32,7 @@ class Protocol:
     """Rules of one benchmark. Everything else about an evaluation is data.
 
     Args:
+        name: as printed in results.
         is_junk: images that are taken out of a query's ranking. A module-level function, so that protocols pickle.
         count_identities: CMC counts identities (each at its first image in the ranking) instead of images.
     """

@@ -15,7 +15,13 @@ class LeakError(ValueError):
 
 
 class TrainingSet(NamedTuple):
-    """The persons (folder numbers, ascending) of one training, on a trial (split) of the data set with this key."""
+    """The persons of one training.
+
+    Attributes:
+        dataset: key of the data set, e.g. "regdb".
+        trial: its train/test split.
+        identities: folder numbers, ascending.
+    """
 
     dataset: str
     trial: int
@@ -49,7 +55,13 @@ class Provenance:
         self.trained_on += tuple(one for one in other.trained_on if one not in self.trained_on)
 
     def check_unseen(self, dataset: str, trial: int, tested: Collection[int]) -> None:
-        """Raise if one of the tested identities (folder numbers) was trained on."""
+        """Raise if a tested person was trained on.
+
+        Args:
+            dataset: key of the data set.
+            trial: the split that is tested.
+            tested: folder numbers of the query and gallery identities.
+        """
         for training in self.trained_on:
             seen = sorted(set(training.identities) & set(tested)) if training.dataset == dataset else []
             if seen:

@@ -63,7 +63,12 @@ class _Gallery(NamedTuple):
 
 
 class MinusInnerProduct(NamedTuple):
-    """Distances -(query @ gallery.T) in float32 of (Q, D), (G, D) on one device, row by row, never held in whole."""
+    """Distances -(query @ gallery.T) in float32, computed row by row where they are needed and never held in whole.
+
+    Attributes:
+        query: (Q, D).
+        gallery: (G, D), on the same device.
+    """
 
     query: Tensor
     gallery: Tensor
@@ -141,6 +146,10 @@ def ranking(dist: Distances, query: Labels, gallery: Labels, protocol: Protocol,
 
     Args:
         dist: (Q, G) distances, or what computes them.
+        query: labels of the Q rows.
+        gallery: labels of the G columns.
+        protocol: decides which images a query ignores.
+        top: columns of the result.
 
     Returns:
         (Q, top) gallery indices after removal of the query's junk images, nearest first; -1 where nothing is left.
@@ -167,7 +176,13 @@ def nearest(dist: Distances, query: Labels, gallery: Labels, protocol: Protocol,
 
 
 def chance_metrics(query: Labels, gallery: Labels, protocol: Protocol) -> RankMetrics:
-    """The level that guessing reaches: the expectation over all rankings of the same queries and gallery."""
+    """The level that guessing reaches: the expectation over all rankings of the same queries and gallery.
+
+    Args:
+        query: labels of the Q queries.
+        gallery: labels of the G gallery images.
+        protocol: as in `rank_metrics`.
+    """
     query, gallery = _labels("query", query, len(query.pids)), _labels("gallery", gallery, len(gallery.pids))
     length = cmc_length(gallery, protocol)
     # The rules see labels only, so each pair of labels is asked once.
@@ -271,7 +286,12 @@ def _nearer_identities(values: np.ndarray, own: np.ndarray, runs: _Gallery) -> n
 
 
 def _untied(dist: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """(B, G) int64 without equal values in a row, ordered by (distance, index)."""
+    """(B, G) int64 without equal values in a row, ordered by (distance, index).
+
+    Args:
+        dist: (B, G) float32 or wider.
+        index: (G,) gallery index of each column.
+    """
     if dist.dtype == np.float32:
         # Adding 0 turns -0.0, which equals 0.0, into it. Positive floats are ordered as their bits read as an integer
         # are; of negative ones the order is reversed, which turning over all bits but the sign puts right.

@@ -54,10 +54,13 @@ class Setting(NamedTuple):
 def rerank(
     distance: Array, queries: int, kind: str, k1: int, k2: int, lam: float, k3: int | None = None, dtype: type = np.float64
 ) -> Array:
-    """Final distances (Q, G) of a kind of `KINDS`; numbers as in `Setting`.
+    """Final distances (Q, G) of a kind of `KINDS`.
 
     Args:
-        distance: (N, N) distances, e.g. the mean over features of 1 - cosine; any scale. The first rows are the Q queries.
+        distance: (N, N) distances, e.g. the mean over features of 1 - cosine; any scale.
+        queries: Q, the first rows.
+        kind: a name of `KINDS`.
+        k1, k2, lam, k3: see `Setting`.
         dtype: of the neighbour vectors; float16 as released.
     """
     if kind not in KINDS:
@@ -201,6 +204,7 @@ def rerank_by_gallery(q_g: Array, g_g: Array, k1: int, k2: int, lam: float) -> A
 
     Args:
         q_g: (Q, G) distances.
+        g_g: (G, G) distances.
         k1, k2, lam: see `Setting`; the local expansion averages the query and its k2 - 1 nearest gallery images.
     """
     if q_g.shape[1:] != g_g.shape[1:] or g_g.shape[0] != g_g.shape[1]:
@@ -222,7 +226,13 @@ def rerank_by_gallery(q_g: Array, g_g: Array, k1: int, k2: int, lam: float) -> A
 
 
 def rerank_vectors(query: Array, gallery: Array, kind: str, setting: Mapping[str, Any]) -> Array:
-    """Final distances (Q, G), from 1 - cosine of unit rows, by one of `KINDS` or "gallery-only"; logs what a query costs."""
+    """Final distances (Q, G) of unit rows, with 1 - cosine as the distance; logs what a query costs.
+
+    Args:
+        query, gallery: (Q, D), (G, D) unit rows.
+        kind: of `KINDS`, or "gallery-only".
+        setting: `k1`, `k2`, `lambda`.
+    """
     began = time.perf_counter()
     numbers = (setting["k1"], setting["k2"], setting["lambda"])
     if kind == GALLERY_ONLY:

@@ -8,7 +8,15 @@ from tvilfm_plugin.modeling.distributed import full_precision
 
 
 def identity_loss(logits: Tensor, pids: Tensor) -> Tensor:
-    """Mean cross entropy (), float32 also under autocast, of (N, K) logits of any modality and (N,) pids in [0, K)."""
+    """Cross entropy over the training identities.
+
+    Args:
+        logits: (N, K), a row per feature of whatever modality.
+        pids: (N,) int64 in [0, K).
+
+    Returns:
+        (), the mean over rows, in float32 also under autocast.
+    """
     with full_precision(logits.device):
         return F.cross_entropy(at_least_float32(logits), pids)
 

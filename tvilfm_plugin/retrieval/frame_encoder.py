@@ -31,7 +31,11 @@ class FrameEncoder:
     """
 
     def __init__(self, retriever: Retriever, *, modality: Modality | str = Modality.RGB) -> None:
-        """`retriever` holds the model (its gallery is not used); the camera sees `modality`, "rgb" or "ir"."""
+        """
+        Args:
+            retriever: holds the model; its gallery is not used.
+            modality: what the camera sees: "rgb" or "ir".
+        """
         self.retriever = retriever
         # `extract_embeddings` gets frames as OpenCV reads them, BoxMOT's are RGB.
         self._bgr, self._rgb = (CropEncoder(retriever, modality=modality, order=order) for order in ("bgr", "rgb"))
@@ -51,7 +55,13 @@ class FrameEncoder:
         return getattr(loaded, "EncoderRequirements", Requirements)(masks=False)
 
     def extract_embeddings(self, detections: Any, frame: np.ndarray, *, batch_size: int = 0) -> np.ndarray:
-        """(N, D) float32 of `xyxy` (N, 4) pixels of an (h, w, 3) BGR or (h, w) uint8 frame, so many at once (0: all)."""
+        """(N, D) float32 of N detections.
+
+        Args:
+            detections: with `xyxy`, (N, 4) pixels.
+            frame: (h, w, 3) uint8 in OpenCV's order of channels, or (h, w).
+            batch_size: boxes at once; 0 = all (the retriever's own `batch` bounds a pass of the network).
+        """
         return self._encode(self._bgr, np.asarray(detections.xyxy), frame, batch_size)
 
     def encode(self, frames: Sequence[Any], detections: Sequence[Any]) -> list[Tensor]:

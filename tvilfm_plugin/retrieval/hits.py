@@ -10,7 +10,14 @@ from tvilfm_plugin.retrieval.records import EVERYTHING, Filter, Record
 
 
 class Hit(NamedTuple):
-    """One gallery image: person, camera and time, if known; the sum of the members' cosines (Eq. 10), and each cosine."""
+    """One gallery image of a search.
+
+    Attributes:
+        path: the image file.
+        pid, camid, time: identity, camera and time, if the gallery knows them.
+        similarity: the ensemble score: the sum of the members' cosine similarities (Eq. 10).
+        shares: the cosine similarity of each member; they add up to `similarity`.
+    """
 
     path: str
     pid: int | None
@@ -28,7 +35,12 @@ class Hit(NamedTuple):
 
 
 class SearchResult(NamedTuple):
-    """Hits, best first, and what must be said about them (a member that could not vote, words that do not fit), or ""."""
+    """What a search found.
+
+    Attributes:
+        hits: best first.
+        note: what must be said about it (a member that could not vote, words that do not fit), or "".
+    """
 
     hits: list[Hit]
     note: str
@@ -50,7 +62,13 @@ class Index(Protocol):
 
 
 class MemberChoice(NamedTuple):
-    """Who votes; whether the query's own text is the filter text, as there is no other; what must be said of it, or ""."""
+    """Who votes in a search, and how.
+
+    Attributes:
+        members: those who vote.
+        filter_text: whether the fusion's filter text is the query's own text, because there is no other.
+        note: what must be said about it, or "".
+    """
 
     members: tuple[Modality, ...]
     filter_text: bool
@@ -70,6 +88,7 @@ def choose_members(
 
     Args:
         known: the members of the model's ensemble, in its order.
+        image, text, infrared_text: what the query has.
         filters: whether the fusion subtracts a filter text (Eq. 7).
         members: those who are switched on; None: all.
     """
@@ -124,9 +143,14 @@ def check_threshold(threshold: float | None) -> None:
 def search_index(
     index: Index, queries: Mapping[Modality, np.ndarray], top: int = 10, allowed: Filter = EVERYTHING
 ) -> list[Hit]:
-    """At most `top` images of one query, by the sum of the similarities of its members' (D,) unit vectors.
+    """The best images of one query, by the sum of its members' similarities.
 
     One search serves all members: the sum of inner products with a gallery vector is that of the summed query (Eq. 10).
+
+    Args:
+        queries: the (D,) unit embedding of each member that votes.
+        top: hits to return; an index or a filter with fewer images gives fewer.
+        allowed: which images may be found.
     """
     return hits_and_vectors(index, queries, top, allowed)[0]
 

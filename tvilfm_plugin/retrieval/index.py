@@ -55,12 +55,26 @@ def identity_of(path: Path) -> FileIdentity | None:
 
 
 class GalleryIndex:
-    """N gallery images, a unit vector and a record each (row n); `report` compares a new index with a flat one, else None."""
+    """N gallery images: a unit vector and a record each; row n of both is the same image.
+
+    Attributes:
+        kind: type of index, a name in `kinds.KINDS`.
+        fingerprint: by what the vectors were made.
+        records: paths, identities, cameras and times.
+        report: how it differs from a flat index; None for a flat one, or after loading.
+    """
 
     def __init__(
         self, fingerprint: Fingerprint, kind: str = "flat", *, count: int = 0, stored: faiss.Index | None = None
     ) -> None:
-        """An empty index, for vectors of a fingerprint; types that learn need their `count`; `stored` is faiss's, if any."""
+        """An empty index.
+
+        Args:
+            fingerprint: of the vectors that will be added.
+            kind: a name in `kinds.KINDS`.
+            count: how many images are expected; types that learn use it, flat ones do not.
+            stored: faiss's, in the place of a new one.
+        """
         self.kind = kind
         self.fingerprint = fingerprint
         self.records = Records.of([])
@@ -181,7 +195,11 @@ class GalleryIndex:
         self.records = joined
 
     def remove(self, paths: Collection[str]) -> int:
-        """Take images out, by path, and say how many; raises for a path that is not there."""
+        """Take images out, by path; raises for a path that is not there.
+
+        Returns:
+            how many there were.
+        """
         wanted = set(paths)
         leave = np.array([path in wanted for path in self.records.paths], dtype=bool)
         if unknown := wanted - {path for path, out in zip(self.records.paths, leave, strict=True) if out}:
@@ -280,7 +298,12 @@ class GalleryIndex:
 
     @classmethod
     def load(cls, path: str | Path, expected: Fingerprint | None = None, *, mapped: bool = True) -> Self:
-        """Read a file, or refuse one of another fingerprint than `expected`; `mapped` vectors stay there until needed."""
+        """Read a file.
+
+        Args:
+            expected: the fingerprint of the model that will search; another one's index is refused.
+            mapped: leave the vectors in the file until they are needed.
+        """
         path = Path(path)
         for _ in range(READINGS):
             before = identity_of(path)

@@ -39,6 +39,7 @@ class Retriever(Searcher):
     """A trained model and a gallery. What it answers equals what the evaluator ranks (Eq. 7 and 10, the same necks).
 
     Attributes:
+        model: in eval mode.
         index: the gallery; set by `embed_gallery` or `load_gallery`, None before.
         unreadable: images that the last `embed_gallery` skipped.
         fingerprint: of this model's vectors.
@@ -62,6 +63,7 @@ class Retriever(Searcher):
         Args:
             model: a `VIBaseline` or `TVILFM`.
             image_size: (H, W) that images are resized to.
+            resample: filter of the resizing.
             flip: average the features of image and mirror image, as TEST.FLIP.
             batch: images per pass of the network.
             ir_window: what of an infrared picture with more than 8 bits becomes grey; None refuses such pictures.
@@ -91,6 +93,7 @@ class Retriever(Searcher):
             config: that of the run: OUTPUT_DIR/config.yaml, or a file in projects/*/configs.
             weights: e.g. OUTPUT_DIR/model_final.pth.
             device: "cpu", "cuda"; "" takes MODEL.DEVICE, or the CPU where there is no GPU.
+            opts: `KEY VALUE` overrides.
         """
         cfg, model = load_model(config, weights, device=device, opts=opts)
         if cfg.TEST.AQE.ENABLED or cfg.TEST.RERANK.ENABLED:
@@ -122,7 +125,13 @@ class Retriever(Searcher):
 
     @classmethod
     def from_run(cls, run: str | Path, *, device: str = "", opts: Sequence[str] = ()) -> Self:
-        """The model of a run folder (OUTPUT_DIR of a finished training), wherever it lies: config.yaml, weights that count."""
+        """Load the model of a run folder, wherever it lies: its config.yaml and the weights that count.
+
+        Args:
+            run: OUTPUT_DIR of a finished training, or a copy of it.
+            device: as in `from_checkpoint`.
+            opts: `KEY VALUE` overrides.
+        """
         run = Path(run)
         return cls.from_checkpoint(config_of_run(run), weights_of_run(run), device=device, opts=opts)
 
@@ -133,6 +142,8 @@ class Retriever(Searcher):
         Args:
             name: a folder that `save_pretrained` or `tvilfm export --format folder` wrote (or that of a run), "example" for
                 the model that comes with the plugin, or "owner/name[@revision]" of the hub.
+            device: as in `from_checkpoint`.
+            opts: `KEY VALUE` overrides.
         """
         return cls.from_run(find_pretrained(name), device=device, opts=opts)
 
@@ -177,7 +188,11 @@ class Retriever(Searcher):
     def embed_images(
         self, images: Sequence[Picture], modality: Modality = Modality.RGB, camids: Sequence[int] | None = None
     ) -> np.ndarray:
-        """(N, D) unit vectors of images of one modality."""
+        """(N, D) unit vectors of images of one modality.
+
+        Args:
+            camids: camera numbers, for models that use them.
+        """
         pixels = [self.pixels(image, modality) for image in images]
         return _numpy(self.model.embed(self._encode(pixels, modality, camids)))
 

@@ -21,12 +21,23 @@ logger = logging.getLogger(__name__)
 
 
 class OnnxRetriever(Searcher):
-    """An exported model and a gallery (`index`, None before); same questions and same answers as `Retriever`."""
+    """An exported model and a gallery; same questions and same answers as `Retriever`.
+
+    Attributes:
+        model: the graphs.
+        index: the gallery; set by `embed_gallery` or `load_gallery`, None before.
+        unreadable: images that the last `embed_gallery` skipped.
+    """
 
     model_name = "This export"
 
     def __init__(self, folder: str | Path | OnnxModel, *, batch: int = 64, threads: int = 0) -> None:
-        """What `tvilfm export` wrote, images per run of the network, and threads of onnxruntime (0 = its own choice)."""
+        """
+        Args:
+            folder: what `tvilfm export` wrote.
+            batch: images per run of the network.
+            threads: of onnxruntime; 0 = its own choice.
+        """
         self.model = folder if isinstance(folder, OnnxModel) else OnnxModel(folder, threads=threads)
         self.batch, self.ir_window = batch, self.model.ir_window
         self.image_size, self.resample = self.model.image_size, self.model.resample
@@ -74,7 +85,11 @@ class OnnxRetriever(Searcher):
     def embed_images(
         self, images: Sequence[Picture], modality: Modality = Modality.RGB, camids: Sequence[int | None] | None = None
     ) -> np.ndarray:
-        """(N, D) unit vectors of images of one modality."""
+        """(N, D) unit vectors of images of one modality.
+
+        Args:
+            camids: camera numbers, for models that use them.
+        """
         parts = []
         for start in range(0, len(images), self.batch):
             rows = slice(start, start + self.batch)
