@@ -51,6 +51,7 @@ def test_one_short_run_gives_a_data_set_that_loads(tmp_path: Path) -> None:
     made = make_synthetic(spec, tmp_path / "people", progress=False)
     report = run_demo(made, tmp_path / "captioned", DemoOptions(12, 2, 4, 2, control=True))
     assert report["infrared"]["captions"] == 16 * 2 and report["colours"]["all"]["people"] == 6
+    assert report["colours"]["all, given"]["accuracy"] > 0.6 > report["colours"]["all"]["accuracy"], "four steps teach nothing"
     named, true = report["attributes"]["visible, given"]["sex"]
     assert 0.6 < named < 1 and 0.6 < true < 1, "a caption leaves out some, and one in eight errs"
     assert "upper_colour" not in report["attributes"]["infrared"]

@@ -49,7 +49,7 @@ class DemoOptions:
     """
 
     others: int = 3000
-    pretraining_steps: int = 6000
+    pretraining_steps: int = 12000
     rgb_steps: int = 0
     ir_steps: int = 1000
     control: bool = False
@@ -116,7 +116,9 @@ def run_demo(dataset: Path, out: Path, options: DemoOptions) -> dict[str, Any]:
     clock.stop("caption infrared images")
     heard = read_descriptions(ir.text_folder / f"caption_dict_{ir.text_name}.json")
 
+    given = _given_captions(dataset, rgb)
     scores, truth = score_colours(facts, rgb, said, withheld), read_truth(dataset / FACTS)
+    scores |= {f"{name}, given": score_colours(facts, rgb, given, withheld)[name] for name in ("all", "person")}
     report: dict[str, Any] = {
         "dataset": facts["spec"],
         "options": asdict(options),
@@ -125,7 +127,7 @@ def run_demo(dataset: Path, out: Path, options: DemoOptions) -> dict[str, Any]:
         "colours": {name: asdict(s) | {"accuracy": s.accuracy, "main": s.main_accuracy} for name, s in scores.items()},
         "attributes": {
             "visible": _score_attributes(truth, rgb, said),
-            "visible, given": _score_attributes(truth, rgb, _given_captions(dataset, rgb)),
+            "visible, given": _score_attributes(truth, rgb, given),
             "infrared": _score_attributes(truth, ir, heard),
         },
         "infrared": _count_colours(ir, heard),
@@ -333,7 +335,7 @@ def _markdown(report: Mapping[str, Any]) -> str:
         "|---|---:|---:|---:|---:|",
     ]
     for name, score in report["colours"].items():
-        label = "all, against the person's own colours (light falsifies some)" if name == "person" else name
+        label = name.replace("person", "all, against the person's own colours (light falsifies some)")
         named = score["named"] / max(1, score["drawn"])
         lines.append(f"| {label} | {score['people']} | {score['accuracy']:.1%} | {score['main']:.1%} | {named:.1%} |")
     lines += [
