@@ -52,9 +52,9 @@ def with_infrared(stored: StoredEvaluation) -> StoredEvaluation:
 
 def search_both(stored: StoredEvaluation) -> dict[str, Searched]:
     """Every row of the stored table, ranked among visible and infrared images."""
-    found = {}
+    found, wider = {}, {True: with_infrared(stored.image_search()), False: with_infrared(stored)}
     for label, card in stored.cards.items():
-        kind, search = stored.query_type(label), with_infrared(stored.searched(label))
+        kind, search = stored.query_type(label), wider[card.text_source == NO_TEXT]
         seeds = None if card.text_source == NO_TEXT else card.text_seeds
         trials = search.trials(card.setting, card.text_source, types=(kind,), seeds=seeds)[kind.name]
         asked = {"infrared"} if Modality.IR in kind.members or Modality.FUSION in kind.members else set()
