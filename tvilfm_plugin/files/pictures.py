@@ -152,14 +152,12 @@ def _to_rgb(image: Image.Image, name: str, window: Window | None) -> Image.Image
             raise PictureError(name, "some of its pixels are no numbers (NaN or infinite); write it again.")
         grey = np.clip((counts - window.low) / (window.high - window.low), 0, 1)
         image = Image.fromarray(np.rint(grey * 255).astype(np.uint8))
-    return _on_white(image, name) if image.has_transparency_data else image.convert("RGB")
+    return _on_white(image) if image.has_transparency_data else image.convert("RGB")
 
 
-def _on_white(image: Image.Image, name: str) -> Image.Image:
+def _on_white(image: Image.Image) -> Image.Image:
     """As pages and viewers show it. What lies under transparent pixels is hidden from people, and any colour at all."""
     image = image.convert("RGBA")
-    if not image.getchannel("A").getextrema()[1]:
-        raise PictureError(name, "it is transparent everywhere, so it shows nothing; save it without transparency.")
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image).convert("RGB")
 
