@@ -14,6 +14,9 @@ import pytest
 from tvilfm_plugin.cli import contract
 from tvilfm_plugin.cli.command import split_overrides
 from tvilfm_plugin.cli.main import COMMANDS, main, overview
+from tvilfm_plugin.data.tokenizer import tokenize
+from tvilfm_plugin.files.writing import locked
+from tvilfm_plugin.host.devices import usable_device
 
 ROOT = Path(__file__).parents[2]
 # What the documents and the mission name, at the least.
@@ -195,6 +198,19 @@ def test_the_error_contract(error, status, said, capsys):
     if status != 130:
         assert contract.run(raising(error), prog="x", debug=True) == status
         assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_what_our_code_says_is_no_fault_of_the_program(tmp_path, capsys):
+    """Its own `raise`, of whatever kind; the same kind from a library that it calls is one."""
+
+    def held():
+        with locked(tmp_path / "a.lock", "index"), locked(tmp_path / "a.lock", "index", wait=0):
+            pass
+
+    assert contract.run(held, prog="x") == 2 and contract.run(lambda: tokenize("a man"), prog="x") == 2
+    assert "unexpected" not in capsys.readouterr().err
+    assert contract.run(lambda: usable_device("xyz"), prog="x") == 1
+    assert "unexpected: a fault" in capsys.readouterr().err
 
 
 def test_a_full_disk_behind_another_error_is_called_so(capsys):

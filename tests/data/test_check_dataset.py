@@ -119,3 +119,29 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
     assert runpy.run_path(str(TOOL))["main"](["llcm", "--any-size", "--out", str(out)]) == 0
     assert "OK: complete" in capsys.readouterr().out and "OK: complete" in out.read_text()
+
+
+def test_texts_in_the_place_of_others_are_said(tmp_path):
+    base = tiny_trees.write_sysu(tmp_path, size=None) / "Text"
+    rgb, ir = (base / f"Blip_{kind}" / f"caption_dict_Blip_{kind}.json" for kind in ("RGB", "IR"))
+    swapped = rgb.read_text(), ir.read_text()
+    ir.write_text(swapped[0]), rgb.write_text(swapped[1])
+    notes = " ".join(check_dataset("sysu", str(tmp_path), published=False).notes)
+    assert "48 captions of" in notes and "96 captions of" in notes and "is it the other kind's file?" in notes
+    rgb.write_text(swapped[0]), ir.write_text(swapped[1])
+    persons = base / "Blip_RGB" / "id_caption_map_Blip_RGB.json"
+    texts = json.loads(persons.read_text())
+    persons.write_text(json.dumps(dict(zip(texts, reversed(texts.values()), strict=True))))
+    report = check_dataset("sysu", str(tmp_path), published=False)
+    assert "the texts of 8 identities in" in " ".join(report.notes) and report.ok
+    persons.write_text(json.dumps(texts | {"6": [" ", "\u200b"]}))
+    report = check_dataset("sysu", str(tmp_path), published=False)
+    assert report.problems == [f"1 test identities have no captions in {persons}: 6."]
+
+
+def test_what_training_warns_of_is_a_note(tmp_path):
+    base = tiny_trees.write_llcm(tmp_path, size=None)
+    labels = base / "idx" / "train_nir.txt"
+    labels.write_text(labels.read_text().replace(" 2\n", " 9\n"))
+    report = check_dataset("llcm", str(tmp_path), published=False)
+    assert report.ok and "2 training identities with 8 images have images of one kind only (2, 9)" in " ".join(report.notes)

@@ -227,3 +227,19 @@ def test_a_line_of_excels_own_is_no_header(tmp_path):
     (tmp_path / "a.csv").write_text("sep=;\n" + HEAD.replace(",", ";") + "a.jpg;1;rgb;test;1;\n")
     table = read_table(tmp_path / "a.csv")
     assert len(table.rows) == 1 and not table.problems
+
+
+def test_paths_from_the_root_are_those_of_the_table(tmp_path):
+    (tmp_path / "Table.CSV").write_text(HEAD + f"{tmp_path}/x/b.jpg,1,rgb,test,1,\n/elsewhere/c.jpg,1,rgb,test,1,\n,,,,,\n")
+    table = read_table(find_table(tmp_path))
+    assert not table.problems and [row.path for row in table.rows] == ["x/b.jpg", "/elsewhere/c.jpg"]
+    (tmp_path / "captions.csv").write_text(f"path,caption\n{tmp_path}/x/b.jpg,a man\n")
+    assert read_captions(tmp_path / "captions.csv", table)["x/b.jpg"][1] == "a man"
+
+
+def test_an_index_of_pandas_is_a_column(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    rows = {"path": ["a.jpg"], "identity": [1], "modality": ["rgb"], "split": ["test"]}
+    pandas.DataFrame(rows).set_index("path").to_parquet(tmp_path / "table.parquet")
+    table = read_table(tmp_path / "table.parquet")
+    assert not table.problems and not table.notes and table.rows[0].path == "a.jpg"

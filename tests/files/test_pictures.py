@@ -258,3 +258,23 @@ def test_sixteen_bits_per_pixel_are_not_sixteen_per_channel(compression, pixel):
     start = 14 + len(header)
     file = io.BytesIO(b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + header + pixels)
     assert open_picture(file).getpixel((0, 0)) == (255, 0, 0)
+
+
+def tiff(bits: int, sample_format: int, pixels: bytes) -> bytes:
+    """A picture of 4 x 4 numbers as their TIFF's tags say they are."""
+    tags = [(256, 4), (257, 4), (258, bits), (259, 1), (262, 1), (273, 8), (277, 1), (278, 4), (279, len(pixels))]
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in [*tags, (339, sample_format)])
+    return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + struct.pack("<H", 10) + entries + bytes(4)
+
+
+def test_numbers_have_the_sign_that_the_file_says(tmp_path):
+    counts = np.arange(16, dtype=np.uint32) * 2**28
+    (tmp_path / "a.tif").write_bytes(tiff(32, 1, counts.astype("<u4").tobytes()))
+    grey = np.rint(np.arange(16) / 15 * 255).reshape(4, 4)
+    assert np.array_equal(np.asarray(open_picture(tmp_path / "a.tif", Window(0, 15 * 2.0**28)))[..., 0], grey)
+    assert np.array_equal(pictures.counts_of(tmp_path / "a.tif"), counts.reshape(4, 4))
+    (tmp_path / "a.tif").write_bytes(tiff(16, 2, np.arange(-8, 8).astype("<i2").tobytes()))
+    assert np.array_equal(np.asarray(open_picture(tmp_path / "a.tif", Window(-8, 7)))[..., 0], grey)
+    (tmp_path / "a.tif").write_bytes(tiff(8, 2, np.arange(-8, 8).astype("i1").tobytes()))
+    with pytest.raises(PictureError, match="its numbers have signs"):
+        open_picture(tmp_path / "a.tif")

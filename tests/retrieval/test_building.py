@@ -232,3 +232,16 @@ def test_the_finished_file_is_closed_when_it_gets_its_name(tmp_path, monkeypatch
     monkeypatch.setattr("tvilfm_plugin.retrieval.building.os.replace", watched)
     embed_to_file(IMAGES[:30], Network(), PRINT, tmp_path / "gallery.index", block=BLOCK)
     assert renamed == ["gallery.index.part"]
+
+
+def test_a_file_of_another_kind_is_not_replaced(tmp_path):
+    file = tmp_path / "table.csv"
+    file.write_text("path,identity\n0.jpg,1\n")
+    with pytest.raises(ValueError, match=r"table.csv is no gallery index, and the index would replace it. Name another file"):
+        embed_to_file(IMAGES[:20], Network(), PRINT, file)
+    assert file.read_text().startswith("path,") and os.listdir(tmp_path) == ["table.csv"]
+    index = tmp_path / "g.index"
+    embed_to_file(IMAGES[:20], Network(), PRINT, index)
+    for damaged in (index.read_bytes()[:-9], b"??" + index.read_bytes()[2:], b""):
+        index.write_bytes(damaged)
+        assert len(embed_to_file(IMAGES[:20], Network(), PRINT, index)[0]) == 20

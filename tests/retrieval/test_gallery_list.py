@@ -63,3 +63,23 @@ def test_csv_files_are_relative_to_themselves(tmp_path):
     file.write_text("image\nb.png\n")
     with pytest.raises(ValueError, match="no column 'path', only image"):
         list_gallery(str(file))
+
+
+def test_people_and_cameras_of_a_table_are_read_as_those_of_own_data(tmp_path):
+    file = tmp_path / "list.csv"
+    file.write_text("path,pid,camid\na.png,7.0,3.0\nb.png,7,5\nc.png,,\n")
+    assert [one[1:3] for one in list_gallery(file)] == [(7, 3), (7, 5), (None, None)]
+    file.write_text("path,pid,camid\na.png,anna,door\nb.png,\u200banna ,3\n", encoding="utf-8")
+    a, b = list_gallery(file)
+    assert a.pid == b.pid and (a.camid, b.camid) == (2, 1)
+    for column, text in (("pid", "NaN"), ("camid", "none"), ("identity", "<NA>"), ("camera", "null")):
+        file.write_text(f"path,{column}\na.png,1\nb.png,{text}\n")
+        with pytest.raises(ValueError, match=f"line 3: (pid|camid) is '{text}', which says that there is none; leave it empty"):
+            list_gallery(file)
+
+
+def test_one_image_by_two_paths_is_named_twice(tmp_path):
+    file = tmp_path / "list.csv"
+    file.write_text(f"path\na.png\n{tmp_path / 'a.png'}\n")
+    with pytest.raises(ValueError, match="twice; a path names one image"):
+        list_gallery(file)

@@ -4,6 +4,7 @@ Exit status 2: what the user can mend. 1: a check failed, or a fault of the prog
 """
 
 import difflib
+import dis
 import errno
 import os
 import re
@@ -19,6 +20,8 @@ from tvilfm_plugin.files.writing import no_room
 FAILED, MEND, INTERRUPTED = 1, 2, 130
 # What our code raises with a sentence for the user.
 MENDABLE = (ValueError, LookupError, OSError, ImportError)
+# What libraries raise, too: a sentence only where it is our own `raise`.
+SAID = (RuntimeError, ArithmeticError, TypeError)
 GO_ON = "Start the same command again."
 
 
@@ -89,7 +92,19 @@ def status_of(error: BaseException) -> int:
 
 def _mendable(error: BaseException) -> bool:
     """Whether it was raised for the user; a bare key or number of a failed look-up was not."""
-    return isinstance(error, MENDABLE) and not (isinstance(error, LookupError) and " " not in _text(error))
+    if isinstance(error, LookupError):
+        return " " in _text(error)
+    return isinstance(error, MENDABLE) or isinstance(error, SAID) and _raised_here(error)
+
+
+def _raised_here(error: BaseException) -> bool:
+    """Whether a `raise` of ours made an error, and not what we called."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or not _ours(trace.tb_frame.f_code.co_filename):
+        return False
+    return trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
 def sentence(error: BaseException) -> str:
@@ -110,7 +125,7 @@ def _text(error: BaseException) -> str:
     text = str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error)
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         said = _REMEDIES.get(error.errno or 0)
-        text = f"{error.filename}: {said(os.fspath(error.filename)) if said else error.strerror}"
+        text = f"{error.filename or '(an empty name)'}: {said(os.fspath(error.filename)) if said else error.strerror}"
     return " ".join(text.split())
 
 

@@ -64,7 +64,7 @@ def search(args: argparse.Namespace) -> int:
         retriever.embed_gallery(args.gallery, index_file=args.index, kind=args.kind)
     else:
         retriever.load_gallery(args.index)
-    if not args.image and not args.text:
+    if args.image is None and args.text is None and args.infrared_text is None:
         assert retriever.index is not None
         print(f"{len(retriever.index)} images are indexed; search them with --image, --text or both.")
         return 0

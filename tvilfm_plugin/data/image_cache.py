@@ -116,11 +116,12 @@ class ImageCache(Sequence[np.ndarray]):
         except OSError as error:
             if isinstance(error, ImageError):
                 raise
-            raise OSError(
-                error.errno,
-                f"Cannot build the image cache in {folder}: {error.strerror or error}. Point DATASETS.CACHE to a "
-                f"writable folder on a disk with {self._bytes / 1e9:.2f} GB free; finished cache files are untouched",
-            ) from error
+            why = str(error.strerror or error).rstrip(".")
+            said = (
+                f"Cannot build the image cache in {folder}: {why}. Point DATASETS.CACHE to a writable "
+                f"folder on a disk with {self._bytes / 1e9:.2f} GB free; finished cache files are untouched"
+            )
+            raise OSError(*[error.errno] if error.errno else [], said) from error
         planes = known_array(self.path, self._shape, np.uint8, "image cache")
         if planes is None:
             raise OSError(f"The image cache {self.path} vanished once it was written; is the folder being cleaned?")

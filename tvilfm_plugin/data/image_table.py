@@ -94,7 +94,8 @@ def camera_numbers(names: Sequence[str]) -> dict[str, int]:
 
 def find_table(folder: str | os.PathLike[str], stem: str = "table") -> Path | None:
     """The file `<stem>.csv`, `.jsonl` or `.parquet` of a folder, or None."""
-    found = [path for suffix in SUFFIXES if (path := Path(folder, stem + suffix)).is_file()]
+    names = [stem + suffix for suffix in SUFFIXES]
+    found = [path for path in sorted(Path(folder).glob("*")) if path.name.lower() in names and path.is_file()]
     if len(found) > 1:
         raise ValueError(f"{folder} has {' and '.join(path.name for path in found)}; keep one of them.")
     return found[0] if found else None
@@ -108,10 +109,17 @@ def read_table(file: str | os.PathLike[str]) -> ImageTable:
         table.problems += problems
         if row is not None:
             table.rows.append(row)
-    places = as_on_disk(Path(file).parent, (row.path for row in table.rows))
+    folder = Path(file).parent
+    places = as_on_disk(folder, (_below(folder, row.path) for row in table.rows))
     table.rows = [row._replace(path=path) for row, path in zip(table.rows, places, strict=True)]
     _mark_extras(table)
     return table
+
+
+def _below(folder: Path, path: str) -> str:
+    """A path as the table's other ones are, relative to its folder, where it lies in it."""
+    place = Path(os.path.abspath(folder))
+    return Path(path).relative_to(place).as_posix() if Path(path).is_relative_to(place) else path
 
 
 def _mark_extras(table: ImageTable) -> None:
@@ -161,7 +169,7 @@ def read_captions(file: str | os.PathLike[str], table: ImageTable) -> dict[str, 
     """path -> (where, caption, rephrase) of a file with these columns (rephrase if wanted); `table` gets the problems."""
     captions: dict[str, tuple[str, str, str]] = {}
     for where, fields in _records(Path(file), ("path", "caption"), ("rephrase",), table):
-        path = plain_path(fields.get("path", ""))
+        path = _below(Path(file).parent, plain_path(fields.get("path", "")))
         if path in captions:
             table.problems.append(f"{where}: {path} was captioned before, in {captions[path][0]}.")
         captions.setdefault(path, (where, fields.get("caption", ""), fields.get("rephrase", "")))
@@ -206,13 +214,13 @@ def _records(
     found.problems = table.problems
     for where, record in found:
         try:
-            yield where, {name: _text(name, value) for name, value in record.items() if name in found.known}
+            yield where, {name: field_text(name, value) for name, value in record.items() if name in found.known}
         except ValueError as error:
             table.problems.append(f"{where}: {error}")
     table.notes += found.notes
 
 
-def _text(name: str, value: Any) -> str:
+def field_text(name: str, value: Any) -> str:
     """A field as text; 12 and 12.0 (what a spreadsheet makes of 12) are the same."""
     if value is None:
         return ""

@@ -10,7 +10,7 @@ from fastreid.utils.checkpoint import Checkpointer
 from yacs.config import CfgNode
 
 from tvilfm_plugin.checkpoints.loading import CLASSIFIER, load_weights
-from tvilfm_plugin.config import read_config
+from tvilfm_plugin.config import check_config, read_config
 from tvilfm_plugin.data.loaders import is_ours
 from tvilfm_plugin.engine.finished import finished_weights
 from tvilfm_plugin.files.shipped import DESCRIPTION, WEIGHTS, is_model_folder
@@ -24,7 +24,10 @@ def load_model(
     """A trained model in eval mode and its config (a run's config.yaml, or the file that it was trained with) on a device."""
     cfg = read_config(config, opts)
     cfg.MODEL.WEIGHTS = os.fspath(weights)
-    cfg.MODEL.DEVICE = str(usable_device(device or cfg.MODEL.DEVICE))
+    cfg.MODEL.DEVICE = device or cfg.MODEL.DEVICE
+    if is_ours(cfg):
+        check_config(cfg, training=False)
+    cfg.MODEL.DEVICE = str(usable_device(cfg.MODEL.DEVICE))
     cfg, model = model_of(cfg)
     return cfg, model.eval()
 

@@ -21,6 +21,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF")
 MOST_PIXELS = 89_478_485
 _ORIENTATION = 0x0112
 _SUBFILE = 254
+_SAMPLE_FORMAT = 339
 
 
 class PictureError(OSError):
@@ -80,7 +81,7 @@ def counts_of(path: str | os.PathLike[str]) -> np.ndarray | None:
     """The numbers of a picture with one channel of more than 8 bits, (H, W); None for any other picture."""
     with _reading(os.fspath(path), path) as image:
         image.load()
-        return np.asarray(image) if _is_deep(image) else None
+        return _counts(image, _is_signed(image)) if _is_deep(image) else None
 
 
 class _reading:
@@ -129,6 +130,16 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith(("I", "F"))
 
 
+def _is_signed(image: Image.Image) -> bool:
+    return image.format != "TIFF" or 2 in np.ravel(image.tag_v2.get(_SAMPLE_FORMAT, 1))  # type: ignore[attr-defined]
+
+
+def _counts(image: Image.Image, signed: bool) -> np.ndarray:
+    """The numbers of a picture with more than 8 bits; Pillow takes 32 bits for signed ones, whatever a TIFF says of them."""
+    counts = np.asarray(image)
+    return counts if signed or counts.dtype != np.int32 else counts.view(np.uint32)
+
+
 def _to_rgb(image: Image.Image, name: str, window: Window | None) -> Image.Image:
     # Pillow keeps the high byte of several 16-bit channels: for a camera that uses a part of its range, a few levels are left.
     # A BMP's BGR;16 are 16 bits per pixel.
@@ -143,11 +154,14 @@ def _to_rgb(image: Image.Image, name: str, window: Window | None) -> Image.Image
         )
     if (frames := _frames(image)) > 1:
         raise SeveralError(name, f"it holds {frames} pictures (an animation, or pages); save the one that is meant by itself.")
+    signed = _is_signed(image)
+    if signed and image.format == "TIFF" and not _is_deep(image):
+        raise PictureError(name, "its numbers have signs, which 8 bits of a picture have not; save it with 0 to 255.")
     image.load()
     if _orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
     if _is_deep(image) and window is not None:
-        counts = np.asarray(image, np.float64)
+        counts = _counts(image, signed).astype(np.float64)
         if not np.isfinite(counts).all():
             raise PictureError(name, "some of its pixels are no numbers (NaN or infinite); write it again.")
         grey = np.clip((counts - window.low) / (window.high - window.low), 0, 1)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tvilfm_plugin.files.json import NotFiniteError, loads
-from tvilfm_plugin.files.text import TextFileError, read_text
+from tvilfm_plugin.files.text import TextFileError, plain_name, read_text
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 _SEPARATORS = ",;\t"
@@ -93,7 +93,7 @@ class Table:
 
 
 def _plain(name: Any) -> str:
-    return str(name).strip().lower()
+    return plain_name(str(name)).lower()
 
 
 def is_table(path: str | os.PathLike[str]) -> bool:
@@ -120,7 +120,7 @@ def _csv(table: Table) -> Iterator[tuple[str, list[tuple[Any, Any]]]]:
     try:
         for fields in reader:
             where = f"line {reader.line_num}"
-            if not any(fields) and len(fields) < 2:
+            if not any(map(str.strip, fields)):  # a spreadsheet keeps the separators of rows that were emptied
                 continue
             if not names:
                 names = fields
@@ -179,6 +179,8 @@ def _parquet(table: Table) -> Iterator[tuple[str, list[tuple[Any, Any]]]]:
             raise
         table.problems.append(f"{table.source.name} is no Parquet file or is damaged ({str(error).splitlines()[0][:120]}).")
         return
+    if any(name is not None for name in frame.index.names):  # a column that pandas had as its index
+        frame = frame.reset_index()
     if not table.header(frame.columns):
         return
     for number, values in enumerate(zip(*(frame.iloc[:, n].tolist() for n in range(frame.shape[1])), strict=True), start=1):

@@ -16,12 +16,12 @@ def usable_device(wanted: str | torch.device) -> torch.device:
     """The device for `MODEL.DEVICE`: the CPU (with a warning) if there is no GPU, the process's own GPU in DDP."""
     # Predictors around fast-reid write "cuda: 0", which torch no longer reads.
     device = torch.device(str(wanted).replace(" ", ""))
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            logger.warning(f"MODEL.DEVICE is {wanted} but torch finds no GPU: using the CPU")
-            return torch.device("cpu")
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.device("cuda", torch.cuda.current_device())
+    kinds = {"cuda": torch.cuda, "mps": torch.backends.mps, "xpu": torch.xpu}
+    if device.type in kinds and not kinds[device.type].is_available():
+        logger.warning(f"MODEL.DEVICE is {wanted} but torch finds no GPU: using the CPU")
+        return torch.device("cpu")
+    if device.type == "cuda" and torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.device("cuda", torch.cuda.current_device())
     return device
 
 

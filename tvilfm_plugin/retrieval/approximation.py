@@ -60,7 +60,7 @@ def compare_with_flat(
     asked = np.ascontiguousarray(vectors[rows], dtype=np.float32)
     k = min(top, len(index) - 1)
     if k < 1:
-        raise ValueError("An index of one image has no neighbours to compare.")
+        raise ValueError("An index of one image has no neighbours to compare: use flat, which is exact.")
     mine = _without(index.search(asked, k + 1)[1], rows, k)
     exact = _without(exact_neighbours(asked, vectors, k + 1), rows, k)
     recall = float(np.mean([len(set(a) & set(b)) / k for a, b in zip(mine.tolist(), exact.tolist(), strict=True)]))

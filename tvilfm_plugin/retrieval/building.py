@@ -13,10 +13,10 @@ import numpy as np
 from tqdm import tqdm
 
 from tvilfm_plugin.files.journal import Journal, journal
-from tvilfm_plugin.files.writing import make_folder
+from tvilfm_plugin.files.writing import check_file, make_folder
 from tvilfm_plugin.retrieval.fingerprint import Fingerprint
 from tvilfm_plugin.retrieval.index import GalleryIndex
-from tvilfm_plugin.retrieval.index_file import FlatFile
+from tvilfm_plugin.retrieval.index_file import FlatFile, refuse_foreign
 from tvilfm_plugin.retrieval.pictures import Unreadable, check_any
 from tvilfm_plugin.retrieval.records import Record, Records
 
@@ -56,7 +56,7 @@ def embed_to_file(
     `path.part.jsonl`. The same call after a crash goes on behind the last whole block; with other images, weights or
     another preprocessing it starts anew.
     """
-    path = Path(path)
+    path = refuse_foreign(check_file(path, "The gallery index"))
     make_folder(path.parent)
     with _Unfinished.opened(path, images, fingerprint) as part:
         if part.taken:

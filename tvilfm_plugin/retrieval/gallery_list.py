@@ -44,9 +44,10 @@ def list_gallery(source: Any) -> list[Record]:
         raise ValueError("The gallery is empty: the list names no image.")
     seen: set[str] = set()
     for record in records:
-        if record.path in seen:
+        place = os.path.abspath(record.path)
+        if place in seen:
             raise ValueError(f"The gallery names {record.path!r} twice; a path names one image.")
-        seen.add(record.path)
+        seen.add(place)
     return records
 
 
@@ -86,14 +87,15 @@ def _of_table(file: Path) -> list[Record]:
     for name, alias in ALIASES.items():
         if alias in table.columns:
             columns.setdefault(name, [row.get(alias) for _, row in rows])
-    if "pid" in columns:
-        columns["pid"] = [None if _missing(pid) else _number(pid, image_table.identity_number) for pid in columns["pid"]]
-    if "camid" in columns:
-        names = {str(name).strip() for name in columns["camid"] if not _missing(name)}
-        if not all(map(_is_whole, names)):
-            numbers = image_table.camera_numbers(sorted(names))
-            columns["camid"] = [None if _missing(name) else numbers[str(name).strip()] for name in columns["camid"]]
     places = [where for where, _ in rows]
+    for name in ALIASES:
+        if name in columns:
+            columns[name] = [_name(name, value, where) for where, value in zip(places, columns[name], strict=True)]
+    columns["pid"] = [pid and _number(pid, image_table.identity_number) for pid in columns.get("pid", [None] * len(rows))]
+    names = {name for name in columns.get("camid", ()) if name is not None}
+    if not all(map(_is_whole, names)):
+        numbers = image_table.camera_numbers(sorted(names))
+        columns["camid"] = [name and numbers[name] for name in columns["camid"]]
     keep = [_of_gallery(where, row) for where, row in rows]
     records = _of_columns(columns, table.columns, len(rows), places)
     _say_what_is_left_out(file, len(rows), sum(keep))
@@ -137,14 +139,26 @@ def _placed(records: Iterable[Record], file: Path) -> list[Record]:
     return [record._replace(path=str(file.parent / path)) for record, path in zip(records, paths, strict=True)]
 
 
+def _name(column: str, value: Any, where: str) -> str | None:
+    """A person or a camera of a table, as own data's are read; None where the field is empty."""
+    if _missing(value):
+        return None
+    try:
+        text = image_table.field_text(column, value)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if image_table.is_nothing(text):
+        raise ValueError(f"{where}: {column} is {text!r}, which says that there is none; leave it empty.")
+    return text or None
+
+
 def _is_whole(value: Any) -> bool:
     return str(value).strip().lstrip("-").isdecimal()
 
 
-def _number(value: Any, of_name: Callable[[str], int]) -> Any:
+def _number(text: str, of_name: Callable[[str], int]) -> Any:
     """A whole number as it is, also as text; the number that stands for any other name."""
-    text = str(value).strip()
-    return value if not isinstance(value, str) or _is_whole(text) or _is_float(text) else of_name(text)
+    return text if _is_whole(text) or _is_float(text) else of_name(text)
 
 
 def _is_float(text: str) -> bool:

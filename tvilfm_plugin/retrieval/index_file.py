@@ -24,6 +24,8 @@ from tvilfm_plugin.retrieval.records import Records
 MAGIC, OLD_MAGIC = b"TVILFM02", b"TVILFM01"
 _TAIL = struct.Struct("<Q8s")
 _CHUNK = 1 << 22
+# What faiss begins the types of `KINDS` with.
+_FAISS = (b"Ix", b"Iw", b"IH")
 REMEDY = "Embed the gallery again."
 
 
@@ -84,6 +86,18 @@ def write_index_file(path: str | Path, content: Content) -> None:
         hashed = _Hashed(file)
         faiss.write_index(content.stored, faiss.PyCallbackIOWriter(hashed.write))
         file.write(_trailer(content.kind, content.fingerprint, content.records, hashed.digest.hexdigest()))
+
+
+def refuse_foreign(path: Path) -> Path:
+    """The path, unless a file of another kind lies there, which an index would replace; a damaged index may go."""
+    if path.is_file() and path.stat().st_size:
+        with open(path, "rb") as file:
+            begins = file.read(2)
+            file.seek(-min(_TAIL.size, path.stat().st_size), os.SEEK_END)
+            ends = file.read()
+        if begins not in _FAISS and MAGIC[:6] not in ends:
+            raise ValueError(f"{path} is no gallery index, and the index would replace it. Name another file, or remove it.")
+    return path
 
 
 def read_index_file(path: str | Path, mapped: bool = True) -> Content:

@@ -227,7 +227,9 @@ class Retriever(Searcher):
                 cameras = None if camids is None else torch.tensor(camids[rows], device=device)
                 raw = self.raw_features(images, modality, cameras).float()
                 if not torch.isfinite(raw).all():
-                    raise FloatingPointError("The model's features are not finite: its weights have diverged.")
+                    raise FloatingPointError(
+                        "The model's features are not finite: its weights have diverged. Take an earlier checkpoint."
+                    )
                 parts.append(raw)
         return torch.cat(parts)
 

@@ -17,6 +17,7 @@ from tvilfm_plugin.data.datasets.regdb import TriRegDB
 from tvilfm_plugin.data.datasets.sysu_mm01 import TriSYSUMM01
 from tvilfm_plugin.data.items import gallery_groups
 from tvilfm_plugin.files.pictures import DepthError, PictureError, Window, open_picture
+from tvilfm_plugin.files.text import is_blank
 from tvilfm_plugin.modality import Modality
 
 DATASETS: dict[str, type[TriDataset]] = {"sysu": TriSYSUMM01, "regdb": TriRegDB, "llcm": TriLLCM}
@@ -174,11 +175,21 @@ def check_dataset(
     _find_missing(kind, report, splits, banks)
     report.compare()
     _find_one_sided(report, splits, published)
-    if twice := repeated(_paths(splits)):
+    if report.ok:
+        _load(kind, report, root, folder, trial, text)
+    elif twice := repeated(_paths(splits)):
         report.notes.append(f"{len(twice)} images are listed more than once ({examples(twice, 2)}); each line counts.")
     if decode:
         report.decode(_paths(splits))
     return report
+
+
+def _load(kind: type[TriDataset], report: Report, root: str, folder: str, trial: int, text: bool) -> None:
+    """Make the data set as a training does, which knows best what it needs; what it warns of is worth knowing."""
+    try:
+        report.notes += kind(root=root, folder=folder, trial=trial, text=text, verbose=False).warnings
+    except (ValueError, LookupError, OSError) as error:
+        report.problems.append(f"Training could not start: {error.args[0] if isinstance(error, KeyError) else error}")
 
 
 def _paths(splits: dict[str, Split]) -> list[str]:
@@ -237,13 +248,31 @@ def _find_missing(kind: type[TriDataset], report: Report, splits: dict[str, Spli
     for modality, bank in banks.items():
         # A caption without its image tells of a file that a scan of the folders alone cannot miss.
         strays = sorted(key for key in bank if person_of(key) in listed and key not in on_disk[modality])
-        report.missing += missing_files(os.path.join(report.dataset_dir, key) for key in strays)
-    visible = banks.get(Modality.RGB)
-    if visible is not None:
-        without = {item.pid for item in splits["test"].ir} - set(visible.persons or ())
-        if without:
-            where = visible.persons_source
-            report.problems.append(f"{len(without)} test identities have no captions in {where}: {_names(without)}.")
+        gone = missing_files(os.path.join(report.dataset_dir, key) for key in strays)
+        report.missing += gone
+        if others := len(strays) - len(gone):
+            report.notes.append(
+                f"{others} captions of {bank.source} are of images that are not {modality.value}; is it the other kind's file?"
+            )
+    if Modality.RGB in banks:
+        _check_persons(report, banks[Modality.RGB], {item.pid for item in splits["test"].ir}, listed)
+
+
+def _check_persons(report: Report, visible: CaptionBank, queried: set[int], listed: set[int]) -> None:
+    """Who has no text that a query could be, and whose texts are not those of the images."""
+    where = visible.persons_source
+    persons = {pid: texts for pid, texts in (visible.persons or {}).items() if not all(is_blank(one.text) for one in texts)}
+    if without := queried - set(persons):
+        report.problems.append(f"{len(without)} test identities have no captions in {where}: {_names(without)}.")
+    said: dict[int, set[str]] = {}
+    for key in visible:
+        said.setdefault(person_of(key), set()).add(visible[key].text)
+    known = listed & persons.keys() & said.keys()
+    if strange := [pid for pid in known if said[pid].isdisjoint(one.text.strip() for one in persons[pid])]:
+        report.notes.append(
+            f"the texts of {len(strange)} identities in {where} are captions of none of their visible images: "
+            f"{examples(sorted(strange))}; is it the other kind's file, or numbered otherwise?"
+        )
 
 
 def _find_one_sided(report: Report, splits: dict[str, Split], published: bool) -> None:
