@@ -80,7 +80,11 @@ def warnings_of(name):
 
 VALUES = st.recursive(
     st.one_of(
-        st.none(), st.booleans(), st.integers(-5, 5), st.floats(allow_nan=False), st.sampled_from(["", " a man ", "ein Mäntel"])
+        st.none(),
+        st.booleans(),
+        st.integers(-5, 5),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.sampled_from(["", " a man ", "ein Mäntel"]),
     ),
     lambda inner: st.one_of(
         st.lists(inner, max_size=2), st.dictionaries(st.sampled_from(["en", "description"]), inner, max_size=2)
@@ -99,7 +103,7 @@ def test_captions_are_texts_or_refused(tmp_path_factory, value, field, encoding)
         return CaptionBank.from_files(file, None, None, TriSYSUMM01.relative)
 
     if value is not None and not isinstance(value, str):
-        with pytest.raises(ValueError, match=f"caption_dict.json(: .*'{field}'| holds (-?Infinity|NaN))"):
+        with pytest.raises(ValueError, match=f"caption_dict.json: .*'{field}'"):
             read()
         return
     bank, text = read(), (value or "").strip()
