@@ -17,7 +17,9 @@ Who is who comes from the tracker: one person seen twice counts as two, which no
 """
 
 import functools
+import itertools
 import sys
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import cv2
@@ -42,22 +44,35 @@ class Sighting(NamedTuple):
     crop: np.ndarray
 
 
-def sightings() -> list[list[Sighting]]:
-    """The detections of each frame that is looked at."""
+def frames(step: int = STEP) -> Iterator[tuple[int, np.ndarray]]:
+    """Every so manieth frame of the video and its number, (h, w, 3) BGR."""
     video = cv2.VideoCapture(str(real_parts.pedestrians()))
-    detector = cv2.HOGDescriptor()
-    detector.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())
-    looks, number = [], -1
-    while (number := number + 1) >= 0:
+    for number in itertools.count():
         there, frame = video.read()
         if not there:
-            return looks
-        if number % STEP:
-            continue
+            return
+        if number % step == 0:
+            yield number, frame
+
+
+def body(window: np.ndarray) -> np.ndarray:
+    """(4,) whole pixels: a window without its margin."""
+    x1, y1, x2, y2 = window.astype(int)
+    aside, above = (x2 - x1) // 4, (y2 - y1) // 8
+    return np.array([x1 + aside, y1 + above, x2 - aside, y2 - above])
+
+
+def sightings(step: int = STEP) -> list[list[Sighting]]:
+    """The detections of each frame that is looked at."""
+    detector = cv2.HOGDescriptor()
+    detector.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())
+    looks = []
+    for number, frame in frames(step):
         found = []
         for x, y, w, h in detector.detectMultiScale(frame, winStride=(8, 8), scale=1.05)[0]:
-            crop = frame[max(0, y + h // 8) : y + h - h // 8, max(0, x + w // 4) : x + w - w // 4]
-            found.append(Sighting(number, np.array([x, y, x + w, y + h], float), crop.copy()))
+            window = np.array([x, y, x + w, y + h], float)
+            x1, y1, x2, y2 = body(window).clip(0)
+            found.append(Sighting(number, window, frame[y1:y2, x1:x2].copy()))
         looks.append(found)
     return looks
 
@@ -71,14 +86,14 @@ def expected(track: list[Sighting], frame: int) -> np.ndarray:
     return last.window + np.tile(moved * (frame - last.frame), 2)
 
 
-def people_of(looks: list[list[Sighting]]) -> list[list[np.ndarray]]:
-    """The crops of each person."""
+def followed(looks: list[list[Sighting]], step: int = STEP) -> list[list[Sighting]]:
+    """The sightings of each person."""
     from torchvision.ops import box_iou  # which may need the plugin's mends
 
     tracks: list[list[Sighting]] = []
     for found in filter(None, looks):
         now = found[0].frame
-        open_tracks = [track for track in tracks if now - track[-1].frame <= LOST * STEP]
+        open_tracks = [track for track in tracks if now - track[-1].frame <= LOST * step]
         new = set(range(len(found)))
         if open_tracks:
             windows = [np.stack([expected(track, now) for track in open_tracks]), np.stack([one.window for one in found])]
@@ -88,13 +103,13 @@ def people_of(looks: list[list[Sighting]]) -> list[list[np.ndarray]]:
                     open_tracks[row].append(found[column])
                     new.remove(int(column))
         tracks += [[found[n]] for n in sorted(new)]
-    return [[one.crop for one in track] for track in tracks if len(track) >= LEAST]
+    return [track for track in tracks if len(track) >= LEAST]
 
 
 @functools.cache
 def people() -> list[list[np.ndarray]]:
     """All of it, once: the crops (BGR) of each person."""
-    return people_of(sightings())
+    return [[one.crop for one in track] for track in followed(sightings())]
 
 
 class Features(NamedTuple):
@@ -105,10 +120,10 @@ class Features(NamedTuple):
     people: np.ndarray
 
 
-def features(retriever: Retriever, followed: list[list[np.ndarray]]) -> Features:
+def features(retriever: Retriever, crops_of: list[list[np.ndarray]]) -> Features:
     visible, infrared = (CropEncoder(retriever, modality=modality, order="bgr") for modality in ("rgb", "ir"))
-    crops = [crop for person in followed for crop in person]
-    owners = np.repeat(np.arange(len(followed)), [len(person) for person in followed])
+    crops = [crop for person in crops_of for crop in person]
+    owners = np.repeat(np.arange(len(crops_of)), [len(person) for person in crops_of])
     return Features(infrared([cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY) for crop in crops]), visible(crops), owners)
 
 
