@@ -87,6 +87,8 @@ def test_a_missing_gpu_is_said_and_not_needed(loader, monkeypatch):
 
 
 def test_data_that_cannot_be_used(loader, tiny):
+    with pytest.raises(ValueError, match="MODEL.HEADS.NUM_CLASSES is 3, but 4 people are trained on; set 0"):
+        loader("MODEL.HEADS.NUM_CLASSES", 3)
     with pytest.raises(ValueError, match="IMS_PER_BATCH must be a multiple of DATALOADER.NUM_INSTANCE"):
         loader("DATALOADER.NUM_INSTANCE", 3)
     with pytest.raises(ValueError, match="needs 8 identities.*there are 4"):

@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +84,9 @@ def test_one_image_by_two_paths_is_named_twice(tmp_path):
     file.write_text(f"path\na.png\n{tmp_path / 'a.png'}\n")
     with pytest.raises(ValueError, match="twice; a path names one image"):
         list_gallery(file)
+
+
+def test_distractors_are_nobody_and_junk_is_left_out(tmp_path):
+    file = tmp_path / "list.csv"
+    file.write_text("path,pid\na.png,distractor\nb.png,Distractor\nc.png,junk\nd.png,4\n")
+    assert [(Path(one.path).name, one.pid) for one in list_gallery(file)] == [("a.png", None), ("b.png", None), ("d.png", 4)]

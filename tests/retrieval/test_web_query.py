@@ -138,6 +138,7 @@ NAMES = (422, "members is a list of ir, text, fusion.")
     [
         (b"", NO_OBJECT),
         (b"[]", NO_OBJECT),
+        (b'{"text": "a", "text": "b"}', (422, "A field stands in the request twice; give each once.")),
         (b"\xff\xfe{}", NO_OBJECT),
         (b"[" * 200_000, NO_OBJECT),
         (b'{"top": ' + b"9" * 10_000 + b"}", NO_OBJECT),

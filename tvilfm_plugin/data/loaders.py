@@ -236,6 +236,11 @@ def build_train_loader(cfg: CfgNode, text: bool, seed: int) -> TrainLoader:
     if len(cfg.DATASETS.NAMES) != 1:
         raise ValueError(f"DATASETS.NAMES must name one Tri- data set, not {tuple(cfg.DATASETS.NAMES)}.")
     data = build_dataset(cfg, cfg.DATASETS.NAMES[0], text and reads_captions(cfg, training=True))
+    if 0 < cfg.MODEL.HEADS.NUM_CLASSES < data.num_classes:
+        raise ValueError(
+            f"MODEL.HEADS.NUM_CLASSES is {cfg.MODEL.HEADS.NUM_CLASSES}, but {data.num_classes} people are trained on; set 0, "
+            "which counts them."
+        )
     if comm.is_main_process():
         data.show_train()
     sampler = sampler_of(cfg, data, seed)

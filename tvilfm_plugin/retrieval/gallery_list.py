@@ -20,6 +20,7 @@ from tvilfm_plugin.retrieval.records import Record
 logger = logging.getLogger("fastreid." + __name__)
 
 COLUMNS = ("path", "pid", "camid", "time")
+JUNK = image_table.JUNK[0]
 ALIASES = {"pid": "identity", "camid": "camera"}
 
 
@@ -89,14 +90,18 @@ def _of_table(file: Path) -> list[Record]:
             columns.setdefault(name, [row.get(alias) for _, row in rows])
     places = [where for where, _ in rows]
     for name in ALIASES:
-        if name in columns:
-            columns[name] = [_name(name, value, where) for where, value in zip(places, columns[name], strict=True)]
-    columns["pid"] = [pid and _number(pid, image_table.identity_number) for pid in columns.get("pid", [None] * len(rows))]
+        values = columns.get(name, [None] * len(rows))
+        columns[name] = [_name(name, value, where) for where, value in zip(places, values, strict=True)]
     names = {name for name in columns.get("camid", ()) if name is not None}
     if not all(map(_is_whole, names)):
         numbers = image_table.camera_numbers(sorted(names))
         columns["camid"] = [name and numbers[name] for name in columns["camid"]]
-    keep = [_of_gallery(where, row) for where, row in rows]
+    said = [(name or "").lower() for name in columns["pid"]]
+    keep = [_of_gallery(where, row) and who != JUNK for (where, row), who in zip(rows, said, strict=True)]
+    columns["pid"] = [
+        None if who in ("", JUNK, image_table.DISTRACTOR) else _number(name, image_table.identity_number)
+        for who, name in zip(said, columns["pid"], strict=True)
+    ]
     records = _of_columns(columns, table.columns, len(rows), places)
     _say_what_is_left_out(file, len(rows), sum(keep))
     return _placed((one for one, kept in zip(records, keep, strict=True) if kept), file)

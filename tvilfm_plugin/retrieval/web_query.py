@@ -199,12 +199,18 @@ def decode_picture(data: bytes, window: Window | None = None) -> Image.Image:
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        fields = json.loads(body.decode("utf-8"))
+        fields = json.loads(body.decode("utf-8"), object_pairs_hook=_each_once)
     # Deep nesting ends in a RecursionError, an endless number in a ValueError.
     except (ValueError, RecursionError):
         raise Refused(400, "The request is no JSON object in UTF-8.") from None
     if not isinstance(fields, dict):
         raise Refused(400, "The request is no JSON object in UTF-8.")
+    return fields
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(fields := dict(pairs)) < len(pairs):
+        raise Refused(422, "A field stands in the request twice; give each once.")
     return fields
 
 

@@ -60,6 +60,8 @@ class Spec:
             raise ValueError(f"Unknown layout {self.layout!r}; choices are {', '.join(_DEFAULTS)}.")
         if not 0 < self.test_ids < self.ids:
             raise ValueError(f"{self.test_ids} test people of {self.ids} people: both splits need at least one person.")
+        if self.seed < 0:
+            raise ValueError(f"The seed is {self.seed}; give a whole number of at least 0.")
         if not (0 <= self.wrong < 1 and 0 <= self.missing < 1):
             raise ValueError(f"Caption error rates wrong={self.wrong}, missing={self.missing} must lie in [0, 1).")
         names = ("images_rgb", "images_ir", "test_images_rgb", "test_images_ir")
