@@ -98,7 +98,7 @@ def test_what_cannot_be_searched_is_said(retriever, trained, tiny):
     files = trained / "config.yaml", trained / "model_final.pth"
     with pytest.raises(ValueError, match="TEST.IMS_PER_BATCH is 0; it must be a whole number of at least 1"):
         Retriever.from_checkpoint(*files, opts=["TEST.IMS_PER_BATCH", "0"])
-    with pytest.raises(ValueError, match="MODEL.DEVICE is 'xyz'; choices are cpu"):
+    with pytest.raises(ValueError, match="^MODEL.DEVICE is 'xyz'; choices are cpu"):
         Retriever.from_checkpoint(*files, device="xyz")
     stage1 = Retriever.from_checkpoint(tiny.stage1, trained / "stage1" / "model_final.pth")
     with pytest.raises(ValueError, match="There is no gallery yet"):

@@ -22,9 +22,8 @@ def load_model(
     config: str | os.PathLike[str], weights: str | os.PathLike[str], *, device: str = "", opts: Sequence[str] = ()
 ) -> tuple[CfgNode, Any]:
     """A trained model in eval mode and its config (a run's config.yaml, or the file that it was trained with) on a device."""
-    cfg = read_config(config, opts)
+    cfg = read_config(config, [*opts, *(["MODEL.DEVICE", device] if device else [])])
     cfg.MODEL.WEIGHTS = os.fspath(weights)
-    cfg.MODEL.DEVICE = device or cfg.MODEL.DEVICE
     if is_ours(cfg):
         check_config(cfg, training=False)
     cfg.MODEL.DEVICE = str(usable_device(cfg.MODEL.DEVICE))
