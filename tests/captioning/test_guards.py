@@ -65,6 +65,7 @@ CHANGES = [
     ("lady", "lady\x00", "is in another script: control"),
     ("lady", "dame élégante", "is in another script: é"),
     ("bag.", "bag, a blue skirt and white shoes, without a bag.", "repeats itself: a blue skirt and white"),
+    ("bag.", "bag, and a bag.", "repeats itself: bag"),
     (SAME, "Une jeune femme aux longs cheveux noirs, sans sac.", "names somebody: Une"),
     (SAME, "The quick fox.", "changes who it is"),
     (SAME, CAPTION.replace(",", "").upper(), "copies the caption"),

@@ -19,6 +19,7 @@ _LEAD_IN = re.compile(
     re.IGNORECASE,
 )
 _QUOTE = re.compile("[\"\u201c\u201d\u00ab\u00bb`*\\[\\]{}<>|&@#\\\\/=_~^:]")
+_STAMMER = re.compile(r"\b(\w+),?(?: and)?(?: (?:a|an|the))? \1\b")
 _MOST_WORDS = 150
 _RUN = 5
 # A sweater may be called a top, but a top no sweater.
@@ -70,7 +71,7 @@ def _form(caption: str, rephrase: str) -> str:
     foreign = sorted({char for char in rephrase if char.isalpha() and not char.isascii()} - set(caption))
     if foreign or any(not char.isprintable() for char in rephrase):
         return f"is in another script: {' '.join(foreign) or 'control characters'}"
-    if again := _repeated(_words(rephrase), _words(caption)):
+    if again := _repeated(_words(rephrase), _words(caption)) or " ".join(sorted(_stammered(rephrase) - _stammered(caption))):
         return f"repeats itself: {again}"
     if signs := sorted(set(_QUOTE.findall(rephrase)) - set(caption)):
         return f"quotes or lists: {' '.join(signs)}"
@@ -81,6 +82,11 @@ def _repeated(said: list[str], caption: list[str]) -> str:
     """A run of five words that a rephrase says more often than once and than its caption; ""."""
     runs, own = (Counter(zip(*(words[n:] for n in range(_RUN)), strict=False)) for words in (said, caption))
     return next((" ".join(run) for run, count in runs.items() if count > max(1, own[run])), "")
+
+
+def _stammered(text: str) -> set[str]:
+    """Words that come twice on end: "striped striped", "cap, and a cap"."""
+    return {found[1] for found in _STAMMER.finditer(text.lower())}
 
 
 def _words(text: str) -> list[str]:
