@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tiny_trees
 
+from tvilfm_plugin.data.captions import NOTHING
 from tvilfm_plugin.data.datasets import check
 from tvilfm_plugin.data.datasets.check import check_dataset
 
@@ -57,18 +58,21 @@ def test_entries_that_nothing_uses_are_counted_by_reason(tmp_path):
     base = tiny_trees.write_regdb(tmp_path, size=None)
     names = base / "Text" / "Blip_RGB" / "id_caption_map_Blip_RGB.json"
     persons = json.loads(names.read_text())
-    for entries, extra in zip(persons.values(), ([None, 5], [None, {"a": 1}]), strict=False):
+    for entries, extra in zip(persons.values(), ([None, 5], [None, {"a": 1}, "nan"]), strict=False):
         entries += extra
     names.write_text(json.dumps(persons))
     texts = base / "Text" / "Blip_IR" / "caption_dict_Blip_IR.json"
     captions = json.loads(texts.read_text())
     captions[f"/elsewhere/{next(iter(captions))}"] = {"description": "a text of its own"}
+    list(captions.values())[1]["aug_description"] = "None"
     texts.write_text(json.dumps(captions))
     report = check_dataset("regdb", str(tmp_path), published=False)
     assert dict(report.left_out) == {
         (str(names), "null in the place of a text"): 2,
         (str(names), "a number in the place of a text"): 1,
         (str(names), "an object in the place of a text"): 1,
+        (str(names), NOTHING): 1,
+        (str(texts), NOTHING): 1,
         (str(texts), "another text of an image, under another prefix"): 1,
     }
     lines = report.to_text().splitlines()

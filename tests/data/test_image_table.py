@@ -243,3 +243,12 @@ def test_an_index_of_pandas_is_a_column(tmp_path):
     pandas.DataFrame(rows).set_index("path").to_parquet(tmp_path / "table.parquet")
     table = read_table(tmp_path / "table.parquet")
     assert not table.problems and not table.notes and table.rows[0].path == "a.jpg"
+
+
+def test_a_parquet_file_whose_texts_are_damaged_is_refused_in_a_sentence(tmp_path):
+    pytest.importorskip("pyarrow")
+    pandas = pytest.importorskip("pandas")
+    file = tmp_path / "table.parquet"
+    pandas.DataFrame({"path": ["ZZZZZZZZ.png"] * 2, "identity": [1, 2]}).to_parquet(file, compression=None)
+    file.write_bytes(file.read_bytes().replace(b"ZZZZZZZZ", b"\xff" * 8))
+    assert any("table.parquet is no Parquet file or is damaged (" in problem for problem in read_table(file).problems)

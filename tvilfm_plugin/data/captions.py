@@ -12,9 +12,11 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 
 from tvilfm_plugin.files.arrays import read_array
 from tvilfm_plugin.files.json import checked, expect_object, kind_of, read_json, shorten
-from tvilfm_plugin.files.text import is_blank, is_number
+from tvilfm_plugin.files.text import is_blank, is_nothing, is_number
 
 logger = logging.getLogger("fastreid." + __name__)
+
+NOTHING = "a text that says that there is none"
 
 PathLike = str | os.PathLike[str]
 
@@ -194,7 +196,7 @@ def _read_strings(file: Path) -> list[str]:
     array = read_array(file)
     if array.dtype.kind != "U":
         raise ValueError(f"{file} holds {array.dtype}, not plain unicode strings.")
-    return ["" if is_blank(str(text)) else str(text).strip() for text in array.reshape(-1)]
+    return ["" if is_blank(text) or is_nothing(text) else text.strip() for text in map(str, array.reshape(-1))]
 
 
 class _Entry(TypedDict, total=False):
@@ -211,6 +213,7 @@ def _read_descriptions(
     content = {path: {"description": entry} if isinstance(entry, str) else entry for path, entry in content.items()}
     captions: dict[str, tuple[str, str]] = {}
     differing: list[str] = []
+    nothing: list[str] = []
     entries: dict[str, _Entry] = checked(content, dict[str, _Entry], str(file))
     for path, fields in entries.items():
         if not fields:
@@ -220,12 +223,14 @@ def _read_descriptions(
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from error
         said = (fields.get("description") or "", fields.get("aug_description") or "")
-        text, rephrase = ("" if is_blank(one) else one.strip() for one in said)
+        text, rephrase = ("" if is_blank(one) or is_nothing(one) else one.strip() for one in said)
+        nothing += [f"{shorten(one)} of {shorten(path)}" for one in said if is_nothing(one)]
         # Two keys of one image (other prefixes): the first counts, as for every later file.
         first = captions.get(key, ("", ""))
         if first[0] and text and text != first[0]:
             differing.append(path)
         captions[key] = (first[0] or text, first[1] or rephrase)
+    _say_nothing(file, nothing, left_out)
     if differing:
         left_out[str(file), "another text of an image, under another prefix"] += len(differing)
         logger.warning(
@@ -233,6 +238,13 @@ def _read_descriptions(
             f"{differing[0]!r}); the first text counts."
         )
     return captions
+
+
+def _say_nothing(file: Path, nothing: Sequence[str], left_out: Counter[tuple[str, str]]) -> None:
+    """Texts that say that there is none, as programs write an empty cell, are none; they are counted."""
+    if nothing:
+        left_out[str(file), NOTHING] += len(nothing)
+        logger.warning(f"{file}: {len(nothing)} texts say that there is none and are left out (e.g. {nothing[0]}).")
 
 
 def _read_persons(file: Path, left_out: Counter[tuple[str, str]]) -> dict[int, list[Caption]]:
@@ -247,6 +259,7 @@ def _read_persons(file: Path, left_out: Counter[tuple[str, str]]) -> dict[int, l
         if keys.setdefault(int(name), identity) != identity:
             raise ValueError(f"{file} has identity {int(name)} twice, as {keys[int(name)]!r} and as {identity!r}; keep one.")
     strange: list[str] = []
+    nothing: list[str] = []
     for identity, said in content.items():
         # Where images have several captions each, a person's list may be one of lists. Draws by index need the order of the
         # file and every text as it is: no stripping, no dropping of empty ones.
@@ -254,8 +267,10 @@ def _read_persons(file: Path, left_out: Counter[tuple[str, str]]) -> dict[int, l
         no_texts = [one for one in entries if not isinstance(one, str)]
         left_out.update((str(file), f"{kind_of(one)} in the place of a text") for one in no_texts)
         strange += [f"{shorten(one)} of {shorten(identity)}" for one in no_texts]
-        if texts := [Caption(one) for one in entries if isinstance(one, str)]:
+        nothing += [f"{shorten(one)} of {shorten(identity)}" for one in entries if isinstance(one, str) and is_nothing(one)]
+        if texts := [Caption(one) for one in entries if isinstance(one, str) and not is_nothing(one)]:
             persons[int(identity)] = texts
+    _say_nothing(file, nothing, left_out)
     if strange:
         logger.warning(f"{file}: {len(strange)} entries are no texts and left out (e.g. {strange[0]}).")
     return persons

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from tvilfm_plugin.files.pictures import find_pictures
 from tvilfm_plugin.files.places import as_on_disk
 from tvilfm_plugin.files.tables import SUFFIXES, Table
-from tvilfm_plugin.files.text import is_blank, is_number, plain_name
+from tvilfm_plugin.files.text import is_blank, is_nothing, is_number, plain_name
 from tvilfm_plugin.modality import Modality
 
 SPLITS = ("train", "val", "test")
@@ -194,11 +194,6 @@ def _row(where: str, fields: Mapping[str, str]) -> tuple[Row | None, list[str]]:
     camera = fields.get("camera") or DEFAULT_CAMERA[modality]
     texts = fields.get("caption", ""), fields.get("rephrase", "")
     return Row(where, plain_path(fields["path"]), fields["identity"], camera, modality, split, *texts), []
-
-
-def is_nothing(text: str) -> bool:
-    """Whether a text is what programs write where there is none."""
-    return text.strip().lower() in ("nan", "none", "null", "n/a", "na", "<na>", "undefined")
 
 
 def plain_path(path: str) -> str:

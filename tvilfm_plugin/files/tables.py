@@ -174,16 +174,17 @@ def _parquet(table: Table) -> Iterator[tuple[str, list[tuple[Any, Any]]]]:
         ) from None
     try:
         frame = pandas.read_parquet(table.source)
+        if any(name is not None for name in frame.index.names):  # a column that pandas had as its index
+            frame = frame.reset_index()
+        columns = [frame.iloc[:, n].tolist() for n in range(frame.shape[1])]  # texts are decoded here, and not before
     except (pyarrow.ArrowException, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
         table.problems.append(f"{table.source.name} is no Parquet file or is damaged ({str(error).splitlines()[0][:120]}).")
         return
-    if any(name is not None for name in frame.index.names):  # a column that pandas had as its index
-        frame = frame.reset_index()
     if not table.header(frame.columns):
         return
-    for number, values in enumerate(zip(*(frame.iloc[:, n].tolist() for n in range(frame.shape[1])), strict=True), start=1):
+    for number, values in enumerate(zip(*columns, strict=True), start=1):
         pairs = [(name, None if _absent(value) else value) for name, value in zip(frame.columns, values, strict=True)]
         yield f"row {number}", pairs
 

@@ -24,6 +24,11 @@ def is_blank(text: str) -> bool:
     return all(unicodedata.category(char) in ("Zs", "Zl", "Zp", "Cc", "Cf") for char in text)
 
 
+def is_nothing(text: str) -> bool:
+    """Whether a text is what programs write where there is none."""
+    return text.strip().lower() in ("nan", "none", "null", "n/a", "na", "<na>", "undefined")
+
+
 def plain_name(text: str) -> str:
     """A name as one compares it: composed (NFC; macOS writes file names decomposed), without what cannot be seen."""
     return "".join(c for c in unicodedata.normalize("NFC", text) if unicodedata.category(c) not in ("Cf", "Cc")).strip()

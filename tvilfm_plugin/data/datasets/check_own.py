@@ -11,12 +11,13 @@ from tvilfm_plugin.data.captions import CaptionBank
 from tvilfm_plugin.data.datasets.check import Report
 from tvilfm_plugin.data.datasets.listing import examples, missing_files
 from tvilfm_plugin.data.datasets.own import OWN, TriTable, relative_to
-from tvilfm_plugin.data.image_table import ImageTable, Row, camera_numbers, identity_number, is_distractor, is_nothing
+from tvilfm_plugin.data.image_table import ImageTable, Row, camera_numbers, identity_number, is_distractor
 from tvilfm_plugin.data.items import Item, gallery_groups
 from tvilfm_plugin.data.loaders import sampler_of
 from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, end_of_text, tokenize
 from tvilfm_plugin.evaluation.protocols import LLCM, Labels, Protocol
 from tvilfm_plugin.files.pictures import SUFFIXES, Window, counts_of, is_picture
+from tvilfm_plugin.files.text import is_nothing
 from tvilfm_plugin.modality import Modality
 
 KINDS = {Modality.RGB: "visible", Modality.IR: "infrared"}
