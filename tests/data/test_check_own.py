@@ -1,5 +1,6 @@
 """The check of own data: every problem by row, and nothing to say about data that is right."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from test_own_data import KINDS, change
 from tiny_trees import write_own
 
 from tvilfm_plugin.data.datasets.check_own import check_own
+from tvilfm_plugin.data.datasets.own import OWN
 from tvilfm_plugin.evaluation.protocols import LLCM, REGDB
 
 TOOL = Path(__file__).parents[2] / "tools" / "check_dataset.py"
@@ -112,8 +114,13 @@ def test_texts_that_are_no_english_captions(tmp_path):
         "train/visible/1/2/0.jpg": "a café-brown coat",
     }
     change(base, lambda row: row | {"caption": said[row["path"]]} if row["path"] in said else row)
+    nothing = "line 2: caption is 'nan', which says that there is none; leave it empty."
+    assert check_own("table", str(tmp_path)).rows == [nothing]
+    with pytest.raises(ValueError, match=re.escape(nothing[:30])):
+        OWN["table"](root=str(tmp_path), text=True, verbose=False)
+    change(base, lambda row: row | {"caption": row["caption"].replace("nan", "a coat")})
     report = check_own("table", str(tmp_path))
-    assert report.rows == ["line 2: the caption is 'nan'; leave it empty."]
+    assert report.rows == []
     assert "1 visible captions are in another script (line 3); CLIP's vocabulary is English." in report.notes
 
 

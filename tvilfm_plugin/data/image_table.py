@@ -226,6 +226,8 @@ def field_text(name: str, value: Any) -> str:
     if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
         raise ValueError(f"{name} holds half a character (a lone surrogate): {ascii(value)[:60]}.")
     if name in ("caption", "rephrase"):
+        if is_nothing(str(value)):
+            raise ValueError(f"{name} is {value!r}, which says that there is none; leave it empty.")
         return "" if is_blank(str(value)) else " ".join(str(value).split())
     if name == "path":
         return str(value).strip()

@@ -17,7 +17,6 @@ from tvilfm_plugin.data.loaders import sampler_of
 from tvilfm_plugin.data.tokenizer import CONTEXT_LENGTH, end_of_text, tokenize
 from tvilfm_plugin.evaluation.protocols import LLCM, Labels, Protocol
 from tvilfm_plugin.files.pictures import SUFFIXES, Window, counts_of, is_picture
-from tvilfm_plugin.files.text import is_nothing
 from tvilfm_plugin.modality import Modality
 
 KINDS = {Modality.RGB: "visible", Modality.IR: "infrared"}
@@ -219,8 +218,6 @@ def _captions(report: Report, kind: type, table: ImageTable) -> dict[Modality, C
         report.rows += [f"{row.where}: {row.path} has no caption." for row, key in named if key not in bank]
         captioned = {key: row.where for row, key in named if key in bank}
         texts = {key: bank[key].text for key in captioned}
-        nothing = [key for key, text in texts.items() if is_nothing(text)]
-        report.rows += [f"{captioned[key]}: the caption is {texts[key]!r}; leave it empty." for key in nothing]
         foreign = [captioned[key] for key, text in texts.items() if _is_foreign(text)]
         if foreign:
             report.notes.append(
