@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 
-from tvilfm_plugin.data.captions import Caption, CaptionBank, array_captions
+from tvilfm_plugin.data.captions import NOTHING, Caption, CaptionBank, array_captions
 
 
 def strip(path: str) -> str:
@@ -100,6 +100,15 @@ def test_arrays_find_their_order_by_their_labels(tmp_path, by_path):
     args = arrays(tmp_path, order, labels)
     bank = array_captions(*args, tmp_path / "llm.npy", tmp_path / "label.npy")
     assert all(bank[path] == Caption(f"text of {path}", f"rephrase of {path}") for path in BY_IDENTITY)
+
+
+def test_texts_of_arrays_that_say_that_there_is_none_are_counted(tmp_path):
+    orders, pids, text_file = arrays(tmp_path, BY_IDENTITY, range(len(BY_IDENTITY)))
+    texts = np.load(text_file)
+    texts[1] = "nan"
+    np.save(text_file, texts)
+    bank = array_captions(orders, pids, text_file)
+    assert BY_IDENTITY[1] not in bank and dict(bank.left_out) == {(str(text_file), NOTHING): 1}
 
 
 def test_arrays_that_contradict_what_is_known_by_name_are_refused(tmp_path):

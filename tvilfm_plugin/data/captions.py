@@ -163,8 +163,9 @@ def array_captions(
     Returns:
         a bank without persons.
     """
-    texts = _read_strings(Path(text_file))
-    rephrases = [""] * len(texts) if rephrase_file is None else _read_strings(Path(rephrase_file))
+    left_out: Counter[tuple[str, str]] = Counter()
+    texts = _read_strings(Path(text_file), left_out)
+    rephrases = [""] * len(texts) if rephrase_file is None else _read_strings(Path(rephrase_file), left_out)
     labels = None if label_file is None else read_array(label_file).reshape(-1)
     for file, array in ((text_file, texts), (rephrase_file, rephrases), (label_file, labels)):
         if array is not None and len(array) != len(orders[0]):
@@ -179,7 +180,7 @@ def array_captions(
         if any(a != b for a, b in by_name):
             continue
         captions = {p: Caption(t, r) for p, t, r in zip(order, texts, rephrases, strict=True) if t}
-        return CaptionBank(captions, str(text_file))
+        return CaptionBank(captions, str(text_file), left_out=left_out)
     against = [str(file) for file in (label_file, known and known.source) if file]
     raise ValueError(
         f"{text_file} follows none of the {len(orders)} known orders of the training files ({' and '.join(against)} "
@@ -192,11 +193,17 @@ def _same_grouping(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.array_equal(np.unique(a, return_inverse=True)[1], np.unique(b, return_inverse=True)[1]))
 
 
-def _read_strings(file: Path) -> list[str]:
+def _read_strings(file: Path, left_out: Counter[tuple[str, str]]) -> list[str]:
     array = read_array(file)
     if array.dtype.kind != "U":
         raise ValueError(f"{file} holds {array.dtype}, not plain unicode strings.")
-    return ["" if is_blank(text) or is_nothing(text) else text.strip() for text in map(str, array.reshape(-1))]
+    texts = [str(text) for text in array.reshape(-1)]
+    _say_nothing(file, [f"{shorten(text)} in place {n}" for n, text in enumerate(texts) if is_nothing(text)], left_out)
+    return list(map(_stripped, texts))
+
+
+def _stripped(text: str) -> str:
+    return "" if is_blank(text) or is_nothing(text) else text.strip()
 
 
 class _Entry(TypedDict, total=False):
@@ -223,7 +230,7 @@ def _read_descriptions(
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from error
         said = (fields.get("description") or "", fields.get("aug_description") or "")
-        text, rephrase = ("" if is_blank(one) or is_nothing(one) else one.strip() for one in said)
+        text, rephrase = map(_stripped, said)
         nothing += [f"{shorten(one)} of {shorten(path)}" for one in said if is_nothing(one)]
         # Two keys of one image (other prefixes): the first counts, as for every later file.
         first = captions.get(key, ("", ""))

@@ -33,6 +33,7 @@ DEFAULT_CAMERA = {Modality.RGB: "1", Modality.IR: "2"}
 DISTRACTOR, JUNK = "distractor", ("junk", "-1")
 # Where captions that were generated lie, beside the splits.
 TEXTS = "Text"
+LEAVE_EMPTY = "leave it empty"
 
 
 class Row(NamedTuple):
@@ -179,9 +180,9 @@ def read_captions(file: str | os.PathLike[str], table: ImageTable) -> dict[str, 
 def _row(where: str, fields: Mapping[str, str]) -> tuple[Row | None, list[str]]:
     problems = [f"{where}: {name} is empty." for name in REQUIRED if not fields.get(name)]
     problems += [
-        f"{where}: {name} is {fields[name]!r}, which says that there is none; {remedy}."
-        for name, remedy in (("identity", "name the person, or write 'junk'"), ("camera", "leave it empty"))
-        if is_nothing(fields.get(name, ""))
+        f"{where}: {reason}"
+        for name, remedy in (("identity", "name the person, or write 'junk'"), ("camera", LEAVE_EMPTY))
+        if (reason := says_nothing(name, fields.get(name, ""), remedy))
     ]
     modality = MODALITIES.get(fields.get("modality", "").lower())
     if modality is None and fields.get("modality"):
@@ -215,6 +216,11 @@ def _records(
     table.notes += found.notes
 
 
+def says_nothing(name: str, text: str, remedy: str = LEAVE_EMPTY) -> str:
+    """What is wrong with a field in which a program has written that there is none; "" if it has not."""
+    return f"{name} is {text!r}, which says that there is none; {remedy}." if is_nothing(text) else ""
+
+
 def field_text(name: str, value: Any) -> str:
     """A field as text; 12 and 12.0 (what a spreadsheet makes of 12) are the same."""
     if value is None:
@@ -226,8 +232,8 @@ def field_text(name: str, value: Any) -> str:
     if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
         raise ValueError(f"{name} holds half a character (a lone surrogate): {ascii(value)[:60]}.")
     if name in ("caption", "rephrase"):
-        if is_nothing(str(value)):
-            raise ValueError(f"{name} is {value!r}, which says that there is none; leave it empty.")
+        if reason := says_nothing(name, str(value)):
+            raise ValueError(reason)
         return "" if is_blank(str(value)) else " ".join(str(value).split())
     if name == "path":
         return str(value).strip()

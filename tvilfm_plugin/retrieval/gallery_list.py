@@ -14,7 +14,6 @@ from tvilfm_plugin.data import image_table
 from tvilfm_plugin.files.pictures import SUFFIXES, find_pictures
 from tvilfm_plugin.files.places import as_on_disk
 from tvilfm_plugin.files.tables import Table, check_read, is_table
-from tvilfm_plugin.files.text import is_nothing
 from tvilfm_plugin.modality import Modality
 from tvilfm_plugin.retrieval.records import Record
 
@@ -153,8 +152,8 @@ def _name(column: str, value: Any, where: str) -> str | None:
         text = image_table.field_text(column, value)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    if is_nothing(text):
-        raise ValueError(f"{where}: {column} is {text!r}, which says that there is none; leave it empty.")
+    if reason := image_table.says_nothing(column, text):
+        raise ValueError(f"{where}: {reason}")
     return text or None
 
 
